@@ -1,0 +1,300 @@
+//! A file on its way to a run: what the disk said, what the ledger remembers, what is decided.
+//!
+//! The whole reconciler is [`decide`]: a pure comparison of an observation with the ledger row and
+//! the live candidate. Events never say what happened to a file; only this comparison does.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{Mono, Name, RunId, Seq, Wall};
+use super::path::Bytes;
+use super::trigger::{FolderSpec, ReadLock};
+
+/// A change to a file, derived from ledger and disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It was not there, as far as the ledger knows. A file that was moved in is created.
+    Created,
+    /// It is another version than the one delivered.
+    Modified,
+    /// It is gone.
+    Deleted,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Modified => "modified",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
+/// What makes a file the same version as before. `ctime` is left out: chmod, link and relabel are
+/// no new version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Identity that survives a rename and differs after reuse of an inode: the file handle, or
+    /// device, inode and birth time where the file system has none.
+    pub file: Bytes,
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime_ns: i64,
+}
+
+/// What the ledger remembers of a path under a trigger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The version that was delivered last.
+    pub version: Version,
+    /// Whether that version was still at the path when dagd last looked. A closed row only tells
+    /// history: whatever is at the path now is a new delivery.
+    pub open: bool,
+    /// The run it was delivered to; `None` for a baseline.
+    pub run: Option<RunId>,
+}
+
+/// Whether anybody can still be writing to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// Nobody has it open for writing: the kernel says so.
+    Free,
+    /// Somebody has it open for writing.
+    WriterOpen,
+    /// The kernel cannot tell here: foreign owner without `CAP_LEASE`, or a file system without
+    /// leases.
+    Unproved,
+    /// It was not asked.
+    NotAsked,
+    /// The file cannot be opened for reading.
+    Unreadable,
+}
+
+/// What a look at a path found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Nothing.
+    Absent,
+    /// Something that is not a regular file; never opened.
+    Other,
+    /// A regular file.
+    File {
+        /// Which version.
+        version: Version,
+        /// Who writes.
+        probe: Probe,
+    },
+}
+
+/// Why dagd looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The kernel hinted at a change.
+    Event,
+    /// A scan came by.
+    Scan,
+    /// The machine asked for it.
+    Look,
+}
+
+/// A path under a trigger, as seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The trigger.
+    pub trigger: Name,
+    /// The path relative to the trigger's root.
+    pub rel: Bytes,
+    /// What is there.
+    pub disk: Disk,
+    /// What the ledger says.
+    pub row: Option<Row>,
+}
+
+/// A batch of looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The newest state that was committed before the first look of the batch.
+    pub seq: Seq,
+    /// Why.
+    pub origin: Origin,
+    /// What.
+    pub seen: Vec<Seen>,
+}
+
+/// Why a candidate is not ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pending {
+    /// Somebody has it open for writing.
+    WriterOpen,
+    /// It has not stayed the same for `stability_threshold`.
+    Unstable,
+    /// It has not been quiet for `settle`.
+    Settle,
+    /// It cannot be opened for reading.
+    Unreadable,
+}
+
+impl Pending {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WriterOpen => "writer_open",
+            Self::Unstable => "unstable",
+            Self::Settle => "settle",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// Where a candidate stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not ready; looked at again at the instant.
+    Pending(Pending, Mono),
+    /// Ready, waiting for its run.
+    Ready,
+    /// Delivered to a live run. `changed`: something happened to it since, look again at the end.
+    Claimed {
+        /// The run.
+        run: RunId,
+        /// Whether a look is due when the run has ended.
+        changed: bool,
+    },
+}
+
+/// A file version on its way to a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Where it stands.
+    pub stage: Stage,
+    /// What happened to the file.
+    pub kind: Kind,
+    /// The version; for a deletion the one that was.
+    pub version: Version,
+    /// Why it was found.
+    pub origin: Origin,
+    /// When this version was seen first.
+    pub first_seen: Mono,
+    /// The same by the calendar.
+    pub first_seen_at: Wall,
+    /// When it was last seen to change.
+    pub last_change: Mono,
+    /// When the file was first waited for, through all its versions.
+    pub waiting_since: Mono,
+    /// Looks in vain so far, for the backoff.
+    pub looks: u32,
+    /// Arrival order among the trigger's candidates.
+    pub order: u64,
+}
+
+/// What an observation means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The delivered version is still there, or there is nothing and never was.
+    Nothing,
+    /// The delivered version has left its path: the row is closed.
+    Departed,
+    /// A version that is no work under this trigger's `kinds` is remembered as seen.
+    Noted(Version),
+    /// There is work.
+    Work(Kind, Version, Readiness),
+}
+
+/// Whether work can start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// It cannot, for this reason; look again after this time.
+    Wait(Pending, Duration),
+}
+
+/// First and longest pause between looks at a file that a writer keeps open.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// Compares what is on disk with what the ledger remembers and what is already under way.
+/// `live` is the path's candidate if it is not claimed; `hinted` tells that the kernel hinted at
+/// the path, which restarts `settle`.
+pub fn decide(
+    spec: &FolderSpec,
+    seen: &Seen,
+    live: Option<&Candidate>,
+    hinted: bool,
+    now: Mono,
+) -> Decision {
+    let delivered = seen.row.as_ref().filter(|row| row.open);
+    match &seen.disk {
+        Disk::Absent | Disk::Other => match delivered {
+            Some(row) if spec.kinds.contains(&Kind::Deleted) => {
+                Decision::Work(Kind::Deleted, row.version.clone(), Readiness::Ready)
+            }
+            Some(_) => Decision::Departed,
+            None => Decision::Nothing,
+        },
+        Disk::File { version, probe } => {
+            let kind = match delivered {
+                Some(row) if row.version == *version => return Decision::Nothing,
+                Some(_) => Kind::Modified,
+                None => Kind::Created,
+            };
+            if !spec.kinds.contains(&kind) {
+                return Decision::Noted(version.clone());
+            }
+            let readiness = readiness(spec, version, *probe, live, hinted, now);
+            Decision::Work(kind, version.clone(), readiness)
+        }
+    }
+}
+
+fn readiness(
+    spec: &FolderSpec,
+    version: &Version,
+    probe: Probe,
+    live: Option<&Candidate>,
+    hinted: bool,
+    now: Mono,
+) -> Readiness {
+    let same = live.filter(|candidate| candidate.version == *version);
+    let looks = live.map_or(0, |candidate| candidate.looks);
+    let backoff = || BACKOFF.1.min(BACKOFF.0.saturating_mul(1 << looks.min(8)));
+    match probe {
+        Probe::WriterOpen => return Readiness::Wait(Pending::WriterOpen, backoff()),
+        Probe::Unreadable => return Readiness::Wait(Pending::Unreadable, backoff()),
+        Probe::Free | Probe::Unproved | Probe::NotAsked => {}
+    }
+    let must_be_stable = match spec.read_lock {
+        ReadLock::Auto | ReadLock::Lease => probe != Probe::Free,
+        ReadLock::Changed => true,
+        ReadLock::None => false,
+    };
+    if must_be_stable {
+        let stable = same.map_or(Duration::ZERO, |candidate| candidate.first_seen.until(now));
+        if let Some(left) = left(spec.stability_threshold, stable) {
+            return Readiness::Wait(Pending::Unstable, left);
+        }
+    }
+    let settle = if version.size == 0 { spec.settle.max(spec.settle_empty) } else { spec.settle };
+    let quiet = same.filter(|_| !hinted).map_or(Duration::ZERO, |c| c.last_change.until(now));
+    let waited = live.map_or(Duration::ZERO, |candidate| candidate.waiting_since.until(now));
+    let ceiling = spec.max_wait.and_then(|most| left(most, waited));
+    match (left(settle, quiet), spec.max_wait.is_some(), ceiling) {
+        (None, _, _) | (Some(_), true, None) => Readiness::Ready,
+        (Some(quiet_left), _, ceiling) => Readiness::Wait(
+            Pending::Settle,
+            ceiling.map_or(quiet_left, |most| quiet_left.min(most)),
+        ),
+    }
+}
+
+/// What is left of `whole` after `passed`; `None` if nothing.
+fn left(whole: Duration, passed: Duration) -> Option<Duration> {
+    whole.checked_sub(passed).filter(|left| !left.is_zero())
+}

@@ -1,0 +1,3 @@
+//! dagd
+pub mod core;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! dagd
+fn main() {}
