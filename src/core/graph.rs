@@ -251,6 +251,8 @@ pub struct PlanNode {
 pub struct Plan {
     /// In the order of the tasks' names.
     nodes: Vec<PlanNode>,
+    /// Positions in `nodes`.
+    order: Vec<u32>,
 }
 
 impl Plan {
@@ -259,7 +261,7 @@ impl Plan {
         let above = graph.reach(selected, true, u32::MAX);
         let all: Vec<NodeIx> = below.intersection(&above).copied().collect();
         let place = |ix: NodeIx| all.binary_search(&ix).ok().and_then(|at| u32::try_from(at).ok());
-        let nodes = all
+        let nodes: Vec<PlanNode> = all
             .iter()
             .map(|&ix| PlanNode {
                 ix,
@@ -268,7 +270,8 @@ impl Plan {
                 dependents: graph.dependents(ix).into_iter().filter_map(place).collect(),
             })
             .collect();
-        Self { nodes }
+        let order = topological(&nodes);
+        Self { nodes, order }
     }
 
     /// Its tasks, in the order of their names.
@@ -283,23 +286,26 @@ impl Plan {
 
     /// Positions in an order in which each comes after what it needs; among those that could be
     /// next, the first by name.
-    pub fn topological(&self) -> Vec<usize> {
-        let mut missing: Vec<usize> = self.nodes.iter().map(|node| node.needs.len()).collect();
-        let mut ready: BTreeSet<usize> =
-            (0..self.nodes.len()).filter(|&at| missing[at] == 0).collect();
-        let mut order = Vec::with_capacity(self.nodes.len());
-        while let Some(at) = ready.pop_first() {
-            order.push(at);
-            for &next in &self.nodes[at].dependents {
-                let next = next as usize;
-                missing[next] -= 1;
-                if missing[next] == 0 {
-                    ready.insert(next);
-                }
+    pub fn topological(&self) -> &[u32] {
+        &self.order
+    }
+}
+
+fn topological(nodes: &[PlanNode]) -> Vec<u32> {
+    let mut missing: Vec<usize> = nodes.iter().map(|node| node.needs.len()).collect();
+    let mut ready: BTreeSet<u32> =
+        (0u32..).zip(&missing).filter(|(_, missing)| **missing == 0).map(|(at, _)| at).collect();
+    let mut order = Vec::with_capacity(nodes.len());
+    while let Some(at) = ready.pop_first() {
+        order.push(at);
+        for &next in &nodes[at as usize].dependents {
+            missing[next as usize] -= 1;
+            if missing[next as usize] == 0 {
+                ready.insert(next);
             }
         }
-        order
     }
+    order
 }
 
 #[cfg(test)]
@@ -319,8 +325,8 @@ mod tests {
     }
 
     fn names(graph: &Graph, plan: &super::Plan) -> String {
-        let order = plan.topological().into_iter().map(|at| {
-            let node = &plan.nodes()[at];
+        let order = plan.topological().iter().map(|&at| {
+            let node = &plan.nodes()[at as usize];
             let name = &graph.task(node.ix).name;
             if node.pass { format!("({name})") } else { name.to_string() }
         });

@@ -7,6 +7,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod fill;
 pub mod id;
 pub mod path;
 pub mod template;
@@ -22,6 +23,6 @@ pub mod event;
 pub mod record;
 pub mod run;
 
-// machine
+pub mod machine;
 pub mod model;
 // view

@@ -5,7 +5,6 @@
 //! what lives, and turns those of a run that ends into history rows in the same transaction.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +13,7 @@ use super::id::{Attempt, ItemId, Name, NodeIx, Rev, RunId, Wall};
 use super::path::Bytes;
 use super::selector::Selector;
 use super::task::{Ended, StopCause, Verdict};
+use super::template::Template;
 
 /// What a record belongs to: the unit that is stored, folded and deleted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,6 +146,8 @@ pub enum Record {
         rel: Bytes,
         /// The version.
         version: Version,
+        /// Why there is no run for it.
+        why: Noted,
         /// When.
         at: Wall,
     },
@@ -158,6 +160,32 @@ pub enum Record {
         /// When.
         at: Wall,
     },
+}
+
+/// Why a version is remembered without a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Noted {
+    /// It was there before the trigger.
+    Baseline,
+    /// The trigger's `kinds` leave it out.
+    Kinds,
+    /// The trigger was busy, and `on_overlap` is `skip`.
+    Skipped,
+    /// The trigger was busy, and `on_overlap` is `signal`: the running tasks were told.
+    Signalled,
+}
+
+impl Noted {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Kinds => "kinds",
+            Self::Skipped => "skipped",
+            Self::Signalled => "signalled",
+        }
+    }
 }
 
 /// An accepted event.
@@ -273,6 +301,12 @@ pub struct RunCreated {
     pub files: Vec<FileClaim>,
     /// The signal that it is for.
     pub signal: Option<SignalInfo>,
+    /// The trigger's folder.
+    pub root: Option<Bytes>,
+    /// Where its files go after a success.
+    pub move_to: Option<Template>,
+    /// Where its files go after a failure.
+    pub move_failed: Option<Template>,
     /// The key under which it is busy.
     pub key: Bytes,
     /// The run that it repeats.
@@ -354,14 +388,6 @@ impl Record {
             Self::FileNoted { trigger, .. } | Self::FileDeparted { trigger, .. } => {
                 Aggregate::Ledger(trigger.clone())
             }
-        }
-    }
-
-    /// The retry delay that an ended attempt asks for.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::AttemptEnded { verdict: Verdict::Retry(delay), .. } => Some(*delay),
-            _ => None,
         }
     }
 }

@@ -99,7 +99,7 @@ impl Default for Retry {
             max: 0,
             delay: Duration::from_secs(1),
             factor: 2.0,
-            max_delay: Duration::from_secs(3600),
+            max_delay: Duration::from_hours(1),
             jitter: false,
             on: BTreeSet::new(),
             never_on: BTreeSet::new(),
@@ -326,6 +326,18 @@ pub enum Exit {
     MissingOutput(String),
     /// dagd died while it ran; how it ended is not known.
     Unknown,
+}
+
+impl Exit {
+    /// Why the attempt did not do its work, where neither code nor signal says so.
+    pub fn error(&self) -> Option<String> {
+        match self {
+            Self::Code(_) | Self::Signal(_) => None,
+            Self::NotStarted(why) => Some(why.clone()),
+            Self::MissingOutput(name) => Some(format!("missing_output: {name} was not written")),
+            Self::Unknown => Some("dagd ended while it ran".to_owned()),
+        }
+    }
 }
 
 /// All that is known of an ended attempt.

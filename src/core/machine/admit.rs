@@ -1,0 +1,172 @@
+//! What waits becomes runs: one at a time per lane, in turn, while there is room.
+
+use super::lane::{Unit, Window};
+use super::{Machine, Timer, mix};
+use crate::core::candidate::Origin;
+use crate::core::effect::{Command, Out};
+use crate::core::id::{ItemId, Name, Now, RunId};
+use crate::core::path::Bytes;
+use crate::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated};
+use crate::core::trigger::FanOut;
+
+impl Machine {
+    /// Admits what may be admitted.
+    pub(super) fn admit(&mut self, now: Now, out: &mut Out) {
+        while self.stopping.is_none() && self.runs.len() < self.model.max_live_runs {
+            if let Some(item) = self.loose.first().copied() {
+                self.create(now, None, Unit::Items(vec![item]), out);
+                continue;
+            }
+            let Some((lane, unit)) = self.next_unit(now) else { break };
+            self.create(now, Some(&lane), unit, out);
+            self.turn = Some(lane);
+        }
+    }
+
+    /// The next unit of the next lane in turn that has one. Lanes without one leave the circle.
+    fn next_unit(&mut self, now: Now) -> Option<(Name, Unit)> {
+        loop {
+            let after = self.turn.clone();
+            let next = match &after {
+                Some(turn) => {
+                    let mut later = self.hot.range::<Name, _>((
+                        std::ops::Bound::Excluded(turn),
+                        std::ops::Bound::Unbounded,
+                    ));
+                    later.next().or_else(|| self.hot.first())
+                }
+                None => self.hot.first(),
+            };
+            let name = next?.clone();
+            let lane = self.lanes.get(&name);
+            if let Some(unit) = lane.and_then(|lane| lane.next_unit(&self.items, now.mono)) {
+                return Some((name, unit));
+            }
+            self.hot.remove(&name);
+            self.touched.insert(name);
+        }
+    }
+
+    fn create(&mut self, now: Now, lane: Option<&Name>, unit: Unit, out: &mut Out) {
+        let created = match unit {
+            Unit::Items(items) => self.run_for_items(now, lane, items),
+            Unit::Files(files) => {
+                let lane = lane.expect("files wait in lanes");
+                self.run_for_files(now, lane, &files)
+            }
+        };
+        self.emit(now, Record::RunCreated(Box::new(created)), out);
+    }
+
+    /// A run with nothing in it but what its trigger says.
+    fn blank_run(&self, now: Now, lane: Option<&Name>) -> RunCreated {
+        let lane = lane.map(|name| &self.lanes[name]);
+        let folder = lane.and_then(|lane| lane.spec.folder());
+        RunCreated {
+            run: self.next_run,
+            trigger: lane.map(|lane| lane.spec.name.clone()),
+            rev: self.model.graph.rev().clone(),
+            select: lane.map_or_else(
+                || crate::core::selector::Selector::task("*"),
+                |lane| lane.spec.select.clone(),
+            ),
+            reason: Reason::Manual,
+            items: Vec::new(),
+            files: Vec::new(),
+            signal: None,
+            root: folder.map(|folder| Bytes::from(folder.root.as_path())),
+            move_to: folder.and_then(|folder| folder.move_to.clone()),
+            move_failed: folder.and_then(|folder| folder.move_failed.clone()),
+            key: lane.map_or_else(Bytes::default, |lane| lane.key(None, None)),
+            parent: None,
+            keep: Vec::new(),
+            seed: mix(self.seed ^ mix(self.next_run.0)),
+            at: now.wall,
+            utc_offset_s: now.utc_offset_s,
+        }
+    }
+
+    fn run_for_items(&self, now: Now, lane: Option<&Name>, ids: Vec<ItemId>) -> RunCreated {
+        let blank = self.blank_run(now, lane);
+        let last = &self.items[ids.last().expect("a unit is never empty")];
+        let ItemQueued { select, reason, signal, files, parent, keep, .. } = last.clone();
+        let rel = files.first().map(|file| &file.rel);
+        let key =
+            lane.map_or_else(Bytes::default, |lane| self.lanes[lane].key(rel, signal.as_ref()));
+        let select = select.unwrap_or_else(|| blank.select.clone());
+        RunCreated { select, reason, items: ids, files, signal, parent, keep, key, ..blank }
+    }
+
+    fn run_for_files(&mut self, now: Now, name: &Name, rels: &[Bytes]) -> RunCreated {
+        let mut created = self.blank_run(now, Some(name));
+        let lane = self.lanes.get_mut(name).expect("the lane was just looked up");
+        let folder = lane.spec.folder().expect("files come from folders");
+        let root = Bytes::from(folder.root.as_path());
+        let mut reason = Reason::Scan;
+        for rel in rels {
+            let candidate = &lane.candidates[rel];
+            if candidate.origin != Origin::Scan {
+                reason = candidate.origin.into();
+            }
+            created.files.push(FileClaim {
+                rel: rel.clone(),
+                path: root.join(rel.as_bytes()),
+                kind: candidate.kind,
+                version: candidate.version.clone(),
+                first_seen_at: candidate.first_seen_at,
+                in_place: true,
+            });
+        }
+        let single = rels.first().filter(|_| folder.fan_out == FanOut::File);
+        created.key = lane.key(single, None);
+        if folder.fan_out == FanOut::Batch {
+            let rest = lane.ready.len() > rels.len();
+            lane.window = rest.then_some(Window { first: now.mono, last: now.mono });
+            let closes = lane.window_closes();
+            self.timers.extend(closes.map(|at| (at, Timer::Window(name.clone()))));
+        }
+        RunCreated { reason, ..created }
+    }
+
+    /// Tells the watch side which lanes are full and which have room again.
+    pub(super) fn mark_lanes(&mut self, out: &mut Out) {
+        let touched = std::mem::take(&mut self.touched);
+        for name in touched.into_iter().chain(self.hot.iter().cloned()) {
+            let Some(lane) = self.lanes.get_mut(&name) else { continue };
+            if !lane.held && lane.is_full() {
+                lane.held = true;
+                out.commands.push(Command::Hold { trigger: name });
+            } else if lane.held && lane.has_room() {
+                lane.held = false;
+                out.commands.push(Command::Release { trigger: name });
+            }
+        }
+    }
+
+    /// Cancels the live runs of a key, so that what arrived can run anew.
+    pub(super) fn restart(&mut self, now: Now, trigger: &Name, key: &Bytes, out: &mut Out) {
+        for run in self.runs_of(trigger, key) {
+            if self.runs[&run].cancelled().is_none() {
+                self.cancel_run(now, run, super::finish::RESTART, out);
+            }
+        }
+    }
+
+    /// Sends a signal to the attempts of a key's live runs.
+    pub(super) fn tell(&mut self, trigger: &Name, key: &Bytes, signo: i32, out: &mut Out) {
+        let runs = self.runs_of(trigger, key);
+        for id in self.in_flight().keys().filter(|id| runs.contains(&id.run)) {
+            let how = crate::core::effect::Stop::Signal(signo);
+            out.commands.push(Command::Stop { id: *id, how });
+        }
+    }
+
+    fn runs_of(&self, trigger: &Name, key: &Bytes) -> Vec<RunId> {
+        let of_key = self
+            .runs
+            .values()
+            .map(crate::core::run::Run::info)
+            .filter(|info| info.trigger.as_ref() == Some(trigger) && info.key == *key);
+        of_key.map(|info| info.run).collect()
+    }
+}

@@ -1,0 +1,314 @@
+//! What each record does to the state: the same live and in recovery.
+//!
+//! Decides nothing and asks for nothing. A record that the state does not allow is refused.
+
+use std::sync::Arc;
+
+use super::{Machine, Timer};
+use crate::core::candidate::{Candidate, Origin, Stage};
+use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
+use crate::core::path::Bytes;
+use crate::core::record::{ItemQueued, MoveResult, Record, RunCreated};
+use crate::core::run::Run;
+use crate::core::task::{Ended, TaskState, Verdict};
+
+/// A record that the state does not allow: stored state that no machine could have written.
+#[derive(Debug, thiserror::Error)]
+#[error("illegal record: {what}: {record}")]
+pub struct Illegal {
+    what: &'static str,
+    record: String,
+}
+
+impl Machine {
+    /// Applies a record.
+    pub(super) fn evolve(&mut self, record: &Record, now: Now) -> Result<(), Illegal> {
+        let legal = match record {
+            Record::ItemQueued(queued) => self.item_queued(queued),
+            Record::ItemDropped { item, .. } => self.item_gone(*item),
+            Record::RunCreated(created) => self.run_created(created, now),
+            Record::AttemptStarted { run, node, attempt, at } => {
+                let id = AttemptId { run: *run, node: *node, attempt: *attempt };
+                self.attempt_started(id, *at, now)
+            }
+            Record::AttemptEnded { run, node, attempt, ended, verdict, .. } => {
+                let id = AttemptId { run: *run, node: *node, attempt: *attempt };
+                self.attempt_over(id, ended, *verdict, now)
+            }
+            Record::CancelRequested { run, node, reason, .. } => {
+                let place = node.map(|node| self.runs.get(run).and_then(|run| run.place(node)));
+                match place {
+                    Some(None) => Err("no such task"),
+                    Some(Some(place)) => self.cancelled(*run, Some(place), reason),
+                    None => self.cancelled(*run, None, reason),
+                }
+            }
+            Record::MovePlanned { run, file, target, .. } => {
+                let run = self.runs.get_mut(run).ok_or("no such run");
+                run.and_then(|run| {
+                    run.plan_move(*file, target.clone()).then_some(()).ok_or("no such file")
+                })
+            }
+            Record::MoveDone { run, file, result, .. } => self.move_done(*run, *file, result),
+            Record::RunEnded { run, .. } => self.run_ended(*run),
+            Record::TriggerPaused { trigger, reason, .. } => {
+                self.with_lane(trigger, |lane| lane.paused = Some(reason.clone()));
+                Ok(())
+            }
+            Record::TriggerResumed { trigger, .. } => {
+                self.with_lane(trigger, |lane| lane.paused = None);
+                Ok(())
+            }
+            Record::TriggerArmed { trigger, .. } => {
+                self.with_lane(trigger, |lane| lane.armed = true);
+                Ok(())
+            }
+            Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
+                self.recent.mark(self.seq, trigger, rel);
+                self.with_lane(trigger, |lane| lane.forget(rel));
+                Ok(())
+            }
+        };
+        legal.map_err(|what| Illegal { what, record: format!("{record:?}") })
+    }
+
+    /// State of a trigger that the configuration no longer has is not kept.
+    fn with_lane(&mut self, name: &Name, change: impl FnOnce(&mut super::Lane)) {
+        if let Some(lane) = self.lanes.get_mut(name) {
+            change(lane);
+            self.hot.insert(name.clone());
+        }
+    }
+
+    fn item_queued(&mut self, queued: &ItemQueued) -> Result<(), &'static str> {
+        if self.items.contains_key(&queued.item) {
+            return Err("the item is there already");
+        }
+        self.next_item = self.next_item.max(ItemId(queued.item.0 + 1));
+        match queued.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
+            Some(lane) => {
+                lane.items.insert(queued.item);
+                self.hot.extend(queued.trigger.clone());
+            }
+            None => drop(self.loose.insert(queued.item)),
+        }
+        self.items.insert(queued.item, queued.clone());
+        Ok(())
+    }
+
+    fn item_gone(&mut self, item: ItemId) -> Result<(), &'static str> {
+        let queued = self.items.remove(&item).ok_or("no such item")?;
+        self.loose.remove(&item);
+        if let Some(lane) = queued.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
+            lane.items.remove(&item);
+        }
+        Ok(())
+    }
+
+    fn run_created(&mut self, created: &RunCreated, now: Now) -> Result<(), &'static str> {
+        if self.runs.contains_key(&created.run) {
+            return Err("the run is there already");
+        }
+        let graph = self.graphs.get(&created.rev).ok_or("its graph is not stored")?.clone();
+        for item in &created.items {
+            self.item_gone(*item)?;
+        }
+        self.next_run = self.next_run.max(RunId(created.run.0 + 1));
+        let plan = self.plan(&graph, &created.select);
+        let mut ready = Vec::new();
+        let run = Run::new(Arc::new(created.clone()), graph, plan, &self.durations, &mut ready);
+        for place in ready {
+            self.schedule.push(&run, place);
+        }
+        if run.verdict().is_some() {
+            self.finished.insert(created.run);
+        }
+        self.runs.insert(created.run, run);
+        if let Some(name) = &created.trigger {
+            for file in created.files.iter().filter(|file| file.in_place) {
+                self.recent.mark(self.seq, name, &file.rel);
+            }
+            if let Some(lane) = self.lanes.get_mut(name) {
+                lane.claim(created, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt_started(&mut self, id: AttemptId, at: Wall, now: Now) -> Result<(), &'static str> {
+        let run = self.runs.get_mut(&id.run).ok_or("no such run")?;
+        let place = run.place(id.node).ok_or("no such task")?;
+        if !run.start(place, id.attempt, at) {
+            return Err("the task is not ready for it");
+        }
+        self.schedule.start(run, place, id.attempt, now.mono);
+        if let Some(limit) = run.graph().task(id.node).timeout {
+            self.timers.insert((now.mono.after(limit), Timer::Limit(id)));
+        }
+        Ok(())
+    }
+
+    fn attempt_over(
+        &mut self,
+        id: AttemptId,
+        ended: &Ended,
+        verdict: Verdict,
+        now: Now,
+    ) -> Result<(), &'static str> {
+        let run = self.runs.get_mut(&id.run).ok_or("no such run")?;
+        let place = run.place(id.node).ok_or("no such task")?;
+        let mut ready = Vec::new();
+        if !run.finish(place, id.attempt, ended, verdict, &mut ready) {
+            return Err("the attempt is not current");
+        }
+        self.schedule.end(id, &self.model, now.mono);
+        for place in ready {
+            self.schedule.push(run, place);
+        }
+        if let (TaskState::Retrying, Verdict::Retry(delay)) = (run.nodes()[place].state, verdict) {
+            // What has passed of the delay while dagd was down has passed; the clock may have been
+            // set since.
+            let left = delay.saturating_sub(ended.ended_at.until(now.wall));
+            self.timers.insert((now.mono.after(left), Timer::Retry(id.run, id.node)));
+        }
+        if run.verdict().is_some() {
+            self.finished.insert(id.run);
+        }
+        if verdict == Verdict::Final(TaskState::Succeeded) {
+            let name = run.name(place).clone();
+            self.learn(name, nanos(ended.started_at.until(ended.ended_at)));
+        }
+        Ok(())
+    }
+
+    /// A moving average, so that the order follows what tasks take nowadays.
+    fn learn(&mut self, name: Name, took: u64) {
+        let mean = self.durations.entry(name).or_insert(took);
+        *mean = *mean - *mean / 4 + took / 4;
+    }
+
+    fn cancelled(
+        &mut self,
+        id: RunId,
+        place: Option<usize>,
+        reason: &str,
+    ) -> Result<(), &'static str> {
+        let run = self.runs.get_mut(&id).ok_or("no such run")?;
+        let mut ready = Vec::new();
+        match place {
+            Some(place) => run.cancel_task(place, &mut ready),
+            None => run.cancel(reason, &mut ready),
+        }
+        self.schedule.remove_run(id);
+        for place in 0..run.nodes().len() {
+            if run.nodes()[place].state == TaskState::Ready {
+                self.schedule.push(run, place);
+            }
+        }
+        if run.verdict().is_some() {
+            self.finished.insert(id);
+        }
+        Ok(())
+    }
+
+    fn move_done(&mut self, id: RunId, file: u32, result: &MoveResult) -> Result<(), &'static str> {
+        let run = self.runs.get_mut(&id).ok_or("no such run")?;
+        if !run.end_move(file, result.clone()) {
+            return Err("no such file");
+        }
+        let info = run.info().clone();
+        if let (Some(name), Some(claim)) = (&info.trigger, info.files.get(file as usize)) {
+            self.recent.mark(self.seq, name, &claim.rel);
+        }
+        if !run.is_moving() {
+            self.finished.insert(id);
+        }
+        Ok(())
+    }
+
+    fn run_ended(&mut self, id: RunId) -> Result<(), &'static str> {
+        let run = self.runs.remove(&id).ok_or("no such run")?;
+        self.finished.remove(&id);
+        self.schedule.remove_run(id);
+        if let Some(name) = &run.info().trigger {
+            if let Some(lane) = self.lanes.get_mut(name) {
+                lane.release(run.info());
+            }
+            self.hot.insert(name.clone());
+        }
+        let rev = run.graph().rev().clone();
+        self.ended.insert(id, run);
+        self.drop_graph(&rev);
+        Ok(())
+    }
+
+    /// Forgets a graph that neither the configuration nor a live run uses.
+    pub(super) fn drop_graph(&mut self, rev: &super::Rev) {
+        let used =
+            self.model.graph.rev() == rev || self.runs.values().any(|r| r.graph().rev() == rev);
+        if !used {
+            self.graphs.remove(rev);
+            self.plans.retain(|(of, _), _| of != rev);
+        }
+    }
+}
+
+impl super::Lane {
+    /// The run's files are claimed; its key is busy.
+    fn claim(&mut self, created: &RunCreated, now: Now) {
+        self.live_runs += 1;
+        *self.live.entry(created.key.clone()).or_default() += 1;
+        for file in created.files.iter().filter(|file| file.in_place) {
+            let order = self.next_order;
+            let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
+                stage: Stage::Ready,
+                kind: file.kind,
+                version: file.version.clone(),
+                origin: Origin::Scan,
+                first_seen: now.mono,
+                first_seen_at: file.first_seen_at,
+                last_change: now.mono,
+                waiting_since: now.mono,
+                looks: 0,
+                order,
+            });
+            self.ready.remove(&candidate.order);
+            let changed = candidate.version != file.version;
+            candidate.version = file.version.clone();
+            candidate.kind = file.kind;
+            candidate.stage = Stage::Claimed { run: created.run, changed };
+        }
+    }
+
+    /// The run's files and its key are free.
+    fn release(&mut self, created: &RunCreated) {
+        self.live_runs = self.live_runs.saturating_sub(1);
+        if let Some(count) = self.live.get_mut(&created.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&created.key);
+            }
+        }
+        for file in &created.files {
+            let ours =
+                |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == created.run);
+            if self.candidates.get(&file.rel).is_some_and(ours) {
+                self.candidates.remove(&file.rel);
+            }
+        }
+    }
+
+    /// Drops the candidate of a path unless a run has claimed it.
+    pub(super) fn forget(&mut self, rel: &Bytes) {
+        let claimed = |c: &Candidate| matches!(c.stage, Stage::Claimed { .. });
+        if self.candidates.get(rel).is_some_and(|candidate| !claimed(candidate))
+            && let Some(candidate) = self.candidates.remove(rel)
+        {
+            self.ready.remove(&candidate.order);
+        }
+    }
+}
+
+fn nanos(d: std::time::Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}

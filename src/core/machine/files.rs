@@ -1,0 +1,219 @@
+//! Observations become candidates, candidates become ready.
+
+use super::lane::{Gate, Window};
+use super::{Machine, Timer};
+use crate::core::candidate::{
+    Candidate, Decision, Disk, Observed, Origin, Pending, Readiness, Seen, Stage, Version, decide,
+};
+use crate::core::effect::{Command, Out};
+use crate::core::id::{Name, Now, Seq};
+use crate::core::path::Bytes;
+use crate::core::record::{Noted, Record};
+use crate::core::trigger::{FanOut, Overlap};
+
+impl Machine {
+    /// The watch side looked at paths.
+    pub(super) fn observe(&mut self, now: Now, observed: Observed, out: &mut Out) {
+        for seen in observed.seen {
+            self.see(now, observed.seq, observed.origin, &seen, out);
+        }
+        self.recent.prune(observed.seq);
+    }
+
+    fn see(&mut self, now: Now, seq: Seq, origin: Origin, seen: &Seen, out: &mut Out) {
+        let Some(lane) = self.lanes.get_mut(&seen.trigger) else { return };
+        if let Some(claimed) = lane.candidates.get_mut(&seen.rel)
+            && let Stage::Claimed { changed, .. } = &mut claimed.stage
+        {
+            let same =
+                matches!(&seen.disk, Disk::File { version, .. } if *version == claimed.version);
+            *changed |= !same;
+            return;
+        }
+        if self.recent.is_stale(seq, &seen.trigger, &seen.rel) {
+            let (trigger, rel) = (seen.trigger.clone(), seen.rel.clone());
+            out.commands.push(Command::Look { trigger, rel });
+            return;
+        }
+        let Some(folder) = lane.spec.folder() else { return };
+        let live = lane.candidates.get(&seen.rel);
+        let decision = decide(folder, seen, live, origin == Origin::Event, now.mono);
+        self.hot.insert(seen.trigger.clone());
+        match decision {
+            Decision::Nothing => lane.forget(&seen.rel),
+            Decision::Departed => self.departed(now, seen, out),
+            Decision::Noted(version) => self.note(now, seen, version, Noted::Kinds, out),
+            Decision::Work(_, version, _)
+                if lane.gate == Gate::Baseline && origin == Origin::Scan =>
+            {
+                self.note(now, seen, version, Noted::Baseline, out);
+            }
+            Decision::Work(kind, version, readiness) => {
+                let found = lane.candidates.remove(&seen.rel);
+                let candidate =
+                    next_candidate(found, kind, version, origin, now, &mut lane.next_order);
+                self.place(now, seen, candidate, readiness, out);
+            }
+        }
+    }
+
+    /// Puts a candidate where its readiness says.
+    fn place(
+        &mut self,
+        now: Now,
+        seen: &Seen,
+        candidate: Candidate,
+        readiness: Readiness,
+        out: &mut Out,
+    ) {
+        let (trigger, rel) = (&seen.trigger, &seen.rel);
+        let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
+        let version = candidate.version.clone();
+        let was_ready = lane.ready.contains_key(&candidate.order);
+        let fresh = candidate.last_change == now.mono;
+        lane.candidates.insert(rel.clone(), candidate);
+        match readiness {
+            Readiness::Wait(reason, wait) => {
+                let due = now.mono.after(wait);
+                lane.set_stage(rel, Stage::Pending(reason, due));
+                self.timers.insert((due, Timer::Look(trigger.clone(), rel.clone())));
+            }
+            Readiness::Ready => {
+                lane.set_stage(rel, Stage::Ready);
+                if lane.spec.folder().is_some_and(|folder| folder.fan_out == FanOut::Batch) {
+                    self.widen(now, trigger, fresh);
+                }
+                if !was_ready {
+                    self.arrived(now, seen, version, out);
+                }
+            }
+        }
+    }
+
+    /// A ready file joins the filling batch.
+    fn widen(&mut self, now: Now, trigger: &Name, fresh: bool) {
+        let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
+        let window = lane.window.get_or_insert(Window { first: now.mono, last: now.mono });
+        if fresh {
+            window.last = now.mono;
+        }
+        if let Some(closes) = lane.window_closes() {
+            self.timers.insert((closes, Timer::Window(trigger.clone())));
+        }
+    }
+
+    /// A file has become ready: policies that act when the key is busy do so now.
+    fn arrived(&mut self, now: Now, seen: &Seen, version: Version, out: &mut Out) {
+        let lane = &self.lanes[&seen.trigger];
+        let key = lane.key(Some(&seen.rel), None);
+        if !lane.is_busy(&key) || lane.gate != Gate::Open {
+            return;
+        }
+        match lane.spec.overlap {
+            Overlap::Queue | Overlap::Coalesce | Overlap::Parallel => {}
+            Overlap::Restart => self.restart(now, &seen.trigger, &key, out),
+            Overlap::Skip => self.note(now, seen, version, Noted::Skipped, out),
+            Overlap::Signal(signo) => {
+                self.tell(&seen.trigger, &key, signo, out);
+                self.note(now, seen, version, Noted::Signalled, out);
+            }
+        }
+    }
+
+    fn note(&mut self, now: Now, seen: &Seen, version: Version, why: Noted, out: &mut Out) {
+        let (trigger, rel) = (seen.trigger.clone(), seen.rel.clone());
+        self.emit(now, Record::FileNoted { trigger, rel, version, why, at: now.wall }, out);
+    }
+
+    fn departed(&mut self, now: Now, seen: &Seen, out: &mut Out) {
+        let (trigger, rel) = (seen.trigger.clone(), seen.rel.clone());
+        self.emit(now, Record::FileDeparted { trigger, rel, at: now.wall }, out);
+    }
+
+    /// A pending candidate's look is due.
+    pub(super) fn look_due(&mut self, now: Now, trigger: &Name, rel: &Bytes, out: &mut Out) {
+        let Some(lane) = self.lanes.get_mut(trigger) else { return };
+        let Some(candidate) = lane.candidates.get_mut(rel) else { return };
+        let Stage::Pending(reason, due) = candidate.stage else { return };
+        if due <= now.mono {
+            if matches!(reason, Pending::WriterOpen | Pending::Unreadable) {
+                candidate.looks = candidate.looks.saturating_add(1);
+            }
+            out.commands.push(Command::Look { trigger: trigger.clone(), rel: rel.clone() });
+        }
+    }
+
+    /// The watch side has gone through the folder.
+    pub(super) fn scanned(&mut self, now: Now, trigger: &Name, out: &mut Out) {
+        if self.lanes.get(trigger).is_some_and(|lane| lane.gate == Gate::Baseline) {
+            self.open_gate(now, trigger, out);
+        }
+    }
+
+    /// The watch side has counted what a first scan would deliver.
+    pub(super) fn counted(&mut self, now: Now, trigger: &Name, files: u64, out: &mut Out) {
+        let Some(lane) = self.lanes.get(trigger).filter(|lane| lane.gate == Gate::Counting) else {
+            return;
+        };
+        let most = lane.spec.folder().map_or(u64::MAX, |folder| folder.initial_max);
+        if files > most {
+            let reason = format!(
+                "the first scan found more than {most} files and nothing moves them away; \
+                 `dagd resume {trigger}` delivers them all"
+            );
+            let trigger = trigger.clone();
+            self.emit(now, Record::TriggerPaused { trigger, reason, at: now.wall }, out);
+            return;
+        }
+        self.open_gate(now, trigger, out);
+        out.commands.push(Command::Scan { trigger: trigger.clone() });
+    }
+
+    /// The first scan is decided.
+    pub(super) fn open_gate(&mut self, now: Now, trigger: &Name, out: &mut Out) {
+        if let Some(lane) = self.lanes.get_mut(trigger) {
+            lane.gate = Gate::Open;
+            if !lane.armed {
+                let trigger = trigger.clone();
+                self.emit(now, Record::TriggerArmed { trigger, at: now.wall }, out);
+            }
+            self.hot.insert(trigger.clone());
+        }
+    }
+}
+
+/// The candidate after an observation: a new one, or the old one with its history.
+fn next_candidate(
+    found: Option<Candidate>,
+    kind: crate::core::candidate::Kind,
+    version: Version,
+    origin: Origin,
+    now: Now,
+    next_order: &mut u64,
+) -> Candidate {
+    if let Some(mut candidate) = found {
+        let same = candidate.version == version;
+        if !same {
+            candidate.first_seen = now.mono;
+            candidate.first_seen_at = now.wall;
+        }
+        if !same || origin == Origin::Event {
+            candidate.last_change = now.mono;
+        }
+        return Candidate { kind, version, ..candidate };
+    }
+    let order = *next_order;
+    *next_order += 1;
+    Candidate {
+        stage: Stage::Ready,
+        kind,
+        version,
+        origin,
+        first_seen: now.mono,
+        first_seen_at: now.wall,
+        last_change: now.mono,
+        waiting_since: now.mono,
+        looks: 0,
+        order,
+    }
+}

@@ -1,0 +1,102 @@
+//! What must hold after every step. Checked by the simulator and in debug builds.
+
+use super::Machine;
+use crate::core::candidate::Stage;
+use crate::core::task::{Rule, Tally, TaskState};
+use crate::core::trigger::Overlap;
+
+impl Machine {
+    /// Checks the whole machine. Costs a walk over all live state.
+    ///
+    /// # Panics
+    /// When an invariant does not hold: the program is wrong.
+    pub fn check_invariants(&self) {
+        self.check_attempts();
+        self.check_runs();
+        self.check_lanes();
+    }
+
+    /// Checks the limits of the configuration. They bound what is started: state that was there
+    /// before a limit was lowered may exceed it for a while.
+    ///
+    /// # Panics
+    /// When a limit is exceeded.
+    pub fn check_limits(&self) {
+        assert!(self.runs.len() <= self.model.max_live_runs, "max_live_runs holds");
+        assert!(self.in_flight().len() <= self.model.slots, "slots hold");
+        for lane in self.lanes.values().filter(|lane| lane.spec.overlap != Overlap::Parallel) {
+            assert!(lane.spec.max_runs.is_none_or(|max| lane.live_runs <= max), "max_runs holds");
+        }
+        for (pool, size) in &self.model.pools {
+            let uses = self.in_flight().keys().map(|id| {
+                let task = self.runs[&id.run].graph().task(id.node);
+                task.uses.get(pool).copied().unwrap_or(0)
+            });
+            assert!(uses.sum::<u32>() <= *size, "pool {pool} holds");
+        }
+    }
+
+    /// At most one attempt of a task is in flight, and it is the task's current one.
+    fn check_attempts(&self) {
+        for id in self.in_flight().keys() {
+            let run = self.runs.get(&id.run).expect("an attempt in flight has a live run");
+            let place = run.place(id.node).expect("an attempt in flight is of a planned task");
+            let node = &run.nodes()[place];
+            assert_eq!(node.state, TaskState::Running, "an attempt in flight is of a running task");
+            assert_eq!(node.attempt, id.attempt, "an attempt in flight is the current one");
+        }
+        let running = self.runs.values().flat_map(crate::core::run::Run::nodes);
+        let running = running.filter(|node| node.state == TaskState::Running).count();
+        assert_eq!(
+            running,
+            self.in_flight().len(),
+            "a running task has exactly one attempt in flight"
+        );
+    }
+
+    /// A task that has started was allowed to by what it needs.
+    fn check_runs(&self) {
+        for run in self.runs.values() {
+            for (planned, node) in run.plan().nodes().iter().zip(run.nodes()) {
+                let started = matches!(node.state, TaskState::Running | TaskState::Retrying);
+                let rule = run.graph().task(planned.ix).rule;
+                if started && rule == Rule::AllSuccess {
+                    let ok = |&at: &u32| run.nodes()[at as usize].state.tally() == Some(Tally::Ok);
+                    assert!(planned.needs.iter().all(ok), "a task starts after all that it needs");
+                }
+                assert!(!(planned.pass && started), "a pass-through is never started");
+            }
+        }
+    }
+
+    /// Every claim has its run, every ready candidate is in the order of arrival exactly once.
+    fn check_lanes(&self) {
+        for (name, lane) in &self.lanes {
+            let mut ready = 0;
+            for (rel, candidate) in &lane.candidates {
+                match candidate.stage {
+                    Stage::Ready => {
+                        ready += 1;
+                        assert_eq!(
+                            lane.ready.get(&candidate.order),
+                            Some(rel),
+                            "ready is in order"
+                        );
+                    }
+                    Stage::Claimed { run, .. } => {
+                        let run = self.runs.get(&run).expect("a claim has a live run");
+                        assert!(
+                            run.info().files.iter().any(|f| f.rel == *rel),
+                            "a claim is of its run"
+                        );
+                    }
+                    Stage::Pending(..) => {}
+                }
+            }
+            assert_eq!(ready, lane.ready.len(), "nothing is ready but candidates");
+            let live =
+                self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(name)).count();
+            assert_eq!(live, lane.live_runs, "live runs of a trigger are counted");
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The state machine: all live state, one way in, one way out.
+//!
+//! [`Machine::step`] takes an event and says which records to store and which commands to act on
+//! afterwards. Every change of durable state goes through [`Machine::evolve`], which recovery folds
+//! over the stored records: one path. What is derived (the order of ready tasks, pool use, busy
+//! keys, timers) is never recorded.
+//!
+//! - [`lane`]: a trigger's live side; what waits for a run
+//! - [`files`]: observations become candidates
+//! - [`admit`]: what waits becomes runs
+//! - [`schedule`]: ready tasks become attempts
+//! - [`finish`]: ended runs are disposed of
+//! - [`requests`]: what people ask for; stop and reload
+//! - [`recover`]: stored records become a machine
+
+pub mod lane;
+
+mod admit;
+mod evolve;
+mod files;
+mod finish;
+mod invariants;
+mod recover;
+mod requests;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use self::lane::{Lane, Recent};
+use self::schedule::Schedule;
+use super::effect::{Command, Out, Reply};
+use super::event::Event;
+use super::graph::{Graph, Plan};
+use super::id::{AttemptId, ItemId, Mono, Name, NodeIx, Now, Rev, RunId, Seq};
+use super::model::Model;
+use super::path::Bytes;
+use super::record::{ItemQueued, Record};
+use super::run::Run;
+use super::selector::Selector;
+use super::task::{Ended, StopCause, TaskState};
+
+pub use self::evolve::Illegal;
+pub use self::recover::{Recovering, Start};
+pub use self::schedule::InFlight;
+
+/// All live state of dagd.
+#[derive(Debug)]
+pub struct Machine {
+    model: Arc<Model>,
+    /// Graphs by revision: the current one, and those that live runs are pinned to.
+    graphs: BTreeMap<Rev, Arc<Graph>>,
+    plans: BTreeMap<(Rev, String), Arc<Plan>>,
+    runs: BTreeMap<RunId, Run>,
+    /// Runs that ended since [`Machine::forget`]: their history is being written.
+    ended: BTreeMap<RunId, Run>,
+    items: BTreeMap<ItemId, ItemQueued>,
+    /// Items that wait for nothing but room.
+    loose: BTreeSet<ItemId>,
+    lanes: BTreeMap<Name, Lane>,
+    schedule: Schedule,
+    timers: BTreeSet<(Mono, Timer)>,
+    /// Mean time of a task's successful attempts, in nanoseconds.
+    durations: BTreeMap<Name, u64>,
+    next_run: RunId,
+    next_item: ItemId,
+    seed: u64,
+    /// The number under which the records of this step will be committed.
+    seq: Seq,
+    recent: Recent,
+    /// Runs whose tasks are all final, or whose files are all disposed of.
+    finished: BTreeSet<RunId>,
+    /// Lanes in which something may have become admissible.
+    hot: BTreeSet<Name>,
+    /// Lanes whose fill may have crossed a mark.
+    touched: BTreeSet<Name>,
+    /// The lane that was served last.
+    turn: Option<Name>,
+    stopping: Option<Stopping>,
+    /// Starts by hand whose answer waits for the end of the step.
+    asked: Vec<(u64, ItemId)>,
+}
+
+/// How urgently dagd stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stopping {
+    /// Running tasks may end by themselves.
+    Drain,
+    /// They were asked to.
+    Term,
+    /// They were ended.
+    Kill,
+    /// All has stopped.
+    Done,
+}
+
+/// What may be due. Checked against the state when it fires: a timer is never taken back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// An attempt has reached its time limit.
+    Limit(AttemptId),
+    /// An attempt that was asked to end has not.
+    Kill(AttemptId),
+    /// A retry's delay has passed.
+    Retry(RunId, NodeIx),
+    /// A path is to be looked at again.
+    Look(Name, Bytes),
+    /// A lane's window may close.
+    Window(Name),
+    /// Draining has lasted long enough.
+    Drained,
+}
+
+impl Machine {
+    /// Takes an event. Its records must be committed, under `seq`, before a command is acted on.
+    pub fn step(&mut self, now: Now, seq: Seq, event: Event, out: &mut Out) {
+        self.seq = seq;
+        match event {
+            Event::Tick => self.tick(now, out),
+            Event::Observed(observed) => self.observe(now, observed, out),
+            Event::Scanned { trigger } => self.scanned(now, &trigger, out),
+            Event::Counted { trigger, files } => self.counted(now, &trigger, files, out),
+            Event::Signalled { trigger, info } => self.signalled(now, &trigger, info, out),
+            Event::Ended { id, ended } => self.attempt_ended(now, id, ended, out),
+            Event::Moved { run, file, result } => self.moved(now, run, file, result, out),
+            Event::Reloaded(model) => self.reload(now, model, out),
+            Event::StopRequested => self.stop(now, out),
+            Event::Requested { token, request } => self.request(now, token, request, out),
+        }
+        self.settle(now, out);
+        self.answer(out);
+    }
+
+    /// When the next [`Event::Tick`] is due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The configuration in force.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The live runs.
+    pub fn runs(&self) -> &BTreeMap<RunId, Run> {
+        &self.runs
+    }
+
+    /// A live run, or one whose end is being committed.
+    pub fn run(&self, id: RunId) -> Option<&Run> {
+        self.runs.get(&id).or_else(|| self.ended.get(&id))
+    }
+
+    /// A graph that the current configuration or a live run uses.
+    pub fn graph(&self, rev: &Rev) -> Option<&Arc<Graph>> {
+        self.graphs
+            .get(rev)
+            .or_else(|| self.ended.values().map(Run::graph).find(|graph| graph.rev() == rev))
+    }
+
+    /// The live sides of the triggers.
+    pub fn lanes(&self) -> &BTreeMap<Name, Lane> {
+        &self.lanes
+    }
+
+    /// Accepted events that wait for a run.
+    pub fn items(&self) -> &BTreeMap<ItemId, ItemQueued> {
+        &self.items
+    }
+
+    /// Attempts in flight.
+    pub fn in_flight(&self) -> &BTreeMap<AttemptId, InFlight> {
+        self.schedule.in_flight()
+    }
+
+    /// How many tasks wait for a slot or a pool.
+    pub fn ready_tasks(&self) -> usize {
+        self.schedule.ready_len()
+    }
+
+    /// Whether dagd was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// The commit of the last step is done: runs that ended in it are forgotten.
+    pub fn forget(&mut self) {
+        self.ended.clear();
+    }
+
+    /// Records a fact: the only way in which a step changes durable state.
+    fn emit(&mut self, now: Now, record: Record, out: &mut Out) {
+        self.evolve(&record, now).expect("a record that a step made is legal");
+        out.records.push(record);
+    }
+
+    /// Goes on until nothing more can happen: runs end, what waits becomes runs, ready tasks
+    /// become attempts.
+    fn settle(&mut self, now: Now, out: &mut Out) {
+        loop {
+            self.finish_runs(now, out);
+            self.admit(now, out);
+            self.start_tasks(now, out);
+            if self.finished.is_empty() {
+                break;
+            }
+        }
+        self.mark_lanes(out);
+        if self.stopping.is_some_and(|stage| stage < Stopping::Done) && self.in_flight().is_empty()
+        {
+            self.stopping = Some(Stopping::Done);
+            out.commands.push(Command::Exit);
+        }
+    }
+
+    /// Answers the starts by hand of this step: with the run, if there was room for it.
+    fn answer(&mut self, out: &mut Out) {
+        for (token, item) in std::mem::take(&mut self.asked) {
+            let run = out.records.iter().find_map(|record| match record {
+                Record::RunCreated(created) if created.items.contains(&item) => Some(created.run),
+                _ => None,
+            });
+            let reply = run.map_or(Reply::Queued(item), Reply::Run);
+            out.commands.push(Command::Reply { token, reply });
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Out) {
+        while let Some((_, timer)) = self.timers.first().filter(|(at, _)| *at <= now.mono).cloned()
+        {
+            self.timers.pop_first();
+            match timer {
+                Timer::Limit(id) => self.stop_attempt(now, id, StopCause::Timeout, out),
+                Timer::Kill(id) => self.kill_attempt(id, out),
+                Timer::Retry(run, node) => self.retry_due(run, node),
+                Timer::Look(trigger, rel) => self.look_due(now, &trigger, &rel, out),
+                Timer::Window(trigger) => drop(self.hot.insert(trigger)),
+                Timer::Drained => self.hasten(now, Stopping::Term, out),
+            }
+        }
+    }
+
+    fn retry_due(&mut self, id: RunId, node: NodeIx) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(place) = run.place(node) else { return };
+        run.retry(place);
+        if run.nodes()[place].state == TaskState::Ready {
+            self.schedule.push(run, place);
+        }
+    }
+
+    fn attempt_ended(&mut self, now: Now, id: AttemptId, ended: Ended, out: &mut Out) {
+        let Some(flight) = self.schedule.in_flight().get(&id) else { return };
+        let stop = flight.stop;
+        let Some(run) = self.runs.get(&id.run) else { return };
+        let Some(place) = run.place(id.node) else { return };
+        let spec = run.graph().task(id.node);
+        let draw = draw(run.info().seed, id);
+        let verdict = super::task::judge(spec, &ended, stop, run.nodes()[place].tries, draw);
+        let AttemptId { run, node, attempt } = id;
+        let ended = Box::new(ended);
+        self.emit(now, Record::AttemptEnded { run, node, attempt, ended, stop, verdict }, out);
+    }
+
+    /// The plan for a selection of a graph, from the cache.
+    fn plan(&mut self, graph: &Arc<Graph>, select: &Selector) -> Arc<Plan> {
+        let key = (graph.rev().clone(), select.text().to_owned());
+        self.plans.entry(key).or_insert_with(|| Arc::new(graph.plan(select))).clone()
+    }
+}
+
+/// A number in `0.0..1.0` that depends on nothing but the run's seed and the attempt.
+fn draw(seed: u64, id: AttemptId) -> f64 {
+    let bits = mix(seed ^ mix((u64::from(id.node.0) << 32) | u64::from(id.attempt.0)));
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit a double exactly")]
+    let fraction = (bits >> 11) as f64 / (1u64 << 53) as f64;
+    fraction
+}
+
+/// The finaliser of splitmix64: spreads the bits of a number.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,138 @@
+//! Stored records become a machine.
+//!
+//! [`Recovering`] has no `step`: no event can be taken before recovery has ended. That is a change
+//! of type, not a flag.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::lane::{Lane, Recent};
+use super::schedule::Schedule;
+use super::{Illegal, Machine};
+use crate::core::effect::Out;
+use crate::core::graph::Graph;
+use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Seq};
+use crate::core::model::Model;
+use crate::core::record::Record;
+use crate::core::task::{Ended, Exit};
+
+/// A machine whose stored records are being folded.
+#[derive(Debug)]
+pub struct Recovering {
+    machine: Machine,
+}
+
+/// What recovery starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// The configuration.
+    pub model: Arc<Model>,
+    /// The graphs that stored runs are pinned to.
+    pub graphs: Vec<Arc<Graph>>,
+    /// The first run number that was never used.
+    pub next_run: RunId,
+    /// The first item number that was never used.
+    pub next_item: ItemId,
+    /// Mean times of tasks, in nanoseconds.
+    pub durations: BTreeMap<Name, u64>,
+    /// Source of all randomness.
+    pub seed: u64,
+}
+
+impl Recovering {
+    /// An empty machine that knows its configuration and its past graphs.
+    pub fn new(start: Start) -> Self {
+        let Start { model, graphs, next_run, next_item, durations, seed } = start;
+        let lanes =
+            model.triggers.values().map(|spec| (spec.name.clone(), Lane::new(spec.clone())));
+        let current = (model.graph.rev().clone(), model.graph.clone());
+        let past = graphs.into_iter().map(|graph| (graph.rev().clone(), graph));
+        let machine = Machine {
+            lanes: lanes.collect(),
+            graphs: past.chain([current]).collect(),
+            model,
+            plans: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            items: BTreeMap::new(),
+            loose: std::collections::BTreeSet::new(),
+            schedule: Schedule::default(),
+            timers: std::collections::BTreeSet::new(),
+            durations,
+            next_run,
+            next_item,
+            seed,
+            seq: Seq(0),
+            recent: Recent::default(),
+            finished: std::collections::BTreeSet::new(),
+            hot: std::collections::BTreeSet::new(),
+            touched: std::collections::BTreeSet::new(),
+            turn: None,
+            stopping: None,
+            asked: Vec::new(),
+        };
+        Self { machine }
+    }
+
+    /// Applies a stored record. They must come in the order in which they were committed.
+    pub fn fold(&mut self, record: &Record, now: Now) -> Result<(), Illegal> {
+        self.machine.evolve(record, now)
+    }
+
+    /// What was folded, for looking only: the machine as it was when the last record was stored.
+    pub fn view(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Ends recovery. All processes of the past must be gone: attempts in flight are lost, moves
+    /// that were planned are issued again, first scans and catch-ups begin.
+    pub fn finish(mut self, now: Now, seq: Seq, out: &mut Out) -> Machine {
+        let machine = &mut self.machine;
+        machine.seq = seq;
+        let unused: Vec<_> = machine.graphs.keys().cloned().collect();
+        for rev in &unused {
+            machine.drop_graph(rev);
+        }
+        let lost: Vec<AttemptId> = machine.in_flight().keys().copied().collect();
+        for id in lost {
+            let run = &machine.runs[&id.run];
+            let place = run.place(id.node).expect("an attempt in flight is of a planned task");
+            let spec = run.graph().task(id.node);
+            let ended = Ended::without_process(Exit::Unknown, now.wall);
+            let verdict =
+                crate::core::task::judge(spec, &ended, None, run.nodes()[place].tries, 0.0);
+            let AttemptId { run, node, attempt } = id;
+            let ended = Box::new(ended);
+            let record = Record::AttemptEnded { run, node, attempt, ended, stop: None, verdict };
+            machine.emit(now, record, out);
+        }
+        machine.drop_orphans(now, out);
+        out.commands.extend(machine.outstanding_moves());
+        let names: Vec<Name> = machine.lanes.keys().cloned().collect();
+        for name in names {
+            machine.begin_lane(now, &name, out);
+            machine.hot.insert(name);
+        }
+        machine.finished = machine.runs.keys().copied().collect();
+        machine.settle(now, out);
+        self.machine
+    }
+}
+
+impl Machine {
+    /// Items of triggers that the configuration no longer has.
+    fn drop_orphans(&mut self, now: Now, out: &mut Out) {
+        let orphans: Vec<(ItemId, Option<Name>)> = self
+            .items
+            .values()
+            .filter(|queued| {
+                queued.trigger.as_ref().is_some_and(|name| !self.lanes.contains_key(name))
+            })
+            .map(|queued| (queued.item, queued.trigger.clone()))
+            .collect();
+        for (item, trigger) in orphans {
+            let reason = "the trigger is no longer configured".to_owned();
+            self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What people and signals ask for: starts, cancels, pauses, stop, reload.
+
+use std::sync::Arc;
+
+use super::lane::{Gate, Lane};
+use super::{Machine, Stopping, Timer};
+use crate::core::candidate::{Kind, Stage};
+use crate::core::effect::{Command, Out, Reply};
+use crate::core::event::{Fire, FireFile, FireWhat, Request};
+use crate::core::id::{Name, Now, RunId, Wall};
+use crate::core::model::Model;
+use crate::core::record::{FileClaim, ItemQueued, Reason, Record, SignalInfo};
+use crate::core::task::{StopCause, TaskState};
+use crate::core::trigger::Overlap;
+
+impl Machine {
+    /// A signal came for a trigger.
+    pub(super) fn signalled(&mut self, now: Now, trigger: &Name, info: SignalInfo, out: &mut Out) {
+        let Some(lane) = self.lanes.get(trigger) else { return };
+        let busy = lane.is_busy(&lane.key(None, Some(&info)));
+        let key = lane.key(None, Some(&info));
+        let overlap = lane.spec.overlap;
+        let item = self.fresh_item();
+        let queued = ItemQueued {
+            item,
+            trigger: Some(trigger.clone()),
+            select: None,
+            reason: Reason::Signal,
+            signal: Some(info),
+            files: Vec::new(),
+            parent: None,
+            keep: Vec::new(),
+            at: now.wall,
+        };
+        self.emit(now, Record::ItemQueued(queued), out);
+        let dropped = match overlap {
+            Overlap::Queue | Overlap::Coalesce | Overlap::Parallel => None,
+            Overlap::Restart => {
+                if busy {
+                    self.restart(now, trigger, &key, out);
+                }
+                None
+            }
+            Overlap::Skip => busy.then_some("on_overlap = \"skip\": a run was alive"),
+            Overlap::Signal(signo) => {
+                if busy {
+                    self.tell(trigger, &key, signo, out);
+                }
+                busy.then_some("on_overlap = \"signal\": the running tasks were told")
+            }
+        };
+        if let Some(reason) = dropped {
+            let (trigger, reason) = (Some(trigger.clone()), reason.to_owned());
+            self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
+        }
+    }
+
+    /// A person asked for something.
+    pub(super) fn request(&mut self, now: Now, token: u64, request: Request, out: &mut Out) {
+        let reply = match request {
+            Request::Fire(fire) => self.fire(now, token, fire, out),
+            Request::Cancel { run, task } => Some(self.cancel(now, run, task.as_deref(), out)),
+            Request::Pause { trigger } => Some(self.pause(now, trigger, out)),
+            Request::Resume { trigger } => Some(self.resume(now, &trigger, out)),
+        };
+        out.commands.extend(reply.map(|reply| Command::Reply { token, reply }));
+    }
+
+    /// Accepts a start by hand. The answer comes at the end of the step.
+    fn fire(&mut self, now: Now, token: u64, fire: Fire, out: &mut Out) -> Option<Reply> {
+        if self.stopping.is_some() {
+            return Some(Reply::Refused("dagd is stopping".to_owned()));
+        }
+        let item = self.fresh_item();
+        let files = fire.files.into_iter().map(|file| claim(file, now.wall)).collect();
+        let blank = ItemQueued {
+            item,
+            trigger: None,
+            select: None,
+            reason: Reason::Manual,
+            signal: None,
+            files,
+            parent: None,
+            keep: Vec::new(),
+            at: now.wall,
+        };
+        let queued = match fire.what {
+            FireWhat::Trigger(name) if !self.lanes.contains_key(&name) => {
+                return Some(Reply::NotFound(format!("no trigger `{name}`")));
+            }
+            FireWhat::Trigger(name) => ItemQueued { trigger: Some(name), ..blank },
+            FireWhat::Select(select) => ItemQueued { select: Some(select), ..blank },
+            FireWhat::Retry(of) => ItemQueued {
+                trigger: of.trigger.filter(|name| self.lanes.contains_key(name)),
+                select: Some(of.select),
+                reason: Reason::Retry,
+                signal: of.signal,
+                parent: Some(of.run),
+                keep: of.keep,
+                ..blank
+            },
+        };
+        if let Some(select) = &queued.select
+            && select.eval(&self.model.graph).is_empty()
+        {
+            return Some(Reply::Refused(format!("`{select}` selects no task")));
+        }
+        if let Some(busy) = self.in_hand(&queued) {
+            return Some(Reply::Refused(busy));
+        }
+        self.emit(now, Record::ItemQueued(queued), out);
+        self.asked.push((token, item));
+        None
+    }
+
+    /// Why a start by hand has to wait: one of its files is being worked on.
+    fn in_hand(&self, queued: &ItemQueued) -> Option<String> {
+        let lane = self.lanes.get(queued.trigger.as_ref()?)?;
+        queued.files.iter().filter(|file| file.in_place).find_map(|file| {
+            let candidate = lane.candidates.get(&file.rel)?;
+            match candidate.stage {
+                Stage::Claimed { run, .. } => {
+                    Some(format!("run {run} is working on {}", file.path.lossy()))
+                }
+                Stage::Ready | Stage::Pending(..) => None,
+            }
+        })
+    }
+
+    fn cancel(&mut self, now: Now, id: RunId, task: Option<&str>, out: &mut Out) -> Reply {
+        let Some(run) = self.runs.get(&id) else {
+            return Reply::NotFound(format!("no live run {id}"));
+        };
+        let Some(task) = task else {
+            if run.verdict().is_some() {
+                return Reply::Refused(format!("run {id} has ended and its files are being moved"));
+            }
+            self.cancel_run(now, id, "cancelled by request", out);
+            return Reply::Done;
+        };
+        let Some(place) = run.graph().find(task).and_then(|ix| run.place(ix)) else {
+            return Reply::NotFound(format!("run {id} has no task `{task}`"));
+        };
+        let node = run.plan().nodes()[place].ix;
+        match run.nodes()[place].state {
+            state if state.is_final() => {
+                return Reply::Refused(format!(
+                    "task `{task}` of run {id} has ended: {}",
+                    state.word()
+                ));
+            }
+            TaskState::Running => {
+                let ids: Vec<_> = self
+                    .in_flight()
+                    .keys()
+                    .filter(|a| a.run == id && a.node == node)
+                    .copied()
+                    .collect();
+                for attempt in ids {
+                    self.stop_attempt(now, attempt, StopCause::Cancel, out);
+                }
+            }
+            _ => {
+                let reason = "cancelled by request".to_owned();
+                let record =
+                    Record::CancelRequested { run: id, node: Some(node), reason, at: now.wall };
+                self.emit(now, record, out);
+            }
+        }
+        Reply::Done
+    }
+
+    /// Cancels a run: what has not started never will, what runs is asked to end.
+    pub(super) fn cancel_run(&mut self, now: Now, id: RunId, reason: &str, out: &mut Out) {
+        let reason = reason.to_owned();
+        self.emit(now, Record::CancelRequested { run: id, node: None, reason, at: now.wall }, out);
+        let always = |attempt: &super::AttemptId| {
+            let rule = self.runs[&id].graph().task(attempt.node).rule;
+            rule == crate::core::task::Rule::Always
+        };
+        let mine: Vec<_> =
+            self.in_flight().keys().filter(|a| a.run == id && !always(a)).copied().collect();
+        for attempt in mine {
+            self.stop_attempt(now, attempt, StopCause::Cancel, out);
+        }
+    }
+
+    fn pause(&mut self, now: Now, trigger: Name, out: &mut Out) -> Reply {
+        match self.lanes.get(&trigger) {
+            None => Reply::NotFound(format!("no trigger `{trigger}`")),
+            Some(lane) if lane.paused.is_some() => Reply::Done,
+            Some(_) => {
+                let reason = "paused by request".to_owned();
+                self.emit(now, Record::TriggerPaused { trigger, reason, at: now.wall }, out);
+                Reply::Done
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Now, trigger: &Name, out: &mut Out) -> Reply {
+        let Some(lane) = self.lanes.get(trigger) else {
+            return Reply::NotFound(format!("no trigger `{trigger}`"));
+        };
+        let first = lane.gate == Gate::Counting;
+        if lane.paused.is_some() {
+            let trigger = trigger.clone();
+            self.emit(now, Record::TriggerResumed { trigger, at: now.wall }, out);
+        }
+        if first {
+            self.open_gate(now, trigger, out);
+            out.commands.push(Command::Scan { trigger: trigger.clone() });
+        }
+        Reply::Done
+    }
+
+    /// dagd was asked to stop; each further request hastens.
+    pub(super) fn stop(&mut self, now: Now, out: &mut Out) {
+        match self.stopping {
+            None => {
+                self.stopping = Some(Stopping::Drain);
+                let due = now.mono.after(self.model.stop_timeout);
+                self.timers.insert((due, Timer::Drained));
+            }
+            Some(Stopping::Drain) => self.hasten(now, Stopping::Term, out),
+            Some(Stopping::Term) => self.hasten(now, Stopping::Kill, out),
+            Some(Stopping::Kill | Stopping::Done) => {}
+        }
+    }
+
+    /// A new configuration is in force for all that starts from now on. Runs keep their graph.
+    pub(super) fn reload(&mut self, now: Now, model: Arc<Model>, out: &mut Out) {
+        let old = std::mem::replace(&mut self.model, model);
+        self.graphs.insert(self.model.graph.rev().clone(), self.model.graph.clone());
+        self.drop_graph(old.graph.rev());
+        let gone: Vec<Name> = self
+            .lanes
+            .keys()
+            .filter(|name| !self.model.triggers.contains_key(*name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.remove_lane(now, &name, out);
+        }
+        for (name, spec) in self.model.triggers.clone() {
+            let lane = self.lanes.remove(&name);
+            let same = lane.as_ref().is_some_and(|lane| lane.spec.rev == spec.rev);
+            let mut next = lane.unwrap_or_else(|| Lane::new(spec.clone()));
+            next.spec = spec;
+            self.hot.insert(name.clone());
+            if same {
+                self.lanes.insert(name, next);
+                continue;
+            }
+            let unclaimed: Vec<_> = next
+                .candidates
+                .iter()
+                .filter(|(_, candidate)| !matches!(candidate.stage, Stage::Claimed { .. }))
+                .map(|(rel, _)| rel.clone())
+                .collect();
+            for rel in &unclaimed {
+                next.forget(rel);
+            }
+            next.window = None;
+            self.lanes.insert(name.clone(), next);
+            self.begin_lane(now, &name, out);
+        }
+        self.recount();
+        self.schedule.offer_all(&self.model, now.mono);
+    }
+
+    /// Starts a lane's first scan, or its catch-up.
+    pub(super) fn begin_lane(&mut self, now: Now, name: &Name, out: &mut Out) {
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        let Some(folder) = lane.spec.folder() else { return };
+        let limit = folder.initial_max;
+        lane.gate = lane.first_gate();
+        let trigger = name.clone();
+        match lane.gate {
+            Gate::Counting => out.commands.push(Command::Count { trigger, limit }),
+            Gate::Baseline => out.commands.push(Command::Scan { trigger }),
+            Gate::Open => {
+                self.open_gate(now, name, out);
+                out.commands.push(Command::Scan { trigger });
+            }
+        }
+    }
+
+    /// The configuration has dropped a trigger: what waits for it is dropped, with a record.
+    fn remove_lane(&mut self, now: Now, name: &Name, out: &mut Out) {
+        let Some(lane) = self.lanes.get(name) else { return };
+        for item in lane.items.clone() {
+            let reason = "the trigger is no longer configured".to_owned();
+            let trigger = Some(name.clone());
+            self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
+        }
+        self.lanes.remove(name);
+        self.hot.remove(name);
+    }
+
+    /// Derives what is busy from the live runs.
+    pub(super) fn recount(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.live.clear();
+            lane.live_runs = 0;
+        }
+        for run in self.runs.values() {
+            let info = run.info();
+            if let Some(lane) = info.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
+                lane.live_runs += 1;
+                *lane.live.entry(info.key.clone()).or_default() += 1;
+            }
+        }
+    }
+}
+
+fn claim(file: FireFile, at: Wall) -> FileClaim {
+    let FireFile { rel, path, version, in_place } = file;
+    FileClaim { rel, path, kind: Kind::Created, version, first_seen_at: at, in_place }
+}
+
+/// A signal, from its parts.
+impl SignalInfo {
+    /// A signal without sender or value.
+    pub fn bare(signal: &str) -> Self {
+        Self { signal: signal.into(), value: None, pid: None, uid: None }
+    }
+}

@@ -1,0 +1,280 @@
+//! Which ready task starts next, and what is in flight.
+//!
+//! Order: priority, then admission of the run, then the longest remaining path, then the name. A
+//! burst flows through depth-first. A task that does not fit its pools is parked at the first one
+//! that is short, and later ones may pass it (first fit), until it has waited for [`AGE`]: from
+//! then on nobody else draws from that pool before it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Machine, Stopping, Timer};
+use crate::core::effect::{Command, Out, Start, Stop};
+use crate::core::id::{Attempt, AttemptId, Mono, Name, NodeIx, Now, RunId};
+use crate::core::model::Model;
+use crate::core::record::Record;
+use crate::core::run::Run;
+use crate::core::task::{StopCause, TaskSpec, TaskState};
+use crate::core::template::Slot;
+
+/// How long a task waits for a pool before it is served before all others. Long enough for first
+/// fit to use the pool well, short enough that a large demand does not starve.
+const AGE: Duration = Duration::from_secs(10);
+
+/// A ready task, in the order of starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    priority: Reverse<i32>,
+    run: RunId,
+    weight: Reverse<u64>,
+    node: NodeIx,
+}
+
+/// Ready tasks, pool use, attempts in flight: all derived from the runs.
+#[derive(Debug, Default)]
+pub(super) struct Schedule {
+    ready: BTreeSet<Key>,
+    /// Tasks that a pool was too short for: each at the first such pool.
+    parked: BTreeMap<Name, BTreeMap<Key, Parked>>,
+    used: BTreeMap<Name, u32>,
+    in_flight: BTreeMap<AttemptId, InFlight>,
+}
+
+/// A task that waits for a pool.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    since: Mono,
+    /// What it draws from the pool at which it is parked.
+    demand: u32,
+}
+
+/// An attempt in flight.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// Since when.
+    pub since: Mono,
+    /// Why dagd asked it to end, if it did.
+    pub stop: Option<StopCause>,
+    /// Whether it was killed, too.
+    pub killed: bool,
+    uses: Vec<(Name, u32)>,
+}
+
+impl Schedule {
+    pub(super) fn in_flight(&self) -> &BTreeMap<AttemptId, InFlight> {
+        &self.in_flight
+    }
+
+    pub(super) fn ready_len(&self) -> usize {
+        self.ready.len() + self.parked.values().map(BTreeMap::len).sum::<usize>()
+    }
+
+    /// The task at `place` has become ready.
+    pub(super) fn push(&mut self, run: &Run, place: usize) {
+        self.ready.insert(key(run, place));
+    }
+
+    /// Takes out all tasks of a run.
+    pub(super) fn remove_run(&mut self, run: RunId) {
+        self.ready.retain(|key| key.run != run);
+        for parked in self.parked.values_mut() {
+            parked.retain(|key, _| key.run != run);
+        }
+    }
+
+    /// An attempt of the task at `place` is in flight.
+    pub(super) fn start(&mut self, run: &Run, place: usize, attempt: Attempt, since: Mono) {
+        let key = key(run, place);
+        self.ready.remove(&key);
+        for parked in self.parked.values_mut() {
+            parked.remove(&key);
+        }
+        let uses: Vec<_> = run.graph().task(key.node).uses.clone().into_iter().collect();
+        for (pool, demand) in &uses {
+            *self.used.entry(pool.clone()).or_default() += demand;
+        }
+        let id = AttemptId { run: key.run, node: key.node, attempt };
+        self.in_flight.insert(id, InFlight { since, stop: None, killed: false, uses });
+    }
+
+    /// An attempt is no longer in flight: its pools are offered to who waits for them.
+    pub(super) fn end(&mut self, id: AttemptId, model: &Model, now: Mono) {
+        let Some(flight) = self.in_flight.remove(&id) else { return };
+        for (pool, demand) in &flight.uses {
+            if let Some(used) = self.used.get_mut(pool) {
+                *used = used.saturating_sub(*demand);
+            }
+        }
+        for (pool, _) in &flight.uses {
+            self.offer(pool, model, now, &BTreeSet::new());
+        }
+    }
+
+    /// Offers all pools: their sizes have changed.
+    pub(super) fn offer_all(&mut self, model: &Model, now: Mono) {
+        let pools: Vec<_> = self.parked.keys().cloned().collect();
+        for pool in &pools {
+            self.offer(pool, model, now, &BTreeSet::new());
+        }
+    }
+
+    /// Makes ready what is parked at `pool` and fits into what is free of it.
+    fn offer(&mut self, pool: &Name, model: &Model, now: Mono, tried: &BTreeSet<Key>) {
+        let mut free = self.free(pool, model);
+        let kept = self.kept(pool, now);
+        let Some(parked) = self.parked.get(pool) else { return };
+        for (key, entry) in parked {
+            if free == 0 {
+                break;
+            }
+            if entry.demand <= free && kept.is_none_or(|kept| kept == *key) && !tried.contains(key)
+            {
+                free -= entry.demand;
+                self.ready.insert(*key);
+            }
+        }
+    }
+
+    fn free(&self, pool: &Name, model: &Model) -> u32 {
+        let size = model.pools.get(pool).copied().unwrap_or(0);
+        size.saturating_sub(self.used.get(pool).copied().unwrap_or(0))
+    }
+
+    /// The task that the pool is kept for, because it has waited too long.
+    fn kept(&self, pool: &Name, now: Mono) -> Option<Key> {
+        let parked = self.parked.get(pool)?;
+        let (key, entry) = parked.iter().min_by_key(|(key, entry)| (entry.since, **key))?;
+        (entry.since.after(AGE) <= now).then_some(*key)
+    }
+
+    /// The first pool that is too short for the task, or kept for another one.
+    fn lacks(&self, key: Key, spec: &TaskSpec, model: &Model, now: Mono) -> Option<(Name, u32)> {
+        let lacking = spec.uses.iter().find(|(pool, demand)| {
+            **demand > self.free(pool, model)
+                || self.kept(pool, now).is_some_and(|kept| kept != key)
+        });
+        lacking.map(|(pool, demand)| (pool.clone(), *demand))
+    }
+
+    /// The next task that can start. Those that a pool is too short for are parked, and what they
+    /// leave is offered on; each is tried once.
+    fn next(&mut self, runs: &BTreeMap<RunId, Run>, model: &Model, now: Mono) -> Option<Key> {
+        let mut tried = BTreeSet::new();
+        while let Some(key) = self.ready.pop_first() {
+            let spec = runs[&key.run].graph().task(key.node).clone();
+            let Some((short, demand)) = self.lacks(key, &spec, model, now) else {
+                return Some(key);
+            };
+            tried.insert(key);
+            let since = self.parked.values_mut().find_map(|parked| parked.remove(&key));
+            let since = since.map_or(now, |entry| entry.since);
+            self.parked.entry(short.clone()).or_default().insert(key, Parked { since, demand });
+            for pool in spec.uses.keys().filter(|pool| **pool != short) {
+                self.offer(pool, model, now, &tried);
+            }
+        }
+        None
+    }
+}
+
+fn key(run: &Run, place: usize) -> Key {
+    let node = run.plan().nodes()[place].ix;
+    Key {
+        priority: Reverse(run.graph().task(node).priority),
+        run: run.info().run,
+        weight: Reverse(run.nodes()[place].weight),
+        node,
+    }
+}
+
+impl Machine {
+    /// Starts ready tasks while there are slots.
+    pub(super) fn start_tasks(&mut self, now: Now, out: &mut Out) {
+        while self.stopping.is_none() && self.in_flight().len() < self.model.slots {
+            let Some(key) = self.schedule.next(&self.runs, &self.model, now.mono) else { break };
+            let run = &self.runs[&key.run];
+            let place = run.place(key.node).expect("a ready task is in its plan");
+            let attempt = Attempt(run.nodes()[place].attempt.0 + 1);
+            let Key { run, node, .. } = key;
+            let record = Record::AttemptStarted { run, node, attempt, at: now.wall };
+            self.emit(now, record, out);
+            out.commands.push(Command::Start(self.start_of(AttemptId { run, node, attempt })));
+        }
+    }
+
+    fn start_of(&self, id: AttemptId) -> Start {
+        let run = &self.runs[&id.run];
+        let task = run.graph().task(id.node).clone();
+        let wants_failed = task
+            .templates()
+            .flat_map(crate::core::template::Template::slots)
+            .any(|slot| *slot == Slot::Failed);
+        let outputs = outputs_for(run, &task);
+        let failed = if wants_failed { run.failed() } else { Vec::new() };
+        Start { id, task, run: run.info().clone(), failed, outputs }
+    }
+
+    /// Asks an attempt to end, for a reason. The first reason holds.
+    pub(super) fn stop_attempt(
+        &mut self,
+        now: Now,
+        id: AttemptId,
+        cause: StopCause,
+        out: &mut Out,
+    ) {
+        let Some(flight) = self.schedule.in_flight.get_mut(&id) else { return };
+        if flight.stop.is_some() {
+            return;
+        }
+        flight.stop = Some(cause);
+        let kill_after = self.runs[&id.run].graph().task(id.node).kill_after;
+        self.timers.insert((now.mono.after(kill_after), Timer::Kill(id)));
+        out.commands.push(Command::Stop { id, how: Stop::Term });
+    }
+
+    /// Ends an attempt.
+    pub(super) fn kill_attempt(&mut self, id: AttemptId, out: &mut Out) {
+        if let Some(flight) = self.schedule.in_flight.get_mut(&id)
+            && !flight.killed
+        {
+            flight.killed = true;
+            out.commands.push(Command::Stop { id, how: Stop::Kill });
+        }
+    }
+
+    /// Raises the urgency of a stop.
+    pub(super) fn hasten(&mut self, now: Now, stage: Stopping, out: &mut Out) {
+        if self.stopping >= Some(stage) {
+            return;
+        }
+        self.stopping = Some(stage);
+        let ids: Vec<_> = self.in_flight().keys().copied().collect();
+        for id in ids {
+            if stage == Stopping::Kill {
+                if let Some(flight) = self.schedule.in_flight.get_mut(&id) {
+                    flight.stop.get_or_insert(StopCause::Shutdown);
+                }
+                self.kill_attempt(id, out);
+            } else {
+                self.stop_attempt(now, id, StopCause::Shutdown, out);
+            }
+        }
+    }
+}
+
+/// The outputs of the tasks that `task` names in `{out.TASK.KEY}`.
+fn outputs_for(run: &Run, task: &TaskSpec) -> Vec<(Name, BTreeMap<String, String>)> {
+    let named: BTreeSet<&str> = task
+        .templates()
+        .flat_map(crate::core::template::Template::slots)
+        .filter_map(
+            |slot| if let Slot::Out { task, .. } = slot { Some(task.as_str()) } else { None },
+        )
+        .collect();
+    let found = named.into_iter().filter_map(|name| {
+        let node = &run.nodes()[run.place(run.graph().find(name)?)?];
+        (node.state == TaskState::Succeeded).then(|| (name.into(), node.outputs.clone()))
+    });
+    found.collect()
+}
