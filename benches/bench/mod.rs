@@ -1,0 +1,71 @@
+//! What the benchmarks share: a scratch folder, the floor built from C, timing in pairs.
+
+#![expect(dead_code, reason = "each benchmark uses its own part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Figures of several runs.
+pub type Lot = Vec<f64>;
+
+/// Programs and a scratch folder.
+pub struct Bench {
+    pub dagd: PathBuf,
+    pub floor: PathBuf,
+    pub probe: PathBuf,
+    scratch: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Builds the floor. The scratch folder lies where `DAGD_BENCH_DIR` says, else in `target`.
+    pub fn new() -> Self {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let place = std::env::var_os("DAGD_BENCH_DIR").map_or_else(|| here.join("target"), PathBuf::from);
+        let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(place).unwrap();
+        let build = |name: &str, flags: &[&str]| {
+            let program = scratch.path().join(name);
+            let source = here.join(format!("benches/floor/{name}.c"));
+            let built = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).args(flags).status();
+            assert!(built.unwrap().success(), "cc failed on {name}.c");
+            program
+        };
+        let floor = build("floor", &["-pthread"]);
+        let probe = build("probe", &["-static"]);
+        Self { dagd: env!("CARGO_BIN_EXE_dagd").into(), floor, probe, scratch }
+    }
+
+    /// A folder in the scratch folder.
+    pub fn dir(&self, name: &str) -> PathBuf {
+        let dir = self.scratch.path().join(name.replace([' ', ','], "-"));
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+}
+
+/// How many rounds: the first argument that is a number.
+pub fn rounds(default: usize) -> usize {
+    std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(default)
+}
+
+/// Runs a command to its success and says how long it took.
+pub fn timed(command: &mut Command) -> Duration {
+    let start = Instant::now();
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let took = start.elapsed();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    took
+}
+
+/// The figure in the middle.
+pub fn median(lot: &[f64]) -> f64 {
+    quantile(lot, 0.5)
+}
+
+/// The figure below which the given share lies.
+pub fn quantile(lot: &[f64], share: f64) -> f64 {
+    let mut sorted = lot.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}

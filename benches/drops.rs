@@ -1,0 +1,116 @@
+//! From the close of a dropped file to the first instruction of its command: a daemon with ledger,
+//! history and logs against the floor of the machine, in turn. `cargo bench --bench drops [DROPS]`
+
+mod bench;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bench::{Bench, Lot, median, quantile};
+
+fn main() {
+    let bench = Bench::new();
+    let drops = bench::rounds(500);
+    let floor = Watcher::floor(&bench);
+    let dagd = Watcher::dagd(&bench);
+    let mut marks: [HashMap<String, u64>; 2] = Default::default();
+    for n in 0..drops + 20 {
+        for (watcher, marks) in [&floor, &dagd].into_iter().zip(&mut marks) {
+            let name = format!("f{n}");
+            fs::write(watcher.dir.join(&name), "content").unwrap();
+            let closed = monotonic();
+            // The first drops warm up.
+            if n >= 20 {
+                marks.insert(name, closed);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    println!("{:<10} {:>8} {:>8} {:>8} {:>8}  ms from close to first instruction", "", "p50", "p90", "p99", "max");
+    let lots = [&floor, &dagd].map(|watcher| watcher.log.clone());
+    let mut p50 = Vec::new();
+    for ((name, log), marks) in ["floor", "dagd"].into_iter().zip(lots).zip(&marks) {
+        let lot = latencies(&log, marks);
+        p50.push(median(&lot));
+        let at = |share| quantile(&lot, share);
+        println!("{name:<10} {:>8.3} {:>8.3} {:>8.3} {:>8.3}", at(0.5), at(0.9), at(0.99), at(1.0));
+    }
+    println!("dagd ÷ floor at p50: {:.2}", p50[1] / p50[0]);
+}
+
+struct Watcher {
+    child: Child,
+    dir: PathBuf,
+    log: PathBuf,
+}
+
+impl Watcher {
+    fn floor(bench: &Bench) -> Self {
+        let dir = bench.dir("floor-inbox");
+        let log = bench.dir("floor-log").join("log");
+        let mut child = Command::new(&bench.floor)
+            .arg("drop").arg(&dir).arg(&bench.probe).arg(&log)
+            .stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self { child, dir, log }
+    }
+
+    fn dagd(bench: &Bench) -> Self {
+        let home = bench.dir("dagd");
+        let dir = bench.dir("dagd/inbox");
+        let log = home.join("log");
+        let config = format!(
+            "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nmax_parallel = 2\n\
+             [tasks.t]\ncommand = [\"{}\", \"{}\", \"{{path}}\"]\n\
+             [triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n",
+            bench.probe.display(), log.display(),
+        );
+        fs::write(home.join("dagd.toml"), config).unwrap();
+        let child = Command::new(&bench.dagd)
+            .args(["run", "--config"]).arg(home.join("dagd.toml"))
+            .stderr(Stdio::null()).spawn().unwrap();
+        wait_for(&home.join("run/dagd.sock"));
+        Self { child, dir, log }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn wait_for(path: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while std::os::unix::net::UnixStream::connect(path).is_err() {
+        assert!(Instant::now() < deadline, "{} did not appear", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn latencies(log: &Path, marks: &HashMap<String, u64>) -> Lot {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let seen: HashMap<&str, u64> = lines.map(|(at, name)| (name, at.parse().unwrap())).collect();
+        if marks.keys().all(|name| seen.contains_key(name.as_str())) {
+            return marks.iter().map(|(name, closed)| (seen[name.as_str()].saturating_sub(*closed)) as f64 / 1e6).collect();
+        }
+        assert!(Instant::now() < deadline, "only {} of {} arrived", seen.len(), marks.len());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The clock that the probe reads.
+fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap()
+}

@@ -1,0 +1,56 @@
+//! What an idle daemon costs: wake-ups of all its threads, processor time and memory over a minute.
+//! `cargo bench --bench idle [SECONDS]`
+
+mod bench;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bench::Bench;
+
+fn main() {
+    let bench = Bench::new();
+    let seconds = bench::rounds(60);
+    let home = bench.dir("idle");
+    bench.dir("idle/inbox");
+    let config = "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\n\
+                  [tasks.t]\ncommand = [\"true\"]\n\
+                  [triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n\
+                  [triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n";
+    fs::write(home.join("dagd.toml"), config).unwrap();
+    let mut child = Command::new(&bench.dagd)
+        .args(["run", "--config"]).arg(home.join("dagd.toml"))
+        .stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    // Some work first: an idle daemon is one that has done something.
+    for n in 0..100 {
+        fs::write(home.join(format!("inbox/{n}")), "x").unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let before = sample(child.id());
+    std::thread::sleep(Duration::from_secs(seconds as u64));
+    let after = sample(child.id());
+    println!("idle for {seconds} s: {} wake-ups, {} ticks of processor time, {} kB resident, {} threads",
+        after.0 - before.0, after.1 - before.1, after.2, after.3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Context switches, clock ticks, resident kB, threads.
+fn sample(pid: u32) -> (u64, u64, u64, usize) {
+    let tasks: Vec<_> = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
+    let field = |text: &str, name: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let mut switches = 0;
+    for task in &tasks {
+        let status = fs::read_to_string(task.join("status")).unwrap();
+        switches += field(&status, "voluntary_ctxt_switches") + field(&status, "nonvoluntary_ctxt_switches");
+    }
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let ticks: u64 = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    (switches, ticks, field(&status, "VmRSS"), tasks.len())
+}

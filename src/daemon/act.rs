@@ -1,0 +1,125 @@
+//! Commands become calls of adapters. Results come back as events; nothing here waits.
+
+use tracing::{debug, info, warn};
+
+use super::engine::Engine;
+use crate::core::effect::{Command, Reply, Start};
+use crate::core::id::RunId;
+use crate::core::record::RunState;
+use crate::core::run::RunInfo;
+use crate::core::task::{Ended, Exit};
+use crate::io::process::{prepare, remove_event_files, write_event_files};
+use crate::io::watch::ToWatch;
+
+/// Commits between two slices of pruning.
+const PRUNE_EVERY: u64 = 256;
+
+impl Engine {
+    /// Acts on a command whose records are committed.
+    pub(super) fn act(&mut self, command: Command) {
+        match command {
+            Command::Start(start) => self.start(&start),
+            Command::Stop { id, how } => self.ports.slots.stop(id, how),
+            Command::Move(_)
+            | Command::Reply { reply: Reply::Run(_) | Reply::Queued(_), .. } => {
+                self.undurable.push_back((self.seq, command));
+                self.ports.sync.request(self.seq);
+            }
+            Command::Reply { token, reply } => self.reply(token, reply),
+            Command::Look { trigger, rel } => self.watch(ToWatch::Look(trigger, rel)),
+            Command::Scan { trigger } => self.watch(ToWatch::Scan(trigger)),
+            Command::Count { trigger, limit } => self.watch(ToWatch::Count(trigger, limit)),
+            Command::Hold { trigger } => self.watch(ToWatch::Hold(trigger)),
+            Command::Release { trigger } => self.watch(ToWatch::Release(trigger)),
+            Command::Finished { run, state } => self.finished(run, state),
+            Command::Exit => self.exiting = true,
+        }
+    }
+
+    /// Acts on a command that had to wait until its commit was on disk.
+    pub(super) fn act_durably(&mut self, command: Command) {
+        match command {
+            Command::Move(mv) => self.ports.disposer.start(mv),
+            Command::Reply { token, reply } => self.reply(token, reply),
+            other => self.act(other),
+        }
+    }
+
+    fn start(&mut self, start: &Start) {
+        let prepared = match self.event_files(&start.run) {
+            Ok(()) => prepare(start, &self.base, &self.dirs),
+            Err(error) => Err(Exit::NotStarted(format!(
+                "failed to write the event files in {}: {error}",
+                self.dirs.events.display()
+            ))),
+        };
+        match prepared {
+            Ok(exec) => {
+                debug!(label = %exec.label, "start");
+                self.ports.slots.start(exec);
+            }
+            Err(exit) => {
+                let ended = Ended::without_process(exit, self.clock.now().wall);
+                self.stillborn.push_back((start.id, ended));
+            }
+        }
+    }
+
+    /// Writes a run's event files, once.
+    fn event_files(&mut self, run: &RunInfo) -> std::io::Result<()> {
+        if !self.with_files.contains(&run.run) {
+            write_event_files(run, &self.dirs)?;
+            self.with_files.insert(run.run);
+        }
+        Ok(())
+    }
+
+    fn watch(&self, to: ToWatch) {
+        if let Some(watch) = &self.ports.watch {
+            watch.send(to);
+        }
+    }
+
+    /// Answers a request. Nobody is there to be told if the asker has gone.
+    fn reply(&mut self, token: u64, reply: Reply) {
+        if let Some(waiting) = self.replies.remove(&token) {
+            drop(waiting.send(reply));
+        }
+    }
+
+    fn finished(&mut self, run: RunId, state: RunState) {
+        match state {
+            RunState::Failed => warn!(run = run.0, "run failed"),
+            _ => info!(run = run.0, state = state.word(), "run ended"),
+        }
+        if self.with_files.remove(&run) {
+            remove_event_files(run, &self.dirs);
+        }
+        for waiting in self.waiters.remove(&run).unwrap_or_default() {
+            drop(waiting.send(state));
+        }
+        self.ports.sync.checkpoint();
+    }
+
+    /// Removes a slice of history that has outlived its retention.
+    pub(super) fn prune(&mut self) {
+        if self.seq.0 % PRUNE_EVERY != 0 {
+            return;
+        }
+        let keep = self.settings.retention.runs;
+        let older_than = {
+            let age = i64::try_from(self.settings.retention.age.as_nanos()).unwrap_or(i64::MAX);
+            crate::core::id::Wall(self.clock.now().wall.0.saturating_sub(age))
+        };
+        match self.store.prune(keep, older_than) {
+            Ok(pruned) => {
+                for log in pruned.logs {
+                    if let Err(error) = std::fs::remove_file(self.dirs.logs.join(&log)) {
+                        debug!(log, %error, "a pruned log is not there");
+                    }
+                }
+            }
+            Err(error) => warn!("history was not pruned: {error}"),
+        }
+    }
+}

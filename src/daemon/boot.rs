@@ -1,0 +1,288 @@
+//! How the daemon comes up: lock, past processes, stored records, watches, signals, socket.
+//!
+//! No lane is read before recovery has ended: only then is there a machine to read it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::engine::{Engine, Lanes, Parts, Ports, lane};
+use super::reload::{REALTIME_MIN, Reloader, folders, standard_signals};
+use super::{DaemonArgs, DaemonError, trying, view};
+use crate::config::{Durability, Resolved, Settings};
+use crate::core::effect::Out;
+use crate::core::graph::Graph;
+use crate::core::id::{Name, Seq};
+use crate::core::machine::{Machine, Recovering, Start};
+use crate::core::model::Model;
+use crate::core::trigger::{Source, TriggerSpec};
+use crate::io::config_files;
+use crate::io::control::{self, Ask, Sources};
+use crate::io::dispose::Disposer;
+use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
+use crate::io::signals;
+use crate::io::store::{InstanceLock, Loaded, Reader, Store, Sync, lock};
+use crate::io::systemd;
+use crate::io::watch::{self, ToWatch, WatchHandle};
+
+/// Batches of observations on their way: few, so that a held trigger is held at once.
+const WATCH_LANE: usize = 8;
+/// Requests on their way; more wait in their connections.
+const ASKS_LANE: usize = 64;
+/// Signals on their way; more wait in the kernel.
+const SIGNALS_LANE: usize = 256;
+/// Ends of attempts on their way: one per slot, for the largest number of slots.
+const RESULTS_LANE: usize = 1024;
+/// Other small messages on their way.
+const SMALL_LANE: usize = 64;
+
+/// A daemon that is up.
+pub struct Booted {
+    /// The loop.
+    pub engine: Engine,
+    watch: Option<(WatchHandle, JoinHandle<()>)>,
+    control: Option<control::Server>,
+    _lock: InstanceLock,
+}
+
+/// Brings the daemon up.
+pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
+    let Resolved { model, settings, warnings } = config_files::load(&args.config)?.resolved;
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    let held = lock(&settings.state_dir)?;
+    let (urgent_in, urgent) = lane(SMALL_LANE);
+    let (signals_in, signals_out) = lane(SIGNALS_LANE);
+    let realtime = model.triggers.values().any(|spec| is_realtime(spec));
+    let handlers = signals::spawn(&standard_signals(&model), realtime, signals_in, urgent_in)
+        .map_err(trying("install signal handlers"))?;
+    let (asks_in, asks) = lane(ASKS_LANE);
+    let (watch_in, watch_out) = lane(WATCH_LANE);
+    let (loaded_in, loaded) = lane(SMALL_LANE);
+    let committed = Arc::new(AtomicU64::new(0));
+    let mut base = Foundation::lay(&settings, &model, committed.clone())?;
+    let ledger = Reader::open(&settings.state_dir, view::live)?;
+    let (handle, joined) = watch::spawn(Box::new(ledger), committed, watch_in)
+        .map_err(trying("start the watch thread"))?;
+    arm(&handle, &model);
+    base.lanes.urgent = urgent;
+    base.lanes.signals = signals_out;
+    base.lanes.asks = asks;
+    base.lanes.watch = watch_out;
+    base.lanes.loaded = loaded;
+    base.ports.watch = Some(handle.clone());
+    base.ports.signals = Some(handlers);
+    base.ports.reloader = Some(Reloader::new(args.config.clone(), loaded_in));
+    let mut engine = base.recover(args.config, settings)?;
+    let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
+    let control = serve(&socket, &engine, asks_in)?;
+    engine.status.socket = Some(socket);
+    systemd::ready("running");
+    info!(triggers = engine.machine.lanes().len(), "watching");
+    if let Some(ready) = args.ready {
+        ready();
+    }
+    Ok(Booted { engine, watch: Some((handle, joined)), control: Some(control), _lock: held })
+}
+
+/// Covers the folders and waits until that is done: from here on no event is missed.
+fn arm(watch: &WatchHandle, model: &Model) {
+    let (ack, armed) = crossbeam_channel::bounded(1);
+    watch.send(ToWatch::Arm(folders(model), Some(ack)));
+    // An error means that the watch thread has ended, which its coverage tells.
+    drop(armed.recv());
+}
+
+fn is_realtime(spec: &TriggerSpec) -> bool {
+    matches!(spec.source, Source::Signal { signo, .. } if signo >= REALTIME_MIN)
+}
+
+fn serve(
+    socket: &Path,
+    engine: &Engine,
+    asks: crossbeam_channel::Sender<Ask>,
+) -> Result<control::Server, DaemonError> {
+    let state_dir = engine.settings.state_dir.clone();
+    let dir = state_dir.clone();
+    let triggers = engine.status.triggers.clone();
+    let sources = Sources {
+        asks,
+        state_dir,
+        triggers: Arc::new(move || triggers.get()),
+        reader: Arc::new(move || {
+            let reader = Reader::open(&dir, view::live).map_err(|error| error.to_string())?;
+            Ok(Box::new(reader) as Box<dyn control::History + Send>)
+        }),
+    };
+    let what = format!("listen on {}", socket.display());
+    control::spawn(socket, sources).map_err(trying(what))
+}
+
+impl Booted {
+    /// Takes the daemon down: nothing is running any more.
+    pub fn shut_down(mut self) {
+        drop(self.control.take());
+        if let Some((handle, joined)) = self.watch.take() {
+            handle.send(ToWatch::Stop);
+            // The watch thread may wait for room in its lane: closing the lane ends that.
+            drop(self.engine);
+            if joined.join().is_err() {
+                warn!("the watch thread had panicked");
+            }
+        }
+        info!("stopped");
+    }
+}
+
+/// What every engine stands on, with or without sources of events.
+pub(super) struct Foundation {
+    pub(super) store: Store,
+    pub(super) ports: Ports,
+    pub(super) lanes: Lanes,
+    pub(super) model: Arc<Model>,
+    base: Base,
+    dirs: Dirs,
+    committed: Arc<AtomicU64>,
+}
+
+impl Foundation {
+    /// Opens the store, ends what is left of the past, starts the adapters.
+    pub(super) fn lay(
+        settings: &Settings,
+        model: &Arc<Model>,
+        committed: Arc<AtomicU64>,
+    ) -> Result<Self, DaemonError> {
+        let store = Store::open(&settings.state_dir, settings.durability == Durability::Full)?;
+        become_subreaper().map_err(trying("become the reaper of orphans"))?;
+        let swept = sweep(store.instance()).map_err(trying("end the processes of the past"))?;
+        if swept > 0 {
+            info!(swept, "ended processes that a past dagd left behind");
+        }
+        let dirs = Dirs {
+            logs: settings.state_dir.join("logs"),
+            events: settings.runtime_dir.join("events"),
+            outputs: settings.runtime_dir.join("outputs"),
+        };
+        for dir in [&dirs.logs, &dirs.events, &dirs.outputs] {
+            make_private(dir)?;
+        }
+        let (results_in, results) = lane(RESULTS_LANE);
+        let (moved_in, moved) = lane(SMALL_LANE);
+        let (durable_in, durable) = lane(SMALL_LANE);
+        let slots = Slots::new(model.slots, &dirs.logs, results_in)
+            .map_err(trying(format!("use {}", dirs.logs.display())))?;
+        let told = move |seq: Seq| {
+            // The engine is gone only when dagd ends.
+            drop(durable_in.send(seq));
+        };
+        let sync = Sync::spawn(&settings.state_dir, told).map_err(trying("start the sync thread"))?;
+        let ports = Ports {
+            slots,
+            disposer: Disposer::new(moved_in),
+            sync,
+            watch: None,
+            signals: None,
+            reloader: None,
+        };
+        let lanes = Lanes {
+            urgent: crossbeam_channel::never(),
+            results,
+            moved,
+            durable,
+            loaded: crossbeam_channel::never(),
+            asks: crossbeam_channel::never(),
+            signals: crossbeam_channel::never(),
+            watch: crossbeam_channel::never(),
+        };
+        let base = Base::from_process(store.instance().to_owned());
+        Ok(Self { store, ports, lanes, model: model.clone(), base, dirs, committed })
+    }
+
+    /// Folds the stored records, then puts the engine together and lets it act.
+    pub(super) fn recover(
+        mut self,
+        config: std::path::PathBuf,
+        settings: Settings,
+    ) -> Result<Engine, DaemonError> {
+        let clock = Clock::start();
+        let loaded = self.store.load()?;
+        let durations = self.store.durations()?;
+        let runs = loaded.records.len();
+        let mut out = Out::default();
+        let now = clock.now();
+        let machine = recovering(self.model, loaded, durations, now)
+            .map_err(|why| DaemonError::Recovery { dir: settings.state_dir.clone(), why })?
+            .finish(now, Seq(1), &mut out);
+        if runs > 0 {
+            info!(runs = machine.runs().len(), "recovered");
+        }
+        let mut engine = Engine::new(Parts {
+            machine,
+            store: self.store,
+            ports: self.ports,
+            lanes: self.lanes,
+            clock,
+            committed: self.committed,
+            settings,
+            config,
+            base: self.base,
+            dirs: self.dirs,
+        });
+        engine.perform(out)?;
+        Ok(engine)
+    }
+}
+
+/// Stored records, folded.
+pub(super) fn recovering(
+    model: Arc<Model>,
+    loaded: Loaded,
+    durations: Vec<(Name, std::time::Duration)>,
+    now: crate::core::id::Now,
+) -> Result<Recovering, String> {
+    let mut graphs = Vec::new();
+    for (rev, stored) in loaded.graphs {
+        let graph = Graph::build(stored.tasks).map_err(|_| format!("graph {rev} is no graph"))?;
+        graphs.push(Arc::new(graph));
+    }
+    let nanos = |d: std::time::Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    let durations: BTreeMap<_, _> = durations.into_iter().map(|(name, d)| (name, nanos(d))).collect();
+    let seed = now.wall.0.unsigned_abs();
+    let (next_run, next_item) = (loaded.next_run, loaded.next_item);
+    let mut recovering =
+        Recovering::new(Start { model, graphs, next_run, next_item, durations, seed });
+    for record in &loaded.records {
+        recovering.fold(record, now).map_err(|illegal| illegal.to_string())?;
+    }
+    Ok(recovering)
+}
+
+/// Creates a folder that only we can enter, with its parents.
+pub(super) fn make_private(dir: &Path) -> Result<(), DaemonError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(trying(format!("create {}", dir.display())))
+}
+
+/// The machine's answers about runs that end, for their history.
+impl crate::io::store::Finished for Machine {
+    fn tasks(
+        &self,
+        run: crate::core::id::RunId,
+    ) -> Vec<(Name, crate::core::task::TaskState, Option<String>)> {
+        self.run(run).map(view::task_ends).unwrap_or_default()
+    }
+
+    fn graph(&self, rev: &crate::core::id::Rev) -> Option<Arc<Graph>> {
+        self.graph(rev).cloned()
+    }
+}

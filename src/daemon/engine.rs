@@ -1,0 +1,482 @@
+//! The engine: the only loop, the only owner of the machine and of the writing connection.
+//!
+//! A turn: collect what is waiting, at most [`BATCH_MAX`] events · step each · commit their records
+//! · act on their commands. It waits for nobody while it acts: adapters may wait for the engine,
+//! never the other way round.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Select, Sender};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::DaemonError;
+use super::clock::Clock;
+use super::reload::{Loading, Reloader};
+use super::view;
+use crate::config::Settings;
+use crate::core::effect::{Command, Out, Reply, Stop};
+use crate::core::event::Event;
+use crate::core::id::{AttemptId, Now, RunId, Seq};
+use crate::core::machine::Machine;
+use crate::core::record::{MoveResult, RunState, SignalInfo};
+use crate::core::task::Ended;
+use crate::core::trigger::Source;
+use crate::io::control::Ask;
+use crate::io::dispose::Disposer;
+use crate::io::process::{Base, Dirs, Slots};
+use crate::io::signals::{Seen, Signals};
+use crate::io::store::{Store, StoreError, Sync};
+use crate::io::systemd;
+use crate::io::watch::{FromWatch, WatchHandle};
+
+/// Events in one commit, at most: what is waiting is the batch, and an answer should not wait for
+/// more than this.
+pub const BATCH_MAX: usize = 64;
+/// First and longest pause between tries to commit while the store is stalled.
+const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Requests that are kept for later while the store is stalled; more wait in their lane.
+const DEFERRED_MAX: usize = 64;
+
+/// What enters, by lane. Earlier ones are served first.
+pub struct Lanes {
+    /// Stop and reload.
+    pub urgent: Receiver<Seen>,
+    /// Ends of attempts: at most one per slot.
+    pub results: Receiver<(AttemptId, Ended)>,
+    /// Ends of dispositions.
+    pub moved: Receiver<(RunId, u32, MoveResult)>,
+    /// What is on disk by now.
+    pub durable: Receiver<Seq>,
+    /// Loaded configurations.
+    pub loaded: Receiver<Loading>,
+    /// Requests.
+    pub asks: Receiver<Ask>,
+    /// Signals for triggers.
+    pub signals: Receiver<Seen>,
+    /// Observations.
+    pub watch: Receiver<FromWatch>,
+}
+
+/// Something that entered.
+pub enum Input {
+    /// From the signals.
+    Signal(Seen),
+    /// From a slot.
+    Ended(AttemptId, Ended),
+    /// From the disposer.
+    Moved(RunId, u32, MoveResult),
+    /// From the sync thread.
+    Durable(Seq),
+    /// From the reloader.
+    Loaded(Loading),
+    /// From the control socket.
+    Ask(Ask),
+    /// From the watch thread.
+    Watch(FromWatch),
+}
+
+/// The adapters that the engine commands.
+pub struct Ports {
+    /// Runs attempts.
+    pub slots: Slots,
+    /// Disposes of files.
+    pub disposer: Disposer,
+    /// Makes commits durable.
+    pub sync: Sync,
+    /// Watches folders; `None`: nothing is watched.
+    pub watch: Option<WatchHandle>,
+    /// Handlers of signals; `None`: the process keeps its own.
+    pub signals: Option<Signals>,
+    /// Loads configurations.
+    pub reloader: Option<Reloader>,
+}
+
+/// Told what happens, for whoever runs a graph in the foreground.
+pub type Observer = Box<dyn FnMut(&Machine, &Out)>;
+
+/// The engine.
+pub struct Engine {
+    pub(super) machine: Machine,
+    pub(super) store: Store,
+    pub(super) ports: Ports,
+    pub(super) lanes: Lanes,
+    pub(super) clock: Clock,
+    /// The number of the newest commit, read by the watch thread before it looks.
+    pub(super) committed: Arc<AtomicU64>,
+    pub(super) seq: Seq,
+    pub(super) settings: Settings,
+    pub(super) config: PathBuf,
+    pub(super) base: Base,
+    pub(super) dirs: Dirs,
+    /// Ends of attempts that never started.
+    pub(super) stillborn: VecDeque<(AttemptId, Ended)>,
+    /// Runs whose event files are written.
+    pub(super) with_files: BTreeSet<RunId>,
+    /// What may only happen once a commit is on disk.
+    pub(super) undurable: VecDeque<(Seq, Command)>,
+    pub(super) replies: BTreeMap<u64, oneshot::Sender<Reply>>,
+    pub(super) waiters: BTreeMap<RunId, Vec<oneshot::Sender<RunState>>>,
+    pub(super) next_token: u64,
+    pub(super) status: view::Facts,
+    pub(super) observer: Option<Observer>,
+    pub(super) exiting: bool,
+    deferred: VecDeque<Ask>,
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// Recovered.
+    pub machine: Machine,
+    /// Open.
+    pub store: Store,
+    /// Running.
+    pub ports: Ports,
+    /// Connected.
+    pub lanes: Lanes,
+    /// Ticking.
+    pub clock: Clock,
+    /// Shared with the watch thread.
+    pub committed: Arc<AtomicU64>,
+    /// In force.
+    pub settings: Settings,
+    /// Where they came from.
+    pub config: PathBuf,
+    /// For attempts.
+    pub base: Base,
+    /// For attempts.
+    pub dirs: Dirs,
+}
+
+impl Engine {
+    /// Puts the engine together.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { machine, store, ports, lanes, clock, committed, settings, config, base, dirs } =
+            parts;
+        let status = view::Facts::new(&clock, config.clone(), settings.state_dir.clone());
+        status.triggers.set(machine.model());
+        Self {
+            machine,
+            store,
+            ports,
+            lanes,
+            clock,
+            committed,
+            seq: Seq(0),
+            settings,
+            config,
+            base,
+            dirs,
+            stillborn: VecDeque::new(),
+            with_files: BTreeSet::new(),
+            undurable: VecDeque::new(),
+            replies: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            next_token: 0,
+            status,
+            observer: None,
+            exiting: false,
+            deferred: VecDeque::new(),
+        }
+    }
+
+    /// The number that the next commit will have.
+    pub fn next_seq(&self) -> Seq {
+        Seq(self.seq.0 + 1)
+    }
+
+    /// Turns until dagd may exit.
+    pub fn run(&mut self) -> Result<(), DaemonError> {
+        while !self.exiting {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// One turn: collect, step, commit, act.
+    pub fn turn(&mut self) -> Result<(), DaemonError> {
+        let inputs = self.collect();
+        let now = self.clock.now();
+        let mut out = Out::default();
+        let mut looks = Vec::new();
+        for input in inputs {
+            self.take(now, input, &mut out, &mut looks);
+        }
+        if self.machine.next_deadline().is_some_and(|due| due <= now.mono) {
+            let seq = self.next_seq();
+            self.machine.step(now, seq, Event::Tick, &mut out);
+        }
+        self.perform(out)?;
+        for ask in looks {
+            self.answer_look(ask);
+        }
+        systemd::watchdog();
+        Ok(())
+    }
+
+    /// Commits the records, then acts on the commands.
+    pub fn perform(&mut self, out: Out) -> Result<(), DaemonError> {
+        if cfg!(debug_assertions) && !out.is_empty() {
+            self.machine.check_invariants();
+        }
+        if !out.records.is_empty() {
+            self.commit(&out)?;
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(&self.machine, &out);
+        }
+        self.machine.forget();
+        for command in out.commands {
+            self.act(command);
+        }
+        Ok(())
+    }
+
+    /// Commits, for as long as it takes. While the store is stalled nothing is acted on but stops.
+    fn commit(&mut self, out: &Out) -> Result<(), DaemonError> {
+        let mut pause = STALL_PAUSE.0;
+        loop {
+            match self.store.commit(&out.records, &self.machine) {
+                Ok(seq) => {
+                    if self.status.stalled.take().is_some() {
+                        info!("the store can be written again");
+                        systemd::status("running");
+                    }
+                    self.seq = seq;
+                    self.committed.store(seq.0, Ordering::Release);
+                    self.status.count(&out.records);
+                    self.prune();
+                    return Ok(());
+                }
+                Err(StoreError::Passing(why)) => {
+                    self.stalled(&why, out);
+                    self.idle_while_stalled(pause)?;
+                    pause = STALL_PAUSE.1.min(pause * 2);
+                }
+                Err(other) => {
+                    error!("{other}");
+                    return Err(other.into());
+                }
+            }
+        }
+    }
+
+    /// Notes the stall; stops in the batch are acted on at once, as they need no record.
+    fn stalled(&mut self, why: &str, out: &Out) {
+        if self.status.stalled.is_none() {
+            warn!("stalled: {why}");
+            systemd::status(&format!("stalled: {why}"));
+            for command in &out.commands {
+                if let Command::Stop { id, how } = command {
+                    self.ports.slots.stop(*id, *how);
+                }
+            }
+        }
+        self.status.stalled = Some(why.to_owned());
+    }
+
+    /// Waits, answers what needs no commit, and obeys a stop.
+    fn idle_while_stalled(&mut self, pause: Duration) -> Result<(), DaemonError> {
+        systemd::watchdog();
+        let until = std::time::Instant::now() + pause;
+        loop {
+            let mut select = Select::new();
+            let urgent = select.recv(&self.lanes.urgent);
+            if self.deferred.len() < DEFERRED_MAX {
+                select.recv(&self.lanes.asks);
+            }
+            let Ok(ready) = select.select_deadline(until) else { return Ok(()) };
+            if ready.index() == urgent {
+                if matches!(ready.recv(&self.lanes.urgent), Ok(Seen::Terminate)) {
+                    return Err(self.abandon());
+                }
+                continue;
+            }
+            match ready.recv(&self.lanes.asks) {
+                Ok(ask @ (Ask::Status(_) | Ask::Pending(_))) => self.answer_look(ask),
+                Ok(Ask::Stop(reply)) => {
+                    drop(reply.send(()));
+                    return Err(self.abandon());
+                }
+                Ok(other) => self.deferred.push_back(other),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Stops without a commit: what was in flight is repeated at the next start.
+    fn abandon(&mut self) -> DaemonError {
+        let ids: Vec<_> = self.machine.in_flight().keys().copied().collect();
+        for id in ids {
+            self.ports.slots.stop(id, Stop::Kill);
+        }
+        DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
+    }
+
+    /// What is waiting, at most [`BATCH_MAX`]; waits for the first until a deadline is due.
+    fn collect(&mut self) -> Vec<Input> {
+        let mut inputs: Vec<Input> =
+            self.stillborn.drain(..).map(|(id, ended)| Input::Ended(id, ended)).collect();
+        inputs.extend(self.deferred.pop_front().map(Input::Ask));
+        self.drain(&mut inputs);
+        if inputs.is_empty() {
+            self.wait();
+            self.drain(&mut inputs);
+        }
+        inputs
+    }
+
+    /// Sleeps until a lane has something or the next deadline is due.
+    fn wait(&self) {
+        let mut select = Select::new();
+        select.recv(&self.lanes.urgent);
+        select.recv(&self.lanes.results);
+        select.recv(&self.lanes.moved);
+        select.recv(&self.lanes.durable);
+        select.recv(&self.lanes.loaded);
+        select.recv(&self.lanes.asks);
+        select.recv(&self.lanes.signals);
+        select.recv(&self.lanes.watch);
+        let machine = self.machine.next_deadline().map(|due| self.clock.now().mono.until(due));
+        let watchdog = systemd::watchdog_interval();
+        match machine.into_iter().chain(watchdog).min() {
+            Some(left) => drop(select.ready_timeout(left)),
+            None => drop(select.ready()),
+        }
+    }
+
+    fn drain(&self, inputs: &mut Vec<Input>) {
+        fn take<T>(lane: &Receiver<T>, inputs: &mut Vec<Input>, wrap: impl Fn(T) -> Input) {
+            while inputs.len() < BATCH_MAX
+                && let Ok(item) = lane.try_recv()
+            {
+                inputs.push(wrap(item));
+            }
+        }
+        take(&self.lanes.urgent, inputs, Input::Signal);
+        take(&self.lanes.results, inputs, |(id, ended)| Input::Ended(id, ended));
+        take(&self.lanes.moved, inputs, |(run, file, result)| Input::Moved(run, file, result));
+        take(&self.lanes.durable, inputs, Input::Durable);
+        take(&self.lanes.loaded, inputs, Input::Loaded);
+        take(&self.lanes.asks, inputs, Input::Ask);
+        take(&self.lanes.signals, inputs, Input::Signal);
+        take(&self.lanes.watch, inputs, Input::Watch);
+    }
+
+    fn take(&mut self, now: Now, input: Input, out: &mut Out, looks: &mut Vec<Ask>) {
+        let seq = self.next_seq();
+        let event = match input {
+            Input::Ended(id, ended) => Event::Ended { id, ended },
+            Input::Moved(run, file, result) => Event::Moved { run, file, result },
+            Input::Watch(FromWatch::Observed(observed)) => Event::Observed(observed),
+            Input::Watch(FromWatch::Scanned { trigger }) => Event::Scanned { trigger },
+            Input::Watch(FromWatch::Counted { trigger, files }) => Event::Counted { trigger, files },
+            Input::Signal(Seen::Terminate) => {
+                info!("asked to stop: {} tasks are running", self.machine.in_flight().len());
+                systemd::stopping();
+                Event::StopRequested
+            }
+            Input::Signal(Seen::Reload) => return self.reload(None),
+            Input::Signal(Seen::Trigger { signo, value, pid, uid }) => {
+                for event in self.signal_events(signo, value, pid, uid) {
+                    self.machine.step(now, seq, event, out);
+                }
+                return;
+            }
+            Input::Durable(seq) => return self.durable(seq),
+            Input::Loaded(loading) => return self.loaded(now, loading, out),
+            Input::Ask(ask) => match self.ask(ask, looks) {
+                Some(event) => event,
+                None => return,
+            },
+        };
+        self.machine.step(now, seq, event, out);
+    }
+
+    /// One event for each trigger that the signal belongs to.
+    fn signal_events(
+        &self,
+        signo: i32,
+        value: Option<i32>,
+        pid: Option<i32>,
+        uid: Option<u32>,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        for spec in self.machine.model().triggers.values() {
+            let Source::Signal { signo: wanted, name, sender_uid } = &spec.source else { continue };
+            let allowed = sender_uid.is_empty() || uid.is_some_and(|uid| sender_uid.contains(&uid));
+            if *wanted == signo && allowed {
+                let info = SignalInfo { signal: name.clone(), value, pid, uid };
+                events.push(Event::Signalled { trigger: spec.name.clone(), info });
+            } else if *wanted == signo {
+                warn!(trigger = %spec.name, ?pid, ?uid, "a signal of a user not in sender_uid was ignored");
+            }
+        }
+        events
+    }
+
+    /// Turns a request into an event; those that only look are answered after the commit.
+    fn ask(&mut self, ask: Ask, looks: &mut Vec<Ask>) -> Option<Event> {
+        match ask {
+            Ask::Request(request, reply) => {
+                self.next_token += 1;
+                let token = self.next_token;
+                self.replies.insert(token, reply);
+                Some(Event::Requested { token, request })
+            }
+            Ask::Reload(reply) => {
+                self.reload(Some(reply));
+                None
+            }
+            Ask::Stop(reply) => {
+                drop(reply.send(()));
+                systemd::stopping();
+                Some(Event::StopRequested)
+            }
+            look @ (Ask::Status(_) | Ask::Pending(_) | Ask::Wait(..)) => {
+                looks.push(look);
+                None
+            }
+        }
+    }
+
+    /// Answers a request that only looks. Nobody is there to be told if the asker has gone.
+    fn answer_look(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(reply) => drop(reply.send(self.status_view())),
+            Ask::Pending(reply) => {
+                let now = self.clock.now();
+                drop(reply.send(view::pending(&self.machine, now)));
+            }
+            Ask::Wait(run, reply) => {
+                if self.machine.runs().contains_key(&run) {
+                    self.waiters.entry(run).or_default().push(reply);
+                }
+            }
+            Ask::Request(..) | Ask::Reload(_) | Ask::Stop(_) => {}
+        }
+    }
+
+    fn status_view(&self) -> crate::wire::Status {
+        let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
+        view::status(&self.machine, &self.status, &coverage)
+    }
+
+    /// A commit is on disk: what waited for it may happen.
+    fn durable(&mut self, seq: Seq) {
+        while self.undurable.front().is_some_and(|(waits, _)| *waits <= seq) {
+            if let Some((_, command)) = self.undurable.pop_front() {
+                self.act_durably(command);
+            }
+        }
+    }
+}
+
+/// A lane between adapters and the engine.
+pub fn lane<T>(bound: usize) -> (Sender<T>, Receiver<T>) {
+    crossbeam_channel::bounded(bound)
+}

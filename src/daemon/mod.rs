@@ -1,0 +1,84 @@
+//! Floor 3: assembly. Builds the adapters, boots, runs the engine, shuts down.
+//!
+//! Owns the order in which things come up and go down; decides nothing about events.
+
+pub mod act;
+pub mod boot;
+pub mod clock;
+pub mod engine;
+pub mod once;
+pub mod reload;
+pub mod view;
+
+use std::path::PathBuf;
+
+use crate::config::Diagnostics;
+use crate::io::store::StoreError;
+
+pub use self::once::{OnceArgs, OnceWhat, Progress, once};
+
+/// How to run the daemon.
+pub struct DaemonArgs {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The control socket; `None`: `dagd.sock` in `runtime_dir`.
+    pub socket: Option<PathBuf>,
+    /// Called once events are being watched.
+    pub ready: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration is not valid.
+    #[error("{0}")]
+    Config(Diagnostics),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stored state is not one that this program could have written.
+    #[error("the state in {dir} cannot be recovered: {why}")]
+    Recovery {
+        /// The state folder.
+        dir: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A part of the system failed.
+    #[error("failed to {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A selection or trigger that does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something that cannot be done.
+    #[error("{0}")]
+    Refused(String),
+    /// The store failed for good while the daemon ran.
+    #[error("stopped while the store was stalled: {0}")]
+    Stalled(String),
+}
+
+impl From<Diagnostics> for DaemonError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Config(diagnostics)
+    }
+}
+
+/// Names what was tried, for an error of the system.
+fn trying(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError {
+    let what = what.into();
+    move |source| DaemonError::Io { what, source }
+}
+
+/// Runs the daemon in the foreground until it is asked to stop.
+pub fn run(args: DaemonArgs) -> Result<(), DaemonError> {
+    let mut booted = boot::boot(args)?;
+    let ended = booted.engine.run();
+    booted.shut_down();
+    ended
+}

@@ -1,0 +1,268 @@
+//! Runs a subgraph in this process, without a daemon: the same engine, without sources.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::boot::Foundation;
+use super::engine::{Observer, lane};
+use super::{DaemonError, trying};
+use crate::config::{Durability, Resolved, Settings};
+use crate::core::effect::{Command, Out};
+use crate::core::event::{Event, Fire, FireFile, FireWhat, Request};
+use crate::core::id::RunId;
+use crate::core::machine::Machine;
+use crate::core::model::Model;
+use crate::core::path::Bytes;
+use crate::core::record::{Record, RunState};
+use crate::core::selector::Selector;
+use crate::io::store::lock;
+use crate::io::{config_files, disk, signals};
+
+/// What to run once.
+pub struct OnceArgs {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// What of it.
+    pub what: OnceWhat,
+    /// Whether history and logs are kept in `state_dir`, and files are disposed of.
+    pub keep: bool,
+    /// Task slots, if not as configured.
+    pub max_parallel: Option<usize>,
+}
+
+/// What of the configuration to run once.
+pub enum OnceWhat {
+    /// A selection.
+    Select(String),
+    /// A trigger's selection, for these files.
+    Trigger {
+        /// The trigger.
+        name: String,
+        /// Files, as the trigger would deliver them.
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// Told what happens.
+pub trait Progress {
+    /// A task's state has changed.
+    fn task(&mut self, run: u64, task: &str, state: &str, detail: Option<&str>);
+    /// A run's state has changed. `logs` is the folder that holds its output.
+    fn run(&mut self, run: u64, state: &str, logs: &std::path::Path);
+}
+
+/// Runs it and says how it ended.
+pub fn once(args: &OnceArgs, progress: &mut dyn Progress) -> Result<RunState, DaemonError> {
+    let Resolved { model, settings, .. } = config_files::load(&args.config)?.resolved;
+    let scratch = Scratch::new(args.keep, &settings)?;
+    let settings = scratch.settings(settings);
+    let fire = fire(&args.what, &model)?;
+    let model = Arc::new(without_triggers(&model, args));
+    let held = lock(&settings.state_dir)?;
+    let (urgent_in, urgent) = lane(16);
+    let (signals_in, _ignored) = lane(16);
+    let handlers = signals::spawn(&[], false, signals_in, urgent_in)
+        .map_err(trying("install signal handlers"))?;
+    let mut foundation = Foundation::lay(&settings, &model, Arc::new(AtomicU64::new(0)))?;
+    foundation.lanes.urgent = urgent;
+    foundation.ports.signals = Some(handlers);
+    let mut engine = foundation.recover(args.config.clone(), settings)?;
+    let logs = engine.dirs.logs.clone();
+    let mut out = Out::default();
+    let (now, seq) = (engine.clock.now(), engine.next_seq());
+    let request = Request::Fire(fire);
+    engine.machine.step(now, seq, Event::Requested { token: 0, request }, &mut out);
+    let run = created(&out).ok_or_else(|| refusal(&out))?;
+    let (told_in, told) = crossbeam_channel::unbounded();
+    let observer: Observer = Box::new(move |machine, out| {
+        // The receiver lives as long as the engine.
+        drop(told_in.send(changes(run, machine, out)));
+    });
+    engine.observer = Some(observer);
+    engine.perform(out)?;
+    let mut state = None;
+    loop {
+        for change in told.try_iter().flatten() {
+            state = change.tell(run, &logs, progress).or(state);
+        }
+        if state.is_some() || engine.exiting {
+            break;
+        }
+        engine.turn()?;
+    }
+    drop(held);
+    scratch.finish(state == Some(RunState::Succeeded));
+    Ok(state.unwrap_or(RunState::Cancelled))
+}
+
+/// A throw-away state folder, unless the configured one is to be used.
+struct Scratch {
+    dir: Option<PathBuf>,
+}
+
+impl Scratch {
+    fn new(keep: bool, settings: &Settings) -> Result<Self, DaemonError> {
+        if keep {
+            super::boot::make_private(&settings.runtime_dir)?;
+            return Ok(Self { dir: None });
+        }
+        let template = std::env::temp_dir().join("dagd-once-XXXXXX");
+        let dir = crate::io::disk::make_temp_dir(&template)
+            .map_err(trying(format!("create a folder like {}", template.display())))?;
+        Ok(Self { dir: Some(dir) })
+    }
+
+    fn settings(&self, settings: Settings) -> Settings {
+        match &self.dir {
+            None => settings,
+            Some(dir) => Settings {
+                state_dir: dir.join("state"),
+                runtime_dir: dir.join("run"),
+                durability: Durability::Normal,
+                ..settings
+            },
+        }
+    }
+
+    /// Logs of a failed run stay: they say why.
+    fn finish(self, succeeded: bool) {
+        if let Some(dir) = self.dir.filter(|_| succeeded)
+            && let Err(error) = std::fs::remove_dir_all(&dir)
+        {
+            tracing::warn!("failed to remove {}: {error}", dir.display());
+        }
+    }
+}
+
+/// The configuration without its sources of events; without `keep` nothing is moved, either.
+fn without_triggers(model: &Model, args: &OnceArgs) -> Model {
+    let OnceWhat::Trigger { name, .. } = &args.what else {
+        return with_slots(model, args, std::collections::BTreeMap::new());
+    };
+    let mut triggers = model.triggers.clone();
+    triggers.retain(|trigger, _| **trigger == **name);
+    for spec in triggers.values_mut() {
+        let mut own = crate::core::trigger::TriggerSpec::clone(spec);
+        if let crate::core::trigger::Source::Folder(folder) = &mut own.source
+            && !args.keep
+        {
+            folder.move_to = None;
+            folder.move_failed = None;
+        }
+        *spec = Arc::new(own);
+    }
+    with_slots(model, args, triggers)
+}
+
+fn with_slots(
+    model: &Model,
+    args: &OnceArgs,
+    triggers: std::collections::BTreeMap<
+        crate::core::id::Name,
+        Arc<crate::core::trigger::TriggerSpec>,
+    >,
+) -> Model {
+    Model {
+        graph: model.graph.clone(),
+        triggers,
+        pools: model.pools.clone(),
+        slots: args.max_parallel.unwrap_or(model.slots),
+        max_live_runs: model.max_live_runs,
+        stop_timeout: std::time::Duration::ZERO,
+    }
+}
+
+fn fire(what: &OnceWhat, model: &Model) -> Result<Fire, DaemonError> {
+    match what {
+        OnceWhat::Select(text) => {
+            let select = Selector::parse(text)
+                .map_err(|error| DaemonError::NotFound(format!("bad selector `{text}`: {error}")))?;
+            Ok(Fire { what: FireWhat::Select(select), files: Vec::new() })
+        }
+        OnceWhat::Trigger { name, paths } => {
+            let spec = model
+                .triggers
+                .get(name.as_str())
+                .ok_or_else(|| DaemonError::NotFound(format!("no trigger `{name}`")))?;
+            let root = spec.folder().map(|folder| folder.root.as_path());
+            let files = paths.iter().map(|path| fire_file(path, root)).collect::<Result<_, _>>()?;
+            Ok(Fire { what: FireWhat::Trigger(spec.name.clone()), files })
+        }
+    }
+}
+
+fn fire_file(path: &std::path::Path, root: Option<&std::path::Path>) -> Result<FireFile, DaemonError> {
+    let path = std::path::absolute(path).map_err(trying(format!("find {}", path.display())))?;
+    let version = disk::version_at(&path)
+        .map_err(trying(format!("look at {}", path.display())))?
+        .ok_or_else(|| DaemonError::Refused(format!("{} is no regular file", path.display())))?;
+    let rel = root.and_then(|root| path.strip_prefix(root).ok());
+    let rel = rel.map_or_else(|| Bytes::from(Bytes::from(path.as_path()).name()), Bytes::from);
+    Ok(FireFile { rel, path: Bytes::from(path.as_path()), version, in_place: false })
+}
+
+fn created(out: &Out) -> Option<RunId> {
+    out.records.iter().find_map(|record| match record {
+        Record::RunCreated(created) => Some(created.run),
+        _ => None,
+    })
+}
+
+fn refusal(out: &Out) -> DaemonError {
+    let why = out.commands.iter().find_map(|command| match command {
+        Command::Reply { reply, .. } => match reply {
+            crate::core::effect::Reply::Refused(why) | crate::core::effect::Reply::NotFound(why) => {
+                Some(why.clone())
+            }
+            _ => None,
+        },
+        _ => None,
+    });
+    DaemonError::Refused(why.unwrap_or_else(|| "there is no room for a run".to_owned()))
+}
+
+/// A change worth telling.
+enum Change {
+    Task { name: String, state: &'static str, detail: Option<String> },
+    Run(RunState),
+}
+
+impl Change {
+    fn tell(
+        self,
+        run: RunId,
+        logs: &std::path::Path,
+        progress: &mut dyn Progress,
+    ) -> Option<RunState> {
+        match self {
+            Self::Task { name, state, detail } => {
+                progress.task(run.0, &name, state, detail.as_deref());
+                None
+            }
+            Self::Run(state) => {
+                progress.run(run.0, state.word(), logs);
+                Some(state)
+            }
+        }
+    }
+}
+
+/// What a step changed about the run.
+fn changes(run: RunId, machine: &Machine, out: &Out) -> Vec<Change> {
+    let name = |node| {
+        machine.run(run).map_or_else(String::new, |run| run.graph().task(node).name.to_string())
+    };
+    let told = out.records.iter().filter_map(|record| match record {
+        Record::AttemptStarted { run: of, node, .. } if *of == run => {
+            Some(Change::Task { name: name(*node), state: "running", detail: None })
+        }
+        Record::AttemptEnded { run: of, node, ended, verdict, .. } if *of == run => {
+            let (state, detail) = super::view::attempt_end(ended, *verdict);
+            Some(Change::Task { name: name(*node), state, detail })
+        }
+        Record::RunEnded { run: of, state, .. } if *of == run => Some(Change::Run(*state)),
+        _ => None,
+    });
+    told.collect()
+}

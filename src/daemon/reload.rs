@@ -1,0 +1,189 @@
+//! A new configuration: read and checked beside the engine, swapped in by it in one step.
+//!
+//! Whatever goes wrong, the old configuration stays as it is, whole.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::clock::wall;
+use super::engine::Engine;
+use crate::config::{Resolved, Settings, diff};
+use crate::core::event::Event;
+use crate::core::id::Now;
+use crate::core::effect::Out;
+use crate::core::model::Model;
+use crate::core::trigger::{Source, TriggerSpec};
+use crate::io::config_files;
+use crate::io::systemd;
+use crate::io::watch::ToWatch;
+use crate::wire;
+
+/// Loads configurations on a thread of its own, one at a time.
+#[derive(Debug)]
+pub struct Reloader {
+    config: PathBuf,
+    out: Sender<Loading>,
+    /// Askers of the load that is under way, and whether another was asked for meanwhile.
+    current: Option<Vec<oneshot::Sender<wire::Reload>>>,
+    next: Option<Vec<oneshot::Sender<wire::Reload>>>,
+}
+
+/// A load's outcome, on its way to the engine, or the end of its arming, on its way back.
+#[derive(Debug)]
+pub enum Loading {
+    /// The text was read: it is valid, or here is why not.
+    Read(Result<Box<Resolved>, String>),
+    /// The new watches are armed.
+    Armed(wire::Reload),
+}
+
+impl Reloader {
+    /// Nothing is loaded yet.
+    pub fn new(config: PathBuf, out: Sender<Loading>) -> Self {
+        Self { config, out, current: None, next: None }
+    }
+
+    fn begin(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
+        if self.current.is_some() {
+            self.next.get_or_insert_default().extend(asker);
+            return Ok(());
+        }
+        self.current = Some(asker.into_iter().collect());
+        self.spawn()
+    }
+
+    fn spawn(&self) -> std::io::Result<()> {
+        let (config, out) = (self.config.clone(), self.out.clone());
+        let work = move || {
+            let read = config_files::load(&config)
+                .map(|loaded| Box::new(loaded.resolved))
+                .map_err(|diagnostics| diagnostics.to_string());
+            // The engine is gone only when dagd ends.
+            drop(out.send(Loading::Read(read)));
+        };
+        std::thread::Builder::new().name("dagd-reload".to_owned()).spawn(work).map(drop)
+    }
+
+    /// Waits beside the engine until the watches are armed.
+    fn await_armed(&self, armed: Receiver<()>, outcome: wire::Reload) {
+        let out = self.out.clone();
+        let work = move || {
+            // An error means that the watch thread has ended: so has everything else.
+            drop(armed.recv());
+            drop(out.send(Loading::Armed(outcome)));
+        };
+        if let Err(error) = std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work) {
+            warn!("failed to wait for the new watches: {error}");
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a reload.
+    pub(super) fn reload(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) {
+        info!("reloading {}", self.config.display());
+        systemd::reloading();
+        let Some(reloader) = &mut self.ports.reloader else { return };
+        if let Err(error) = reloader.begin(asker) {
+            self.reloaded(outcome(false, format!("failed to start a thread: {error}")));
+        }
+    }
+
+    /// Goes on with a reload.
+    pub(super) fn loaded(&mut self, now: Now, loading: Loading, out: &mut Out) {
+        match loading {
+            Loading::Armed(outcome) => self.reloaded(outcome),
+            Loading::Read(Err(why)) => self.reloaded(outcome(false, why)),
+            Loading::Read(Ok(resolved)) => match fixed(&self.settings, &resolved.settings) {
+                Some(why) => self.reloaded(outcome(false, why)),
+                None => self.swap(now, *resolved, out),
+            },
+        }
+    }
+
+    /// Puts the new configuration in force.
+    fn swap(&mut self, now: Now, resolved: Resolved, out: &mut Out) {
+        let Resolved { model, settings, warnings } = resolved;
+        for warning in &warnings {
+            warn!("{warning}");
+        }
+        let lines = diff(self.machine.model(), &model);
+        let text = if lines.is_empty() { "no changes".to_owned() } else { lines.join("\n") };
+        self.settings = settings;
+        self.status.triggers.set(&model);
+        self.ports.slots.resize(model.slots);
+        if let Some(signals) = &self.ports.signals
+            && let Err(error) = signals.set(&standard_signals(&model))
+        {
+            warn!("failed to install signal handlers: {error}");
+        }
+        let (ack, armed) = crossbeam_channel::bounded(1);
+        if let Some(watch) = &self.ports.watch {
+            watch.send(ToWatch::Arm(folders(&model), Some(ack)));
+        }
+        let seq = self.next_seq();
+        self.machine.step(now, seq, Event::Reloaded(model), out);
+        if let Some(reloader) = &self.ports.reloader {
+            reloader.await_armed(armed, outcome(true, text));
+        }
+    }
+
+    /// A reload has ended, one way or the other.
+    fn reloaded(&mut self, outcome: wire::Reload) {
+        if outcome.ok {
+            info!("reloaded: {}", outcome.text.replace('\n', "; "));
+            systemd::ready("running");
+        } else {
+            warn!("reload failed, the old configuration stays:\n{}", outcome.text);
+            systemd::ready(&format!("reload failed: {}", outcome.text.lines().next().unwrap_or("")));
+        }
+        self.status.reload = Some(outcome.clone());
+        let Some(reloader) = &mut self.ports.reloader else { return };
+        for asker in reloader.current.take().unwrap_or_default() {
+            // Nobody is there to be told if the asker has gone.
+            drop(asker.send(outcome.clone()));
+        }
+        if let Some(next) = reloader.next.take() {
+            reloader.current = Some(next);
+            if let Err(error) = reloader.spawn() {
+                warn!("failed to start a thread: {error}");
+            }
+        }
+    }
+}
+
+/// Settings that only a restart can change.
+fn fixed(old: &Settings, new: &Settings) -> Option<String> {
+    let pairs: [(&str, &Path, &Path); 2] = [
+        ("state_dir", &old.state_dir, &new.state_dir),
+        ("runtime_dir", &old.runtime_dir, &new.runtime_dir),
+    ];
+    let (name, old, new) = pairs.into_iter().find(|(_, old, new)| old != new)?;
+    let (old, new) = (old.display(), new.display());
+    Some(format!("{name} changed from {old} to {new}: restart dagd to change it"))
+}
+
+/// The folder triggers of a configuration.
+pub(super) fn folders(model: &Model) -> Vec<Arc<TriggerSpec>> {
+    model.triggers.values().filter(|spec| spec.folder().is_some()).cloned().collect()
+}
+
+/// The standard signals that triggers of a configuration want.
+pub(super) fn standard_signals(model: &Model) -> Vec<i32> {
+    let wanted = model.triggers.values().filter_map(|spec| match spec.source {
+        Source::Signal { signo, .. } if signo < REALTIME_MIN => Some(signo),
+        Source::Signal { .. } | Source::Folder(_) => None,
+    });
+    wanted.collect()
+}
+
+/// Signals from here on queue. The numbering of glibc.
+pub(super) const REALTIME_MIN: i32 = 34;
+
+fn outcome(ok: bool, text: String) -> wire::Reload {
+    wire::Reload { ok, text, at: wire::time(wall()) }
+}

@@ -1,0 +1,398 @@
+//! Plain views of the machine, in the shapes of the control API. Changes nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::clock::{Clock, wall};
+use crate::core::candidate::Stage;
+use crate::core::graph::Graph;
+use crate::core::id::{AttemptId, Mono, Name, Now, Wall};
+use crate::core::machine::Machine;
+use crate::core::machine::lane::{Gate, Lane};
+use crate::core::model::Model;
+use crate::core::path::Bytes;
+use crate::core::record::{MoveResult, Record, RunCreated};
+use crate::core::run::{Fate, Run};
+use crate::core::task::{Ended, Exit, StopCause, TaskState, Verdict};
+use crate::core::trigger::{Folder, Source, TriggerSpec};
+use crate::io::store::Loaded;
+use crate::io::watch::Coverage;
+use crate::wire;
+
+/// What is known of the daemon beside the machine.
+pub struct Facts {
+    started_at: Wall,
+    config: PathBuf,
+    state_dir: PathBuf,
+    /// The control socket.
+    pub socket: Option<PathBuf>,
+    /// Why the store is stalled, if it is.
+    pub stalled: Option<String>,
+    /// The last reload.
+    pub reload: Option<wire::Reload>,
+    /// The triggers in force, shared with the control server.
+    pub triggers: Shared,
+    counters: BTreeMap<&'static str, u64>,
+}
+
+/// The triggers in force, for a thread that only looks.
+#[derive(Clone, Default)]
+pub struct Shared {
+    // lock: written by the engine at a reload, read by the control server; held for a copy.
+    triggers: Arc<Mutex<Vec<Arc<TriggerSpec>>>>,
+}
+
+impl Shared {
+    /// A copy.
+    pub fn get(&self) -> Vec<Arc<TriggerSpec>> {
+        self.triggers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts others in force.
+    pub fn set(&self, model: &Model) {
+        let triggers = model.triggers.values().cloned().collect();
+        *self.triggers.lock().unwrap_or_else(PoisonError::into_inner) = triggers;
+    }
+}
+
+impl Facts {
+    /// Nothing has happened yet.
+    pub fn new(clock: &Clock, config: PathBuf, state_dir: PathBuf) -> Self {
+        Self {
+            started_at: clock.now().wall,
+            config,
+            state_dir,
+            socket: None,
+            stalled: None,
+            reload: None,
+            triggers: Shared::default(),
+            counters: BTreeMap::new(),
+        }
+    }
+
+    /// Counts what was committed.
+    pub fn count(&mut self, records: &[Record]) {
+        for record in records {
+            let name = match record {
+                Record::ItemQueued(_) => "events_accepted",
+                Record::ItemDropped { .. } => "events_dropped",
+                Record::RunCreated(created) => {
+                    *self.counters.entry("files_delivered").or_default() +=
+                        created.files.len() as u64;
+                    "runs_created"
+                }
+                Record::AttemptStarted { .. } => "attempts_started",
+                Record::AttemptEnded { .. } => "attempts_ended",
+                Record::CancelRequested { .. } => "cancels_requested",
+                Record::MovePlanned { .. } => "moves_planned",
+                Record::MoveDone { .. } => "moves_done",
+                Record::RunEnded { .. } => "runs_ended",
+                Record::FileNoted { .. } => "files_noted",
+                Record::FileDeparted { .. } => "files_departed",
+                Record::TriggerPaused { .. }
+                | Record::TriggerResumed { .. }
+                | Record::TriggerArmed { .. } => continue,
+            };
+            *self.counters.entry(name).or_default() += 1;
+        }
+    }
+}
+
+/// The daemon at a glance.
+pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::Status {
+    let covered: HashMap<&str, &Coverage> = coverage.iter().map(|c| (&*c.trigger, c)).collect();
+    let lanes = machine.lanes().values();
+    let mut counters: BTreeMap<String, u64> =
+        facts.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    counters.insert("overflows".to_owned(), coverage.iter().map(|c| c.overflows).sum());
+    let mut problems: Vec<String> = facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
+    problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
+    let state = match (&facts.stalled, machine.is_stopping()) {
+        (Some(_), _) => "stalled",
+        (None, true) => "stopping",
+        (None, false) => "running",
+    };
+    wire::Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        state: state.to_owned(),
+        stalled: facts.stalled.clone(),
+        started_at: wire::time(facts.started_at),
+        config: facts.config.display().to_string(),
+        reload: facts.reload.clone(),
+        rev: machine.model().graph.rev().to_string(),
+        state_dir: facts.state_dir.display().to_string(),
+        running: machine.in_flight().len() as u64,
+        slots: machine.model().slots as u64,
+        ready: machine.ready_tasks() as u64,
+        live_runs: machine.runs().len() as u64,
+        max_live_runs: machine.model().max_live_runs as u64,
+        triggers: lanes.map(|lane| trigger(lane, covered.get(&*lane.spec.name).copied())).collect(),
+        problems,
+        counters,
+    }
+}
+
+fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
+    let (kind, source) = match &lane.spec.source {
+        Source::Folder(folder) => {
+            let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
+            (kind, folder.root.display().to_string())
+        }
+        Source::Signal { name, .. } => ("signal", name.to_string()),
+    };
+    let missing = covered.is_some_and(|covered| !covered.exists);
+    let (state, reason) = match (&lane.paused, missing, lane.gate) {
+        (Some(why), _, _) => ("paused", Some(why.clone())),
+        (None, true, _) => ("waiting", Some("the folder does not exist".to_owned())),
+        (None, false, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
+        (None, false, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
+        (None, false, Gate::Open) => ("active", None),
+    };
+    let pending = lane.candidates.values().filter(|c| matches!(c.stage, Stage::Pending(..))).count();
+    wire::TriggerStatus {
+        name: lane.spec.name.to_string(),
+        kind: kind.to_owned(),
+        source,
+        state: state.to_owned(),
+        reason,
+        readiness: covered.map(|covered| covered.readiness.to_owned()),
+        directories: covered.map_or(0, |covered| covered.directories),
+        pending: pending as u64,
+        queued: (lane.ready.len() + lane.items.len()) as u64,
+        live_runs: lane.live_runs as u64,
+    }
+}
+
+/// All that waits, and for what.
+pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
+    let mut entries = Vec::new();
+    for lane in machine.lanes().values() {
+        for (rel, candidate) in &lane.candidates {
+            entries.push(candidate_entry(lane, rel, candidate, now));
+        }
+    }
+    for item in machine.items().values() {
+        entries.push(wire::PendingEntry {
+            trigger: item.trigger.as_ref().map(ToString::to_string),
+            file: item.files.first().map(|file| (&file.path).into()),
+            stage: "queued".to_owned(),
+            reason: format!("{}: waits for its turn", item.reason.word()),
+            since: wire::time(item.at),
+            run: None,
+        });
+    }
+    entries
+}
+
+fn candidate_entry(
+    lane: &Lane,
+    rel: &Bytes,
+    candidate: &crate::core::candidate::Candidate,
+    now: Now,
+) -> wire::PendingEntry {
+    let (stage, reason, run) = match &candidate.stage {
+        Stage::Pending(reason, due) => {
+            let left = Mono::until(now.mono, *due);
+            let reason = format!("{}: looked at again in {:.1} s", reason.word(), left.as_secs_f64());
+            ("pending", reason, None)
+        }
+        Stage::Ready => ("queued", queued_reason(lane), None),
+        Stage::Claimed { run, changed } => {
+            let reason = if *changed { "running; changed since" } else { "running" };
+            ("running", reason.to_owned(), Some(run.0))
+        }
+    };
+    let root = lane.spec.folder().map(|folder| Bytes::from(folder.root.as_path()));
+    let path = root.map_or_else(|| rel.clone(), |root| root.join(rel.as_bytes()));
+    wire::PendingEntry {
+        trigger: Some(lane.spec.name.to_string()),
+        file: Some((&path).into()),
+        stage: stage.to_owned(),
+        reason,
+        since: wire::time(candidate.first_seen_at),
+        run,
+    }
+}
+
+fn queued_reason(lane: &Lane) -> String {
+    match (&lane.paused, lane.gate, lane.window_closes()) {
+        (Some(why), _, _) => format!("paused: {why}"),
+        (None, Gate::Counting | Gate::Baseline, _) => "the first scan is under way".to_owned(),
+        (None, Gate::Open, Some(_)) => "batch: more may come".to_owned(),
+        (None, Gate::Open, None) => "waits for its turn".to_owned(),
+    }
+}
+
+/// How the tasks of a run stand, for its history.
+pub fn task_ends(run: &Run) -> Vec<(Name, TaskState, Option<String>)> {
+    let places = 0..run.nodes().len();
+    let shown = places.filter(|&place| !run.plan().nodes()[place].pass);
+    shown.map(|place| (run.name(place).clone(), run.nodes()[place].state, cause(run, place))).collect()
+}
+
+fn cause(run: &Run, place: usize) -> Option<String> {
+    let node = &run.nodes()[place];
+    match node.state {
+        TaskState::Skipped(cause) => Some(cause.word().to_owned()),
+        TaskState::Cancelled => run.cancelled().map(str::to_owned),
+        _ => node.error.clone(),
+    }
+}
+
+/// The word and the detail for an attempt's end.
+pub fn attempt_end(ended: &Ended, verdict: Verdict) -> (&'static str, Option<String>) {
+    let state = match verdict {
+        Verdict::Final(state) => state.word(),
+        Verdict::Retry(_) => TaskState::Retrying.word(),
+        Verdict::Requeue => TaskState::Ready.word(),
+    };
+    let detail = match &ended.exit {
+        Exit::Code(0) => None,
+        Exit::Code(code) => Some(format!("exit code {code}")),
+        Exit::Signal(signal) => Some(format!("ended by signal {signal}")),
+        other => other.error(),
+    };
+    (state, detail)
+}
+
+/// The live runs of a stored state, as the machine would tell them.
+pub fn live(loaded: Loaded, logs: &std::path::Path) -> Vec<wire::RunDetail> {
+    let attempts = attempts(&loaded.records, logs);
+    let graph = Graph::build(Vec::new()).expect("no tasks make a graph");
+    let model = Model {
+        graph: Arc::new(graph),
+        triggers: BTreeMap::new(),
+        pools: BTreeMap::new(),
+        slots: 0,
+        max_live_runs: usize::MAX,
+        stop_timeout: std::time::Duration::ZERO,
+    };
+    let now = Now { wall: wall(), ..Now::default() };
+    let folded = super::boot::recovering(Arc::new(model), loaded, Vec::new(), now);
+    let Ok(recovering) = folded else { return Vec::new() };
+    recovering.view().runs().values().map(|run| detail(run, &attempts)).collect()
+}
+
+fn detail(run: &Run, attempts: &BTreeMap<AttemptId, wire::AttemptRow>) -> wire::RunDetail {
+    let info = run.info();
+    let tasks = (0..run.nodes().len()).filter(|&place| !run.plan().nodes()[place].pass).map(|place| {
+        let node = run.plan().nodes()[place].ix;
+        let of_task = attempts.iter().filter(|(id, _)| id.run == info.run && id.node == node);
+        wire::Task {
+            name: run.name(place).to_string(),
+            state: run.nodes()[place].state.word().to_owned(),
+            cause: cause(run, place),
+            attempts: of_task
+                .map(|(id, row)| {
+                    let log = row.log.as_ref().map(|log| log.replace("{task}", run.name(place)));
+                    debug_assert_eq!(id.run, info.run, "filtered by run");
+                    wire::AttemptRow { log, ..row.clone() }
+                })
+                .collect(),
+        }
+    });
+    wire::RunDetail {
+        run: wire::Run {
+            id: info.run.0,
+            trigger: info.trigger.as_ref().map(ToString::to_string),
+            reason: info.reason.word().to_owned(),
+            state: run.state().word().to_owned(),
+            files: files(info, run.fates()),
+            rev: info.rev.to_string(),
+            created_at: wire::time(info.at),
+            started_at: run.started_at().map(wire::time),
+            ended_at: None,
+        },
+        select: info.select.to_string(),
+        parent: info.parent.map(|run| run.0),
+        signal: info.signal.as_ref().map(|signal| wire::Signal {
+            signal: signal.signal.to_string(),
+            value: signal.value,
+            sender_pid: signal.pid,
+            sender_uid: signal.uid,
+        }),
+        tasks: tasks.collect(),
+    }
+}
+
+fn files(info: &RunCreated, fates: &[Option<Fate>]) -> Vec<wire::RunFile> {
+    let pairs = info.files.iter().zip(fates);
+    let shown = pairs.map(|(file, fate)| {
+        let (moved_to, move_error) = match fate {
+            Some(Fate::Done(MoveResult::Moved(to))) => (Some(to.into()), None),
+            Some(Fate::Done(MoveResult::Superseded)) => {
+                (None, Some("another version came meanwhile".to_owned()))
+            }
+            Some(Fate::Done(MoveResult::Gone)) => (None, Some("it was gone".to_owned())),
+            Some(Fate::Done(MoveResult::Failed(why))) => (None, Some(why.clone())),
+            Some(Fate::Planned(_)) | None => (None, None),
+        };
+        wire::RunFile {
+            path: (&file.path).into(),
+            rel: file.rel.lossy().into_owned(),
+            kind: file.kind.word().to_owned(),
+            size: file.version.size,
+            moved_to,
+            move_error,
+        }
+    });
+    shown.collect()
+}
+
+/// The attempts in the records of live runs. A log's name still lacks the task's.
+fn attempts(records: &[Record], logs: &std::path::Path) -> BTreeMap<AttemptId, wire::AttemptRow> {
+    let mut rows = BTreeMap::new();
+    for record in records {
+        match record {
+            Record::AttemptStarted { run, node, attempt, at } => {
+                let id = AttemptId { run: *run, node: *node, attempt: *attempt };
+                rows.insert(id, started(id, *at));
+            }
+            Record::AttemptEnded { run, node, attempt, ended, stop, .. } => {
+                let id = AttemptId { run: *run, node: *node, attempt: *attempt };
+                rows.insert(id, over(id, ended, *stop, logs));
+            }
+            _ => {}
+        }
+    }
+    rows
+}
+
+fn started(id: AttemptId, at: Wall) -> wire::AttemptRow {
+    wire::AttemptRow {
+        attempt: id.attempt.0,
+        exit_code: None,
+        signal: None,
+        error: None,
+        leftovers: 0,
+        started_at: Some(wire::time(at)),
+        ended_at: None,
+        log: None,
+    }
+}
+
+fn over(id: AttemptId, ended: &Ended, stop: Option<StopCause>, logs: &std::path::Path) -> wire::AttemptRow {
+    let (exit_code, signal) = match ended.exit {
+        Exit::Code(code) => (Some(code), None),
+        Exit::Signal(signal) => (None, Some(signal)),
+        _ => (None, None),
+    };
+    let stopped = stop.map(|stop| match stop {
+        StopCause::Timeout => "time limit reached".to_owned(),
+        StopCause::Cancel => "cancelled".to_owned(),
+        StopCause::Shutdown => "dagd was stopping".to_owned(),
+    });
+    let name = format!("{}.{{task}}.{}.log", id.run, id.attempt);
+    wire::AttemptRow {
+        attempt: id.attempt.0,
+        exit_code,
+        signal,
+        error: ended.exit.error().or(stopped),
+        leftovers: ended.leftovers,
+        started_at: Some(wire::time(ended.started_at)),
+        ended_at: Some(wire::time(ended.ended_at)),
+        log: (ended.log_bytes > 0).then(|| logs.join(name).display().to_string()),
+    }
+}

@@ -1,0 +1,260 @@
+//! A real daemon in a folder of its own, and the means to look at it from outside.
+//!
+//! Readiness is told by the daemon itself (`NOTIFY_SOCKET`). All waits are for a condition, with a
+//! deadline that only a defect reaches.
+
+#![expect(dead_code, reason = "each test binary uses its own part of the harness")]
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long a test waits for something that should come at once.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a configuration, and perhaps a daemon that runs on it.
+pub struct Env {
+    dir: tempfile::TempDir,
+    daemon: Option<Child>,
+    notify: UnixDatagram,
+}
+
+impl Env {
+    /// A folder whose `dagd.toml` is `config` behind a `[daemon]` table that keeps all state in
+    /// the folder. `{dir}` in the text is the folder.
+    pub fn new(config: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("dagd-test-").tempdir().unwrap();
+        let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let env = Self { dir, daemon: None, notify };
+        env.configure(config);
+        env
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, config: &str) {
+        let daemon = if config.contains("[daemon]") {
+            String::new()
+        } else {
+            "[daemon]\nmax_parallel = 2\n".to_owned()
+        };
+        let dirs = "state_dir = \"state\"\nruntime_dir = \"run\"\n";
+        let whole = format!("{daemon}{config}").replacen("[daemon]\n", &format!("[daemon]\n{dirs}"), 1);
+        let text = whole.replace("{dir}", self.path().to_str().unwrap());
+        let temporary = self.path().join("dagd.toml.new");
+        fs::write(&temporary, text).unwrap();
+        fs::rename(&temporary, self.path().join("dagd.toml")).unwrap();
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path in the folder.
+    pub fn at(&self, rel: &str) -> PathBuf {
+        self.path().join(rel)
+    }
+
+    /// Creates a folder in the folder.
+    pub fn mkdir(&self, rel: &str) -> PathBuf {
+        let dir = self.at(rel);
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    /// A `dagd` command that finds this folder's configuration and socket.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dagd"));
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env("DAGD_CONFIG", self.at("dagd.toml"))
+            .env("DAGD_SOCKET", self.at("run/dagd.sock"))
+            .env("NO_COLOR", "1")
+            .env_remove("NOTIFY_SOCKET")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `dagd` to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs `dagd`, which must succeed, and returns what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "dagd {args:?}: {output:?}\n{}", self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs `dagd`, which must succeed and print JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Starts the daemon and waits until it says that it watches.
+    pub fn start(&mut self) {
+        self.spawn(&mut self.command(&["run"]));
+        self.await_ready();
+    }
+
+    /// Starts the daemon as the given command, without waiting.
+    pub fn spawn(&mut self, command: &mut Command) {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        let log = fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
+        let child = command
+            .env("NOTIFY_SOCKET", self.at("notify"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.daemon = Some(child);
+    }
+
+    /// Waits until the daemon says that it watches.
+    pub fn await_ready(&mut self) {
+        let mut buffer = [0; 4096];
+        let deadline = Instant::now() + PATIENCE;
+        self.notify.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        while Instant::now() < deadline {
+            match self.notify.recv(&mut buffer) {
+                Ok(n) if String::from_utf8_lossy(&buffer[..n]).contains("READY=1") => return,
+                Ok(_) => {}
+                Err(_) => {
+                    let ended = self.daemon.as_mut().and_then(|child| child.try_wait().unwrap());
+                    assert!(ended.is_none(), "the daemon ended: {ended:?}\n{}", self.log());
+                }
+            }
+        }
+        panic!("the daemon was not ready in time\n{}", self.log());
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap()
+    }
+
+    /// Sends a signal to the daemon.
+    pub fn signal(&self, signo: i32) {
+        assert_eq!(kill(self.pid(), signo), 0);
+    }
+
+    /// Kills the daemon as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        // What it said before it died must not be taken for what its successor says.
+        self.notify.set_nonblocking(true).unwrap();
+        while self.notify.recv(&mut [0; 4096]).is_ok() {}
+        self.notify.set_nonblocking(false).unwrap();
+    }
+
+    /// Stops the daemon by TERM and returns whether it ended well.
+    pub fn stop(&mut self) -> bool {
+        self.signal(15);
+        let mut child = self.daemon.take().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait().unwrap() {
+                while self.drained() {}
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the daemon did not stop in time\n{}", self.log());
+    }
+
+    fn drained(&self) -> bool {
+        self.notify.set_nonblocking(true).unwrap();
+        let more = self.notify.recv(&mut [0; 4096]).is_ok();
+        self.notify.set_nonblocking(false).unwrap();
+        more
+    }
+
+    /// What the daemon logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.at("daemon.log")).unwrap_or_default()
+    }
+
+    /// All runs, newest first.
+    pub fn runs(&self) -> Vec<Value> {
+        self.json(&["runs", "--limit", "1000000"]).as_array().unwrap().clone()
+    }
+
+    /// A counter of the daemon; 0 if it has not counted yet.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.json(&["status"])["counters"][name].as_u64().unwrap_or(0)
+    }
+
+    /// Waits until `n` runs have ended since the daemon's start and nothing else waits.
+    pub fn await_ended(&self, n: u64) {
+        self.wait(&format!("{n} ended runs"), || self.counter("runs_ended") >= n);
+    }
+
+    /// Waits until all runs have ended and nothing is queued or pending.
+    pub fn await_idle(&self) {
+        self.wait("an idle daemon", || {
+            let status = self.json(&["status"]);
+            let waiting = |t: &Value| t["queued"].as_u64().unwrap() + t["pending"].as_u64().unwrap();
+            status["live_runs"] == 0 && status["triggers"].as_array().unwrap().iter().all(|t| waiting(t) == 0)
+        });
+    }
+
+    /// Waits until `done`.
+    pub fn wait(&self, what: &str, done: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done() {
+            assert!(Instant::now() < deadline, "timed out waiting for {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Env {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.path().display(), self.log());
+        }
+    }
+}
+
+/// Sends a signal.
+pub fn kill(pid: i32, signo: i32) -> i32 {
+    let status = Command::new("kill").args([format!("-{signo}"), pid.to_string()]).status().unwrap();
+    status.code().unwrap()
+}
+
+/// Whether we may do what only root may.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
+}
+
+/// Whether a program is installed. If it is not, says aloud that the test is skipped; on a machine
+/// where everything has to run that is a failure.
+pub fn have(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    if !found {
+        skip(&format!("`{program}` is not installed"));
+    }
+    found
+}
+
+/// Says aloud that a test is skipped.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("DAGD_CI").is_none(), "must not be skipped here: {why}");
+    eprintln!("SKIPPED: {why}");
+}

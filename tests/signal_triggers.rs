@@ -1,0 +1,104 @@
+//! Signals as events, and as orders to the daemon.
+
+mod common;
+
+use std::fs;
+
+use common::{Env, PATIENCE};
+
+/// Queues a real-time signal with a value.
+#[expect(unsafe_code, reason = "sigqueue has no safe wrapper in the crates at hand")]
+fn sigqueue(pid: i32, signo: i32, value: i32) -> std::io::Result<()> {
+    let value = libc::sigval { sival_ptr: value as usize as *mut libc::c_void };
+    // SAFETY: plain integers go in; the value is not dereferenced by anyone.
+    if unsafe { libc::sigqueue(pid, signo, value) } == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+#[test]
+fn a_standard_signal_starts_at_least_one_run() {
+    let mut env = Env::new(
+        "[tasks.t]\ncommand = [\"echo\", \"{signal}\"]\n[triggers.rotate]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n",
+    );
+    env.start();
+    for _ in 0..5 {
+        env.signal(10);
+    }
+    env.await_ended(1);
+    env.await_idle();
+    let runs = env.runs();
+    assert!((1..=5).contains(&runs.len()), "{}", runs.len());
+    assert_eq!(runs[0]["reason"], "signal");
+    let detail = env.json(&["show", "1"]);
+    assert_eq!(detail["signal"]["signal"], "SIGUSR1");
+    assert_eq!(env.ok(&["logs", "1/t"]).trim(), "SIGUSR1");
+    // Signals that no trigger wants do not end the daemon.
+    env.signal(12);
+    env.signal(28);
+    env.ok(&["status"]);
+}
+
+#[test]
+fn a_thousand_queued_signals_are_a_thousand_runs_in_order() {
+    let mut env = Env::new(
+        "[tasks.t]\nshell = \"echo $DAGD_VALUE >> values\"\ncwd = \"{dir}\"\n[triggers.rt]\nsignal = \"SIGRTMIN+1\"\nrun = \"t\"\n",
+    );
+    env.start();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    for value in 1..=1000 {
+        while let Err(error) = sigqueue(env.pid(), 35, value) {
+            assert_eq!(error.raw_os_error(), Some(libc::EAGAIN), "only a full queue refuses");
+            assert!(std::time::Instant::now() < deadline, "the queue never had room");
+            std::thread::yield_now();
+        }
+    }
+    env.await_ended(1000);
+    env.await_idle();
+    assert_eq!(env.runs().len(), 1000);
+    let values = fs::read_to_string(env.at("values")).unwrap();
+    let wanted: String = (1..=1000).map(|value| format!("{value}\n")).collect();
+    assert_eq!(values, wanted);
+}
+
+#[test]
+fn a_task_starts_with_a_clean_slate_of_signals() {
+    let mut env = Env::new(
+        "[tasks.t]\ncommand = [\"grep\", \"-E\", \"^Sig(Blk|Ign)\", \"/proc/self/status\"]\n[triggers.rt]\nsignal = \"SIGRTMIN+0\"\nrun = \"t\"\n",
+    );
+    env.start();
+    sigqueue(env.pid(), 34, 1).unwrap();
+    env.await_ended(1);
+    let log = env.ok(&["logs", "1"]);
+    for name in ["SigBlk", "SigIgn"] {
+        assert!(log.contains(&format!("{name}:\t0000000000000000")), "{log}");
+    }
+}
+
+#[test]
+fn a_reload_is_all_or_nothing() {
+    let good = "[tasks.t]\ncommand = [\"echo\", \"one\"]\n[triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n";
+    let mut env = Env::new(good);
+    env.start();
+    env.configure(&good.replace("one", "two"));
+    env.signal(1);
+    env.wait("the reload", || env.json(&["status"])["reload"]["ok"] == true);
+    env.signal(10);
+    env.await_ended(1);
+    assert_eq!(env.ok(&["logs", "1"]).trim(), "two");
+
+    env.configure(&good.replace("command", "comand"));
+    let failed = env.run(&["reload"]);
+    assert_eq!(failed.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(text.contains("dagd.toml") && text.contains("comand") && text.contains("command"), "{text}");
+    env.signal(10);
+    env.await_ended(2);
+    assert_eq!(env.ok(&["logs", "2"]).trim(), "two", "the old configuration stays");
+    let status = env.json(&["status"]);
+    assert_eq!(status["reload"]["ok"], false);
+    assert!(status["reload"]["text"].as_str().unwrap().contains("comand"), "{status}");
+    assert!(env.stop());
+}
