@@ -30,7 +30,10 @@ fn main() {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-    println!("{:<10} {:>8} {:>8} {:>8} {:>8}  ms from close to first instruction", "", "p50", "p90", "p99", "max");
+    println!(
+        "{:<10} {:>8} {:>8} {:>8} {:>8}  ms from close to first instruction",
+        "", "p50", "p90", "p99", "max"
+    );
     let lots = [&floor, &dagd].map(|watcher| watcher.log.clone());
     let mut p50 = Vec::new();
     for ((name, log), marks) in ["floor", "dagd"].into_iter().zip(lots).zip(&marks) {
@@ -53,8 +56,13 @@ impl Watcher {
         let dir = bench.dir("floor-inbox");
         let log = bench.dir("floor-log").join("log");
         let mut child = Command::new(&bench.floor)
-            .arg("drop").arg(&dir).arg(&bench.probe).arg(&log)
-            .stdout(Stdio::piped()).spawn().unwrap();
+            .arg("drop")
+            .arg(&dir)
+            .arg(&bench.probe)
+            .arg(&log)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
@@ -69,12 +77,16 @@ impl Watcher {
             "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nmax_parallel = 2\n\
              [tasks.t]\ncommand = [\"{}\", \"{}\", \"{{path}}\"]\n\
              [triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n",
-            bench.probe.display(), log.display(),
+            bench.probe.display(),
+            log.display(),
         );
         fs::write(home.join("dagd.toml"), config).unwrap();
         let child = Command::new(&bench.dagd)
-            .args(["run", "--config"]).arg(home.join("dagd.toml"))
-            .stderr(Stdio::null()).spawn().unwrap();
+            .args(["run", "--config"])
+            .arg(home.join("dagd.toml"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         wait_for(&home.join("run/dagd.sock"));
         Self { child, dir, log }
     }
@@ -100,9 +112,13 @@ fn latencies(log: &Path, marks: &HashMap<String, u64>) -> Lot {
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once(' '));
-        let seen: HashMap<&str, u64> = lines.map(|(at, name)| (name, at.parse().unwrap())).collect();
+        let seen: HashMap<&str, u64> =
+            lines.map(|(at, name)| (name, at.parse().unwrap())).collect();
         if marks.keys().all(|name| seen.contains_key(name.as_str())) {
-            return marks.iter().map(|(name, closed)| (seen[name.as_str()].saturating_sub(*closed)) as f64 / 1e6).collect();
+            return marks
+                .iter()
+                .map(|(name, closed)| (seen[name.as_str()].saturating_sub(*closed)) as f64 / 1e6)
+                .collect();
         }
         assert!(Instant::now() < deadline, "only {} of {} arrived", seen.len(), marks.len());
         std::thread::sleep(Duration::from_millis(20));

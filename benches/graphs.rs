@@ -13,7 +13,10 @@ use bench::{Bench, Lot, median, timed};
 fn main() {
     let bench = Bench::new();
     let rounds = bench::rounds(5);
-    println!("{:<22} {:>10} {:>10} {:>10} {:>9} {:>9}", "µs per task, median", "floor 1", "floor 2", "dagd", "÷floor 1", "÷floor 2");
+    println!(
+        "{:<22} {:>10} {:>10} {:>10} {:>9} {:>9}",
+        "µs per task, median", "floor 1", "floor 2", "dagd", "÷floor 1", "÷floor 2"
+    );
     for (name, graph) in [
         ("10,000 independent", wide(10_000)),
         ("chain of 1,000", chain(1_000)),
@@ -37,10 +40,16 @@ fn main() {
                 }
             }
         }
-        let ratio = |floor: &Lot| median(&lots[2].iter().zip(floor).map(|(a, b)| a / b).collect::<Vec<_>>());
+        let ratio = |floor: &Lot| {
+            median(&lots[2].iter().zip(floor).map(|(a, b)| a / b).collect::<Vec<_>>())
+        };
         println!(
             "{name:<22} {:>10.0} {:>10.0} {:>10.0} {:>9.2} {:>9.2}",
-            median(&lots[0]), median(&lots[1]), median(&lots[2]), ratio(&lots[0]), ratio(&lots[1]),
+            median(&lots[0]),
+            median(&lots[1]),
+            median(&lots[2]),
+            ratio(&lots[0]),
+            ratio(&lots[1]),
         );
     }
 }
@@ -70,7 +79,8 @@ fn chain(n: usize) -> Graph {
 fn layered(n: usize) -> Graph {
     let mut state = 7u64;
     let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     (0..n)
@@ -98,10 +108,17 @@ fn text(graph: &Graph) -> String {
 }
 
 fn config(graph: &Graph, probe: &Path) -> String {
-    let mut text = "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nmax_parallel = 2\n".to_owned();
+    let mut text =
+        "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nmax_parallel = 2\n".to_owned();
     for (at, needs) in graph.iter().enumerate() {
         let needs: Vec<_> = needs.iter().map(|need| format!("\"t{need:05}\"")).collect();
-        writeln!(text, "[tasks.t{at:05}]\nneeds = [{}]\ncommand = [\"{}\"]", needs.join(", "), probe.display()).unwrap();
+        writeln!(
+            text,
+            "[tasks.t{at:05}]\nneeds = [{}]\ncommand = [\"{}\"]",
+            needs.join(", "),
+            probe.display()
+        )
+        .unwrap();
     }
     text
 }

@@ -20,8 +20,11 @@ fn main() {
                   [triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n";
     fs::write(home.join("dagd.toml"), config).unwrap();
     let mut child = Command::new(&bench.dagd)
-        .args(["run", "--config"]).arg(home.join("dagd.toml"))
-        .stderr(Stdio::null()).spawn().unwrap();
+        .args(["run", "--config"])
+        .arg(home.join("dagd.toml"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_secs(2));
     // Some work first: an idle daemon is one that has done something.
     for n in 0..100 {
@@ -31,15 +34,21 @@ fn main() {
     let before = sample(child.id());
     std::thread::sleep(Duration::from_secs(seconds as u64));
     let after = sample(child.id());
-    println!("idle for {seconds} s: {} wake-ups, {} ticks of processor time, {} kB resident, {} threads",
-        after.0 - before.0, after.1 - before.1, after.2, after.3);
+    println!(
+        "idle for {seconds} s: {} wake-ups, {} ticks of processor time, {} kB resident, {} threads",
+        after.0 - before.0,
+        after.1 - before.1,
+        after.2,
+        after.3
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 /// Context switches, clock ticks, resident kB, threads.
 fn sample(pid: u32) -> (u64, u64, u64, usize) {
-    let tasks: Vec<_> = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
+    let tasks: Vec<_> =
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
     let field = |text: &str, name: &str| -> u64 {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -47,10 +56,19 @@ fn sample(pid: u32) -> (u64, u64, u64, usize) {
     let mut switches = 0;
     for task in &tasks {
         let status = fs::read_to_string(task.join("status")).unwrap();
-        switches += field(&status, "voluntary_ctxt_switches") + field(&status, "nonvoluntary_ctxt_switches");
+        switches += field(&status, "voluntary_ctxt_switches")
+            + field(&status, "nonvoluntary_ctxt_switches");
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let ticks: u64 = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2).map(|n| n.parse::<u64>().unwrap()).sum();
+    let ticks: u64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|n| n.parse::<u64>().unwrap())
+        .sum();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     (switches, ticks, field(&status, "VmRSS"), tasks.len())
 }

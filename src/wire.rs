@@ -279,6 +279,58 @@ pub struct Accepted {
     pub item: Option<u64>,
 }
 
+/// What became of a replay under one trigger: it was accepted, or `error` tells why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// The trigger.
+    pub trigger: String,
+    /// The run, if there was room for it.
+    pub run: Option<u64>,
+    /// The number under which the event waits, if there was not.
+    pub item: Option<u64>,
+    /// Why it was refused; null if it was accepted.
+    pub error: Option<String>,
+}
+
+/// A request to cancel a run, or one task of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// The task; null: all.
+    #[serde(default)]
+    pub task: Option<String>,
+}
+
+/// A request to run a finished run once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryRequest {
+    /// Whether tasks that succeeded, and do not depend on one that is run again, are kept.
+    #[serde(default)]
+    pub failed: bool,
+}
+
+/// A request to deliver a file once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayRequest {
+    /// The absolute path in base64.
+    pub path_b64: String,
+}
+
+/// How a run that was waited for has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// The run.
+    pub run: u64,
+    /// `succeeded`, `failed` or `cancelled`.
+    pub state: String,
+}
+
+/// The answer to a request that has no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Always true.
+    pub ok: bool,
+}
+
 /// An error's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

@@ -88,8 +88,12 @@ fn nothing_is_lost_and_only_attempts_in_flight_repeat() {
     let files = i64::try_from(FILES).unwrap();
     assert_eq!(one("select count(*) from run_files"), files, "one run per file");
     assert_eq!(one("select count(*) from runs where state = 'succeeded'"), files);
-    assert_eq!(one("select count(*) from live"), one("select count(*) from live where kind = 'trigger'"));
-    let in_inbox: BTreeSet<_> = fs::read_dir(&inbox).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(
+        one("select count(*) from live"),
+        one("select count(*) from live where kind = 'trigger'")
+    );
+    let in_inbox: BTreeSet<_> =
+        fs::read_dir(&inbox).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(in_inbox.is_empty(), "no file is in two places: {in_inbox:?}");
     for entry in fs::read_dir(env.at("done")).unwrap() {
         let entry = entry.unwrap();
@@ -103,8 +107,9 @@ fn nothing_is_lost_and_only_attempts_in_flight_repeat() {
 /// Processes that still carry a token of this instance.
 fn leftovers(env: &Env) -> Vec<String> {
     let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
-    let instance: String =
-        db.query_row("select value from meta where key = 'instance'", [], |row| row.get(0)).unwrap();
+    let instance: String = db
+        .query_row("select value from meta where key = 'instance'", [], |row| row.get(0))
+        .unwrap();
     let token = format!("DAGD_ATTEMPT_ID={instance}/");
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {

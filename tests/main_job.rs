@@ -60,7 +60,8 @@ fn every_way_to_drop_a_file_delivers_it_once() {
         *delivered.entry(files[0]["rel"].as_str().unwrap().to_owned()).or_default() += 1;
         assert!(run["ended_at"].as_str().unwrap().ends_with('Z'));
     }
-    let once = ["cp.csv", "ln.csv", "mv.csv", "old.csv", "temp.csv"].map(|name| (name.to_owned(), 1));
+    let once =
+        ["cp.csv", "ln.csv", "mv.csv", "old.csv", "temp.csv"].map(|name| (name.to_owned(), 1));
     assert_eq!(delivered, once.into());
     for name in ["cp.csv", "ln.csv", "mv.csv", "old.csv", "temp.csv"] {
         assert!(env.at("done").join(name).exists(), "{name}");

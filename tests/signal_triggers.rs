@@ -93,7 +93,10 @@ fn a_reload_is_all_or_nothing() {
     let failed = env.run(&["reload"]);
     assert_eq!(failed.status.code(), Some(78));
     let text = String::from_utf8_lossy(&failed.stderr).into_owned();
-    assert!(text.contains("dagd.toml") && text.contains("comand") && text.contains("command"), "{text}");
+    assert!(
+        text.contains("dagd.toml") && text.contains("comand") && text.contains("command"),
+        "{text}"
+    );
     env.signal(10);
     env.await_ended(2);
     assert_eq!(env.ok(&["logs", "2"]).trim(), "two", "the old configuration stays");

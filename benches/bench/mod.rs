@@ -22,12 +22,18 @@ impl Bench {
     /// Builds the floor. The scratch folder lies where `DAGD_BENCH_DIR` says, else in `target`.
     pub fn new() -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let place = std::env::var_os("DAGD_BENCH_DIR").map_or_else(|| here.join("target"), PathBuf::from);
+        let place =
+            std::env::var_os("DAGD_BENCH_DIR").map_or_else(|| here.join("target"), PathBuf::from);
         let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(place).unwrap();
         let build = |name: &str, flags: &[&str]| {
             let program = scratch.path().join(name);
             let source = here.join(format!("benches/floor/{name}.c"));
-            let built = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).args(flags).status();
+            let built = Command::new("cc")
+                .args(["-O2", "-o"])
+                .arg(&program)
+                .arg(source)
+                .args(flags)
+                .status();
             assert!(built.unwrap().success(), "cc failed on {name}.c");
             program
         };

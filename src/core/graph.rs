@@ -44,6 +44,11 @@ pub enum GraphError {
 }
 
 impl Graph {
+    /// Builds a stored graph again, under the revision that it was stored with.
+    pub fn restore(rev: Rev, stored: StoredGraph) -> Result<Self, Vec<GraphError>> {
+        Self::build(stored.tasks).map(|graph| Self { rev, ..graph })
+    }
+
     /// Builds the graph. Reports everything that is wrong with it: each unknown need, and one
     /// shortest circle for each group of tasks that wait for each other.
     pub fn build(tasks: Vec<TaskSpec>) -> Result<Self, Vec<GraphError>> {
@@ -156,7 +161,7 @@ impl Graph {
 }
 
 /// A graph's tasks as they are stored: enough to build it again.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredGraph {
     /// The tasks.
     pub tasks: Vec<TaskSpec>,

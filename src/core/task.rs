@@ -329,6 +329,16 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The exit code, if it ended by itself.
+    pub fn code(&self) -> Option<i32> {
+        if let Self::Code(code) = self { Some(*code) } else { None }
+    }
+
+    /// The signal that ended it, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        if let Self::Signal(signal) = self { Some(*signal) } else { None }
+    }
+
     /// Why the attempt did not do its work, where neither code nor signal says so.
     pub fn error(&self) -> Option<String> {
         match self {
@@ -381,6 +391,17 @@ pub enum StopCause {
     Cancel,
     /// dagd stops; the task is re-queued.
     Shutdown,
+}
+
+impl StopCause {
+    /// The cause in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Timeout => "time limit reached",
+            Self::Cancel => "cancelled",
+            Self::Shutdown => "dagd was stopping",
+        }
+    }
 }
 
 /// What an attempt's end means for its task.

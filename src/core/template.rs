@@ -196,6 +196,17 @@ impl Template {
         Ok(Self { pieces })
     }
 
+    /// The same with literal text before it.
+    #[must_use]
+    pub fn prefixed(mut self, text: &str) -> Self {
+        match self.pieces.first_mut() {
+            _ if text.is_empty() => {}
+            Some(Piece::Literal(first)) => first.insert_str(0, text),
+            Some(Piece::Slot(_)) | None => self.pieces.insert(0, Piece::Literal(text.to_owned())),
+        }
+        self
+    }
+
     /// The stretches, in order.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces

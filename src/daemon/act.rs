@@ -5,6 +5,7 @@ use tracing::{debug, info, warn};
 use super::engine::Engine;
 use crate::core::effect::{Command, Reply, Start};
 use crate::core::id::RunId;
+use crate::core::path::Bytes;
 use crate::core::record::RunState;
 use crate::core::run::RunInfo;
 use crate::core::task::{Ended, Exit};
@@ -20,8 +21,7 @@ impl Engine {
         match command {
             Command::Start(start) => self.start(&start),
             Command::Stop { id, how } => self.ports.slots.stop(id, how),
-            Command::Move(_)
-            | Command::Reply { reply: Reply::Run(_) | Reply::Queued(_), .. } => {
+            Command::Move(_) | Command::Reply { reply: Reply::Run(_) | Reply::Queued(_), .. } => {
                 self.undurable.push_back((self.seq, command));
                 self.ports.sync.request(self.seq);
             }
@@ -68,7 +68,8 @@ impl Engine {
     /// Writes a run's event files, once.
     fn event_files(&mut self, run: &RunInfo) -> std::io::Result<()> {
         if !self.with_files.contains(&run.run) {
-            write_event_files(run, &self.dirs)?;
+            let root = run.root.as_ref().map(Bytes::as_path);
+            write_event_files(run, root, &self.dirs)?;
             self.with_files.insert(run.run);
         }
         Ok(())
@@ -83,7 +84,7 @@ impl Engine {
     /// Answers a request. Nobody is there to be told if the asker has gone.
     fn reply(&mut self, token: u64, reply: Reply) {
         if let Some(waiting) = self.replies.remove(&token) {
-            drop(waiting.send(reply));
+            waiting.send(reply).ok();
         }
     }
 
@@ -96,7 +97,7 @@ impl Engine {
             remove_event_files(run, &self.dirs);
         }
         for waiting in self.waiters.remove(&run).unwrap_or_default() {
-            drop(waiting.send(state));
+            waiting.send(state).ok();
         }
         self.ports.sync.checkpoint();
     }

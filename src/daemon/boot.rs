@@ -5,14 +5,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tracing::{info, warn};
 
 use super::clock::Clock;
 use super::engine::{Engine, Lanes, Parts, Ports, lane};
-use super::reload::{REALTIME_MIN, Reloader, folders, standard_signals};
+use super::history::PatientLedger;
+use super::reload::{Reloader, folders, standard_signals};
 use super::{DaemonArgs, DaemonError, trying, view};
 use crate::config::{Durability, Resolved, Settings};
 use crate::core::effect::Out;
@@ -20,9 +21,8 @@ use crate::core::graph::Graph;
 use crate::core::id::{Name, Seq};
 use crate::core::machine::{Machine, Recovering, Start};
 use crate::core::model::Model;
-use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::config_files;
-use crate::io::control::{self, Ask, Sources};
+use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
 use crate::io::signals;
@@ -45,8 +45,10 @@ const SMALL_LANE: usize = 64;
 pub struct Booted {
     /// The loop.
     pub engine: Engine,
-    watch: Option<(WatchHandle, JoinHandle<()>)>,
-    control: Option<control::Server>,
+    watch: (WatchHandle, JoinHandle<()>),
+    /// Tells the watch thread not to wait for the ledger any more.
+    closing: Arc<AtomicBool>,
+    control: (Server, JoinHandle<()>),
     _lock: InstanceLock,
 }
 
@@ -59,15 +61,16 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     let held = lock(&settings.state_dir)?;
     let (urgent_in, urgent) = lane(SMALL_LANE);
     let (signals_in, signals_out) = lane(SIGNALS_LANE);
-    let realtime = model.triggers.values().any(|spec| is_realtime(spec));
-    let handlers = signals::spawn(&standard_signals(&model), realtime, signals_in, urgent_in)
+    let handlers = signals::spawn(&standard_signals(&model), true, signals_in, urgent_in)
         .map_err(trying("install signal handlers"))?;
     let (asks_in, asks) = lane(ASKS_LANE);
     let (watch_in, watch_out) = lane(WATCH_LANE);
     let (loaded_in, loaded) = lane(SMALL_LANE);
     let committed = Arc::new(AtomicU64::new(0));
     let mut base = Foundation::lay(&settings, &model, committed.clone())?;
-    let ledger = Reader::open(&settings.state_dir, view::live)?;
+    let closing = Arc::new(AtomicBool::new(false));
+    let ledger =
+        PatientLedger::new(Reader::open(&settings.state_dir, view::live)?, closing.clone());
     let (handle, joined) = watch::spawn(Box::new(ledger), committed, watch_in)
         .map_err(trying("start the watch thread"))?;
     arm(&handle, &model);
@@ -88,7 +91,7 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     if let Some(ready) = args.ready {
         ready();
     }
-    Ok(Booted { engine, watch: Some((handle, joined)), control: Some(control), _lock: held })
+    Ok(Booted { engine, watch: (handle, joined), closing, control, _lock: held })
 }
 
 /// Covers the folders and waits until that is done: from here on no event is missed.
@@ -96,18 +99,14 @@ fn arm(watch: &WatchHandle, model: &Model) {
     let (ack, armed) = crossbeam_channel::bounded(1);
     watch.send(ToWatch::Arm(folders(model), Some(ack)));
     // An error means that the watch thread has ended, which its coverage tells.
-    drop(armed.recv());
-}
-
-fn is_realtime(spec: &TriggerSpec) -> bool {
-    matches!(spec.source, Source::Signal { signo, .. } if signo >= REALTIME_MIN)
+    armed.recv().ok();
 }
 
 fn serve(
     socket: &Path,
     engine: &Engine,
     asks: crossbeam_channel::Sender<Ask>,
-) -> Result<control::Server, DaemonError> {
+) -> Result<(Server, JoinHandle<()>), DaemonError> {
     let state_dir = engine.settings.state_dir.clone();
     let dir = state_dir.clone();
     let triggers = engine.status.triggers.clone();
@@ -115,10 +114,7 @@ fn serve(
         asks,
         state_dir,
         triggers: Arc::new(move || triggers.get()),
-        reader: Arc::new(move || {
-            let reader = Reader::open(&dir, view::live).map_err(|error| error.to_string())?;
-            Ok(Box::new(reader) as Box<dyn control::History + Send>)
-        }),
+        reader: Arc::new(move || super::history(&dir)),
     };
     let what = format!("listen on {}", socket.display());
     control::spawn(socket, sources).map_err(trying(what))
@@ -126,14 +122,17 @@ fn serve(
 
 impl Booted {
     /// Takes the daemon down: nothing is running any more.
-    pub fn shut_down(mut self) {
-        drop(self.control.take());
-        if let Some((handle, joined)) = self.watch.take() {
-            handle.send(ToWatch::Stop);
-            // The watch thread may wait for room in its lane: closing the lane ends that.
-            drop(self.engine);
-            if joined.join().is_err() {
-                warn!("the watch thread had panicked");
+    pub fn shut_down(self) {
+        let Self { engine, watch: (handle, watching), closing, control: (server, serving), _lock } =
+            self;
+        server.close();
+        closing.store(true, Ordering::Release);
+        handle.send(ToWatch::Stop);
+        // Threads may wait for room in their lanes: closing the lanes ends that.
+        drop(engine);
+        for (name, thread) in [("watch", watching), ("control", serving)] {
+            if thread.join().is_err() {
+                warn!("the {name} thread had panicked");
             }
         }
         info!("stopped");
@@ -169,9 +168,8 @@ impl Foundation {
             events: settings.runtime_dir.join("events"),
             outputs: settings.runtime_dir.join("outputs"),
         };
-        for dir in [&dirs.logs, &dirs.events, &dirs.outputs] {
-            make_private(dir)?;
-        }
+        make_private(&dirs.logs)?;
+        dirs.reset().map_err(trying(format!("clear {}", settings.runtime_dir.display())))?;
         let (results_in, results) = lane(RESULTS_LANE);
         let (moved_in, moved) = lane(SMALL_LANE);
         let (durable_in, durable) = lane(SMALL_LANE);
@@ -179,9 +177,10 @@ impl Foundation {
             .map_err(trying(format!("use {}", dirs.logs.display())))?;
         let told = move |seq: Seq| {
             // The engine is gone only when dagd ends.
-            drop(durable_in.send(seq));
+            durable_in.send(seq).ok();
         };
-        let sync = Sync::spawn(&settings.state_dir, told).map_err(trying("start the sync thread"))?;
+        let sync =
+            Sync::spawn(&settings.state_dir, told).map_err(trying("start the sync thread"))?;
         let ports = Ports {
             slots,
             disposer: Disposer::new(moved_in),
@@ -216,7 +215,7 @@ impl Foundation {
         let runs = loaded.records.len();
         let mut out = Out::default();
         let now = clock.now();
-        let machine = recovering(self.model, loaded, durations, now)
+        let machine = recovering(self.model, &loaded, durations, now)
             .map_err(|why| DaemonError::Recovery { dir: settings.state_dir.clone(), why })?
             .finish(now, Seq(1), &mut out);
         if runs > 0 {
@@ -242,17 +241,19 @@ impl Foundation {
 /// Stored records, folded.
 pub(super) fn recovering(
     model: Arc<Model>,
-    loaded: Loaded,
+    loaded: &Loaded,
     durations: Vec<(Name, std::time::Duration)>,
     now: crate::core::id::Now,
 ) -> Result<Recovering, String> {
     let mut graphs = Vec::new();
-    for (rev, stored) in loaded.graphs {
-        let graph = Graph::build(stored.tasks).map_err(|_| format!("graph {rev} is no graph"))?;
+    for (rev, stored) in &loaded.graphs {
+        let graph = Graph::restore(rev.clone(), stored.clone())
+            .map_err(|_| format!("graph {rev} is no graph"))?;
         graphs.push(Arc::new(graph));
     }
     let nanos = |d: std::time::Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-    let durations: BTreeMap<_, _> = durations.into_iter().map(|(name, d)| (name, nanos(d))).collect();
+    let durations: BTreeMap<_, _> =
+        durations.into_iter().map(|(name, d)| (name, nanos(d))).collect();
     let seed = now.wall.0.unsigned_abs();
     let (next_run, next_item) = (loaded.next_run, loaded.next_item);
     let mut recovering =

@@ -21,16 +21,16 @@ use super::view;
 use crate::config::Settings;
 use crate::core::effect::{Command, Out, Reply, Stop};
 use crate::core::event::Event;
-use crate::core::id::{AttemptId, Now, RunId, Seq};
+use crate::core::id::{Attempt, AttemptId, ItemId, Now, RunId, Seq};
 use crate::core::machine::Machine;
-use crate::core::record::{MoveResult, RunState, SignalInfo};
+use crate::core::record::{MoveResult, Record, RunState, SignalInfo};
 use crate::core::task::Ended;
 use crate::core::trigger::Source;
-use crate::io::control::Ask;
+use crate::io::control::{Ask, LiveLog};
 use crate::io::dispose::Disposer;
 use crate::io::process::{Base, Dirs, Slots};
 use crate::io::signals::{Seen, Signals};
-use crate::io::store::{Store, StoreError, Sync};
+use crate::io::store::{Store, StoreError, Sync, log_name};
 use crate::io::systemd;
 use crate::io::watch::{FromWatch, WatchHandle};
 
@@ -121,6 +121,8 @@ pub struct Engine {
     pub(super) undurable: VecDeque<(Seq, Command)>,
     pub(super) replies: BTreeMap<u64, oneshot::Sender<Reply>>,
     pub(super) waiters: BTreeMap<RunId, Vec<oneshot::Sender<RunState>>>,
+    /// Who waits for an accepted event to become a run.
+    pub(super) queued: BTreeMap<ItemId, Vec<oneshot::Sender<RunId>>>,
     pub(super) next_token: u64,
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
@@ -176,6 +178,7 @@ impl Engine {
             undurable: VecDeque::new(),
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
+            queued: BTreeMap::new(),
             next_token: 0,
             status,
             observer: None,
@@ -229,6 +232,7 @@ impl Engine {
         if let Some(observer) = &mut self.observer {
             observer(&self.machine, &out);
         }
+        self.tell_items(&out.records);
         self.machine.forget();
         for command in out.commands {
             self.act(command);
@@ -299,7 +303,7 @@ impl Engine {
             match ready.recv(&self.lanes.asks) {
                 Ok(ask @ (Ask::Status(_) | Ask::Pending(_))) => self.answer_look(ask),
                 Ok(Ask::Stop(reply)) => {
-                    drop(reply.send(()));
+                    reply.send(()).ok();
                     return Err(self.abandon());
                 }
                 Ok(other) => self.deferred.push_back(other),
@@ -374,7 +378,9 @@ impl Engine {
             Input::Moved(run, file, result) => Event::Moved { run, file, result },
             Input::Watch(FromWatch::Observed(observed)) => Event::Observed(observed),
             Input::Watch(FromWatch::Scanned { trigger }) => Event::Scanned { trigger },
-            Input::Watch(FromWatch::Counted { trigger, files }) => Event::Counted { trigger, files },
+            Input::Watch(FromWatch::Counted { trigger, files }) => {
+                Event::Counted { trigger, files }
+            }
             Input::Signal(Seen::Terminate) => {
                 info!("asked to stop: {} tasks are running", self.machine.in_flight().len());
                 systemd::stopping();
@@ -433,11 +439,15 @@ impl Engine {
                 None
             }
             Ask::Stop(reply) => {
-                drop(reply.send(()));
+                reply.send(()).ok();
                 systemd::stopping();
                 Some(Event::StopRequested)
             }
-            look @ (Ask::Status(_) | Ask::Pending(_) | Ask::Wait(..)) => {
+            look @ (Ask::Status(_)
+            | Ask::Pending(_)
+            | Ask::Wait(..)
+            | Ask::Item(..)
+            | Ask::LiveLog(..)) => {
                 looks.push(look);
                 None
             }
@@ -447,17 +457,48 @@ impl Engine {
     /// Answers a request that only looks. Nobody is there to be told if the asker has gone.
     fn answer_look(&mut self, ask: Ask) {
         match ask {
-            Ask::Status(reply) => drop(reply.send(self.status_view())),
+            Ask::Status(reply) => {
+                reply.send(self.status_view()).ok();
+            }
             Ask::Pending(reply) => {
                 let now = self.clock.now();
-                drop(reply.send(view::pending(&self.machine, now)));
+                reply.send(view::pending(&self.machine, now)).ok();
             }
             Ask::Wait(run, reply) => {
                 if self.machine.runs().contains_key(&run) {
                     self.waiters.entry(run).or_default().push(reply);
                 }
             }
+            Ask::Item(item, reply) => {
+                if self.machine.items().contains_key(&item) {
+                    self.queued.entry(item).or_default().push(reply);
+                }
+            }
+            Ask::LiveLog(attempt, reply) => {
+                let LiveLog { run, task, attempt } = attempt;
+                let name = log_name(run, &task, Attempt(attempt));
+                if let Some(path) = self.ports.slots.live_log(&self.dirs.logs.join(name)) {
+                    reply.send(path).ok();
+                }
+            }
             Ask::Request(..) | Ask::Reload(_) | Ask::Stop(_) => {}
+        }
+    }
+
+    /// Tells who waits for an accepted event which run it has become.
+    fn tell_items(&mut self, records: &[Record]) {
+        for record in records {
+            let (items, run) = match record {
+                Record::RunCreated(created) => (created.items.as_slice(), Some(created.run)),
+                Record::ItemDropped { item, .. } => (std::slice::from_ref(item), None),
+                _ => continue,
+            };
+            for waiting in items.iter().filter_map(|item| self.queued.remove(item)).flatten() {
+                // Dropped unanswered: it waits no more. Nobody is told if the asker has gone.
+                if let Some(run) = run {
+                    waiting.send(run).ok();
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@ pub mod act;
 pub mod boot;
 pub mod clock;
 pub mod engine;
+pub mod history;
 pub mod once;
 pub mod reload;
 pub mod view;
@@ -15,16 +16,21 @@ use std::path::PathBuf;
 use crate::config::Diagnostics;
 use crate::io::store::StoreError;
 
+pub use self::history::history;
 pub use self::once::{OnceArgs, OnceWhat, Progress, once};
 
+/// Called once, when events are being watched.
+pub type Ready = Box<dyn FnOnce() + Send>;
+
 /// How to run the daemon.
+#[derive(Default)]
 pub struct DaemonArgs {
     /// The configuration file.
     pub config: PathBuf,
     /// The control socket; `None`: `dagd.sock` in `runtime_dir`.
     pub socket: Option<PathBuf>,
     /// Called once events are being watched.
-    pub ready: Option<Box<dyn FnOnce() + Send>>,
+    pub ready: Option<Ready>,
 }
 
 /// Why the daemon could not start or go on.
@@ -61,6 +67,18 @@ pub enum DaemonError {
     /// The store failed for good while the daemon ran.
     #[error("stopped while the store was stalled: {0}")]
     Stalled(String),
+}
+
+impl DaemonError {
+    /// Whether the configuration is to blame.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Config(_))
+    }
+
+    /// Whether something that was named is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::NotFound(_))
+    }
 }
 
 impl From<Diagnostics> for DaemonError {

@@ -1,6 +1,6 @@
 //! Runs a subgraph in this process, without a daemon: the same engine, without sources.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -10,13 +10,14 @@ use super::{DaemonError, trying};
 use crate::config::{Durability, Resolved, Settings};
 use crate::core::effect::{Command, Out};
 use crate::core::event::{Event, Fire, FireFile, FireWhat, Request};
-use crate::core::id::RunId;
+use crate::core::id::{Attempt, NodeIx, RunId};
 use crate::core::machine::Machine;
 use crate::core::model::Model;
 use crate::core::path::Bytes;
-use crate::core::record::{Record, RunState};
+use crate::core::record::{Aggregate, Record, RunState};
+use crate::core::run::Run;
 use crate::core::selector::Selector;
-use crate::io::store::lock;
+use crate::io::store::{lock, log_name};
 use crate::io::{config_files, disk, signals};
 
 /// What to run once.
@@ -48,17 +49,19 @@ pub enum OnceWhat {
 pub trait Progress {
     /// A task's state has changed.
     fn task(&mut self, run: u64, task: &str, state: &str, detail: Option<&str>);
-    /// A run's state has changed. `logs` is the folder that holds its output.
-    fn run(&mut self, run: u64, state: &str, logs: &std::path::Path);
+    /// A run's state has changed.
+    fn run(&mut self, run: u64, state: &str);
+    /// An attempt wrote output; told before the state that its end leads to.
+    fn log(&mut self, run: u64, task: &str, path: &Path);
 }
 
 /// Runs it and says how it ended.
-pub fn once(args: &OnceArgs, progress: &mut dyn Progress) -> Result<RunState, DaemonError> {
+pub fn once(args: OnceArgs, progress: &mut dyn Progress) -> Result<RunState, DaemonError> {
     let Resolved { model, settings, .. } = config_files::load(&args.config)?.resolved;
     let scratch = Scratch::new(args.keep, &settings)?;
     let settings = scratch.settings(settings);
     let fire = fire(&args.what, &model)?;
-    let model = Arc::new(without_triggers(&model, args));
+    let model = Arc::new(without_triggers(&model, &args));
     let held = lock(&settings.state_dir)?;
     let (urgent_in, urgent) = lane(16);
     let (signals_in, _ignored) = lane(16);
@@ -67,7 +70,7 @@ pub fn once(args: &OnceArgs, progress: &mut dyn Progress) -> Result<RunState, Da
     let mut foundation = Foundation::lay(&settings, &model, Arc::new(AtomicU64::new(0)))?;
     foundation.lanes.urgent = urgent;
     foundation.ports.signals = Some(handlers);
-    let mut engine = foundation.recover(args.config.clone(), settings)?;
+    let mut engine = foundation.recover(args.config, settings)?;
     let logs = engine.dirs.logs.clone();
     let mut out = Out::default();
     let (now, seq) = (engine.clock.now(), engine.next_seq());
@@ -77,14 +80,14 @@ pub fn once(args: &OnceArgs, progress: &mut dyn Progress) -> Result<RunState, Da
     let (told_in, told) = crossbeam_channel::unbounded();
     let observer: Observer = Box::new(move |machine, out| {
         // The receiver lives as long as the engine.
-        drop(told_in.send(changes(run, machine, out)));
+        told_in.send(changes(run, machine, out, &logs)).ok();
     });
     engine.observer = Some(observer);
     engine.perform(out)?;
     let mut state = None;
     loop {
         for change in told.try_iter().flatten() {
-            state = change.tell(run, &logs, progress).or(state);
+            state = change.tell(run, progress).or(state);
         }
         if state.is_some() || engine.exiting {
             break;
@@ -107,9 +110,9 @@ impl Scratch {
             super::boot::make_private(&settings.runtime_dir)?;
             return Ok(Self { dir: None });
         }
-        let template = std::env::temp_dir().join("dagd-once-XXXXXX");
-        let dir = crate::io::disk::make_temp_dir(&template)
-            .map_err(trying(format!("create a folder like {}", template.display())))?;
+        let name = format!("dagd-once-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        super::boot::make_private(&dir)?;
         Ok(Self { dir: Some(dir) })
     }
 
@@ -176,8 +179,9 @@ fn with_slots(
 fn fire(what: &OnceWhat, model: &Model) -> Result<Fire, DaemonError> {
     match what {
         OnceWhat::Select(text) => {
-            let select = Selector::parse(text)
-                .map_err(|error| DaemonError::NotFound(format!("bad selector `{text}`: {error}")))?;
+            let select = Selector::parse(text).map_err(|error| {
+                DaemonError::NotFound(format!("bad selector `{text}`: {error}"))
+            })?;
             Ok(Fire { what: FireWhat::Select(select), files: Vec::new() })
         }
         OnceWhat::Trigger { name, paths } => {
@@ -192,11 +196,13 @@ fn fire(what: &OnceWhat, model: &Model) -> Result<Fire, DaemonError> {
     }
 }
 
-fn fire_file(path: &std::path::Path, root: Option<&std::path::Path>) -> Result<FireFile, DaemonError> {
+fn fire_file(path: &Path, root: Option<&Path>) -> Result<FireFile, DaemonError> {
     let path = std::path::absolute(path).map_err(trying(format!("find {}", path.display())))?;
     let version = disk::version_at(&path)
         .map_err(trying(format!("look at {}", path.display())))?
-        .ok_or_else(|| DaemonError::Refused(format!("{} is no regular file", path.display())))?;
+        .ok_or_else(|| {
+        DaemonError::Refused(format!("{} is no regular file", path.display()))
+    })?;
     let rel = root.and_then(|root| path.strip_prefix(root).ok());
     let rel = rel.map_or_else(|| Bytes::from(Bytes::from(path.as_path()).name()), Bytes::from);
     Ok(FireFile { rel, path: Bytes::from(path.as_path()), version, in_place: false })
@@ -212,9 +218,8 @@ fn created(out: &Out) -> Option<RunId> {
 fn refusal(out: &Out) -> DaemonError {
     let why = out.commands.iter().find_map(|command| match command {
         Command::Reply { reply, .. } => match reply {
-            crate::core::effect::Reply::Refused(why) | crate::core::effect::Reply::NotFound(why) => {
-                Some(why.clone())
-            }
+            crate::core::effect::Reply::Refused(why)
+            | crate::core::effect::Reply::NotFound(why) => Some(why.clone()),
             _ => None,
         },
         _ => None,
@@ -225,23 +230,23 @@ fn refusal(out: &Out) -> DaemonError {
 /// A change worth telling.
 enum Change {
     Task { name: String, state: &'static str, detail: Option<String> },
+    Log { task: String, path: PathBuf },
     Run(RunState),
 }
 
 impl Change {
-    fn tell(
-        self,
-        run: RunId,
-        logs: &std::path::Path,
-        progress: &mut dyn Progress,
-    ) -> Option<RunState> {
+    fn tell(self, run: RunId, progress: &mut dyn Progress) -> Option<RunState> {
         match self {
             Self::Task { name, state, detail } => {
                 progress.task(run.0, &name, state, detail.as_deref());
                 None
             }
+            Self::Log { task, path } => {
+                progress.log(run.0, &task, &path);
+                None
+            }
             Self::Run(state) => {
-                progress.run(run.0, state.word(), logs);
+                progress.run(run.0, state.word());
                 Some(state)
             }
         }
@@ -249,20 +254,43 @@ impl Change {
 }
 
 /// What a step changed about the run.
-fn changes(run: RunId, machine: &Machine, out: &Out) -> Vec<Change> {
-    let name = |node| {
-        machine.run(run).map_or_else(String::new, |run| run.graph().task(node).name.to_string())
-    };
-    let told = out.records.iter().filter_map(|record| match record {
-        Record::AttemptStarted { run: of, node, .. } if *of == run => {
-            Some(Change::Task { name: name(*node), state: "running", detail: None })
+fn changes(id: RunId, machine: &Machine, out: &Out, logs: &Path) -> Vec<Change> {
+    let Some(run) = machine.run(id) else { return Vec::new() };
+    let name = |node: &NodeIx| run.graph().task(*node).name.to_string();
+    let mut told = Vec::new();
+    for record in out.records.iter().filter(|record| record.aggregate() == Aggregate::Run(id)) {
+        match record {
+            Record::AttemptStarted { node, .. } => {
+                told.push(Change::Task { name: name(node), state: "running", detail: None });
+            }
+            Record::AttemptEnded { node, attempt, ended, verdict, .. } => {
+                let task = name(node);
+                if ended.log_bytes > 0 {
+                    let path = logs.join(log_name(id, &task, *attempt));
+                    told.push(Change::Log { task: task.clone(), path });
+                }
+                let (state, detail) = super::view::attempt_end(ended, *verdict);
+                told.push(Change::Task { name: task, state, detail });
+            }
+            Record::RunEnded { state, .. } => {
+                told.extend(unstarted(run));
+                told.push(Change::Run(*state));
+            }
+            _ => {}
         }
-        Record::AttemptEnded { run: of, node, ended, verdict, .. } if *of == run => {
-            let (state, detail) = super::view::attempt_end(ended, *verdict);
-            Some(Change::Task { name: name(*node), state, detail })
-        }
-        Record::RunEnded { run: of, state, .. } if *of == run => Some(Change::Run(*state)),
-        _ => None,
+    }
+    told
+}
+
+/// The ends of tasks that no attempt has told.
+fn unstarted(run: &Run) -> Vec<Change> {
+    let untold = (0..run.nodes().len()).filter(|&place| {
+        run.nodes()[place].attempt == Attempt(0) && !run.plan().nodes()[place].pass
     });
-    told.collect()
+    let ends = untold.map(|place| Change::Task {
+        name: run.name(place).to_string(),
+        state: run.nodes()[place].state.word(),
+        detail: super::view::cause(run, place),
+    });
+    ends.collect()
 }

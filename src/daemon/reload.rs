@@ -12,9 +12,9 @@ use tracing::{info, warn};
 use super::clock::wall;
 use super::engine::Engine;
 use crate::config::{Resolved, Settings, diff};
+use crate::core::effect::Out;
 use crate::core::event::Event;
 use crate::core::id::Now;
-use crate::core::effect::Out;
 use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::config_files;
@@ -63,7 +63,7 @@ impl Reloader {
                 .map(|loaded| Box::new(loaded.resolved))
                 .map_err(|diagnostics| diagnostics.to_string());
             // The engine is gone only when dagd ends.
-            drop(out.send(Loading::Read(read)));
+            out.send(Loading::Read(read)).ok();
         };
         std::thread::Builder::new().name("dagd-reload".to_owned()).spawn(work).map(drop)
     }
@@ -73,8 +73,8 @@ impl Reloader {
         let out = self.out.clone();
         let work = move || {
             // An error means that the watch thread has ended: so has everything else.
-            drop(armed.recv());
-            drop(out.send(Loading::Armed(outcome)));
+            armed.recv().ok();
+            out.send(Loading::Armed(outcome)).ok();
         };
         if let Err(error) = std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work) {
             warn!("failed to wait for the new watches: {error}");
@@ -111,7 +111,14 @@ impl Engine {
         for warning in &warnings {
             warn!("{warning}");
         }
-        let lines = diff(self.machine.model(), &model);
+        let new =
+            Resolved { model: model.clone(), settings: settings.clone(), warnings: Vec::new() };
+        let old = Resolved {
+            model: self.machine.model().clone(),
+            settings: self.settings.clone(),
+            warnings: Vec::new(),
+        };
+        let lines = diff(&old, &new);
         let text = if lines.is_empty() { "no changes".to_owned() } else { lines.join("\n") };
         self.settings = settings;
         self.status.triggers.set(&model);
@@ -139,13 +146,16 @@ impl Engine {
             systemd::ready("running");
         } else {
             warn!("reload failed, the old configuration stays:\n{}", outcome.text);
-            systemd::ready(&format!("reload failed: {}", outcome.text.lines().next().unwrap_or("")));
+            systemd::ready(&format!(
+                "reload failed: {}",
+                outcome.text.lines().next().unwrap_or("")
+            ));
         }
         self.status.reload = Some(outcome.clone());
         let Some(reloader) = &mut self.ports.reloader else { return };
         for asker in reloader.current.take().unwrap_or_default() {
             // Nobody is there to be told if the asker has gone.
-            drop(asker.send(outcome.clone()));
+            asker.send(outcome.clone()).ok();
         }
         if let Some(next) = reloader.next.take() {
             reloader.current = Some(next);

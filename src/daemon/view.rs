@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::clock::{Clock, wall};
 use crate::core::candidate::Stage;
 use crate::core::graph::Graph;
-use crate::core::id::{AttemptId, Mono, Name, Now, Wall};
+use crate::core::id::{Attempt, AttemptId, Mono, Name, Now, Wall};
 use crate::core::machine::Machine;
 use crate::core::machine::lane::{Gate, Lane};
 use crate::core::model::Model;
@@ -16,7 +16,7 @@ use crate::core::record::{MoveResult, Record, RunCreated};
 use crate::core::run::{Fate, Run};
 use crate::core::task::{Ended, Exit, StopCause, TaskState, Verdict};
 use crate::core::trigger::{Folder, Source, TriggerSpec};
-use crate::io::store::Loaded;
+use crate::io::store::{Loaded, log_name};
 use crate::io::watch::Coverage;
 use crate::wire;
 
@@ -106,7 +106,8 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::
     let mut counters: BTreeMap<String, u64> =
         facts.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
     counters.insert("overflows".to_owned(), coverage.iter().map(|c| c.overflows).sum());
-    let mut problems: Vec<String> = facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
+    let mut problems: Vec<String> =
+        facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
     let state = match (&facts.stalled, machine.is_stopping()) {
         (Some(_), _) => "stalled",
@@ -150,7 +151,8 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
         (None, false, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
         (None, false, Gate::Open) => ("active", None),
     };
-    let pending = lane.candidates.values().filter(|c| matches!(c.stage, Stage::Pending(..))).count();
+    let pending =
+        lane.candidates.values().filter(|c| matches!(c.stage, Stage::Pending(..))).count();
     wire::TriggerStatus {
         name: lane.spec.name.to_string(),
         kind: kind.to_owned(),
@@ -195,7 +197,8 @@ fn candidate_entry(
     let (stage, reason, run) = match &candidate.stage {
         Stage::Pending(reason, due) => {
             let left = Mono::until(now.mono, *due);
-            let reason = format!("{}: looked at again in {:.1} s", reason.word(), left.as_secs_f64());
+            let reason =
+                format!("{}: looked at again in {:.1} s", reason.word(), left.as_secs_f64());
             ("pending", reason, None)
         }
         Stage::Ready => ("queued", queued_reason(lane), None),
@@ -229,10 +232,13 @@ fn queued_reason(lane: &Lane) -> String {
 pub fn task_ends(run: &Run) -> Vec<(Name, TaskState, Option<String>)> {
     let places = 0..run.nodes().len();
     let shown = places.filter(|&place| !run.plan().nodes()[place].pass);
-    shown.map(|place| (run.name(place).clone(), run.nodes()[place].state, cause(run, place))).collect()
+    shown
+        .map(|place| (run.name(place).clone(), run.nodes()[place].state, cause(run, place)))
+        .collect()
 }
 
-fn cause(run: &Run, place: usize) -> Option<String> {
+/// Why a task is in its state, where the state alone does not say.
+pub fn cause(run: &Run, place: usize) -> Option<String> {
     let node = &run.nodes()[place];
     match node.state {
         TaskState::Skipped(cause) => Some(cause.word().to_owned()),
@@ -258,8 +264,8 @@ pub fn attempt_end(ended: &Ended, verdict: Verdict) -> (&'static str, Option<Str
 }
 
 /// The live runs of a stored state, as the machine would tell them.
-pub fn live(loaded: Loaded, logs: &std::path::Path) -> Vec<wire::RunDetail> {
-    let attempts = attempts(&loaded.records, logs);
+pub fn live(loaded: &Loaded) -> Vec<wire::RunDetail> {
+    let attempts = attempts(&loaded.records);
     let graph = Graph::build(Vec::new()).expect("no tasks make a graph");
     let model = Model {
         graph: Arc::new(graph),
@@ -275,24 +281,20 @@ pub fn live(loaded: Loaded, logs: &std::path::Path) -> Vec<wire::RunDetail> {
     recovering.view().runs().values().map(|run| detail(run, &attempts)).collect()
 }
 
-fn detail(run: &Run, attempts: &BTreeMap<AttemptId, wire::AttemptRow>) -> wire::RunDetail {
+fn detail(run: &Run, attempts: &BTreeMap<AttemptId, Tried<'_>>) -> wire::RunDetail {
     let info = run.info();
-    let tasks = (0..run.nodes().len()).filter(|&place| !run.plan().nodes()[place].pass).map(|place| {
-        let node = run.plan().nodes()[place].ix;
-        let of_task = attempts.iter().filter(|(id, _)| id.run == info.run && id.node == node);
-        wire::Task {
-            name: run.name(place).to_string(),
-            state: run.nodes()[place].state.word().to_owned(),
-            cause: cause(run, place),
-            attempts: of_task
-                .map(|(id, row)| {
-                    let log = row.log.as_ref().map(|log| log.replace("{task}", run.name(place)));
-                    debug_assert_eq!(id.run, info.run, "filtered by run");
-                    wire::AttemptRow { log, ..row.clone() }
-                })
-                .collect(),
-        }
-    });
+    let tasks =
+        (0..run.nodes().len()).filter(|&place| !run.plan().nodes()[place].pass).map(|place| {
+            let node = run.plan().nodes()[place].ix;
+            let id = |attempt| AttemptId { run: info.run, node, attempt };
+            let tries = attempts.range(id(Attempt(0))..=id(Attempt(u32::MAX)));
+            wire::Task {
+                name: run.name(place).to_string(),
+                state: run.nodes()[place].state.word().to_owned(),
+                cause: cause(run, place),
+                attempts: tries.map(|(id, tried)| tried.row(*id, run.name(place))).collect(),
+            }
+        });
     wire::RunDetail {
         run: wire::Run {
             id: info.run.0,
@@ -341,58 +343,45 @@ fn files(info: &RunCreated, fates: &[Option<Fate>]) -> Vec<wire::RunFile> {
     shown.collect()
 }
 
-/// The attempts in the records of live runs. A log's name still lacks the task's.
-fn attempts(records: &[Record], logs: &std::path::Path) -> BTreeMap<AttemptId, wire::AttemptRow> {
-    let mut rows = BTreeMap::new();
+/// An attempt, as its records tell it.
+struct Tried<'a> {
+    started_at: Wall,
+    end: Option<(&'a Ended, Option<StopCause>)>,
+}
+
+/// The attempts in the records of live runs.
+fn attempts(records: &[Record]) -> BTreeMap<AttemptId, Tried<'_>> {
+    let mut tried = BTreeMap::new();
     for record in records {
         match record {
             Record::AttemptStarted { run, node, attempt, at } => {
                 let id = AttemptId { run: *run, node: *node, attempt: *attempt };
-                rows.insert(id, started(id, *at));
+                tried.insert(id, Tried { started_at: *at, end: None });
             }
             Record::AttemptEnded { run, node, attempt, ended, stop, .. } => {
                 let id = AttemptId { run: *run, node: *node, attempt: *attempt };
-                rows.insert(id, over(id, ended, *stop, logs));
+                let end = Some((&**ended, *stop));
+                tried.insert(id, Tried { started_at: ended.started_at, end });
             }
             _ => {}
         }
     }
-    rows
+    tried
 }
 
-fn started(id: AttemptId, at: Wall) -> wire::AttemptRow {
-    wire::AttemptRow {
-        attempt: id.attempt.0,
-        exit_code: None,
-        signal: None,
-        error: None,
-        leftovers: 0,
-        started_at: Some(wire::time(at)),
-        ended_at: None,
-        log: None,
-    }
-}
-
-fn over(id: AttemptId, ended: &Ended, stop: Option<StopCause>, logs: &std::path::Path) -> wire::AttemptRow {
-    let (exit_code, signal) = match ended.exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
-        _ => (None, None),
-    };
-    let stopped = stop.map(|stop| match stop {
-        StopCause::Timeout => "time limit reached".to_owned(),
-        StopCause::Cancel => "cancelled".to_owned(),
-        StopCause::Shutdown => "dagd was stopping".to_owned(),
-    });
-    let name = format!("{}.{{task}}.{}.log", id.run, id.attempt);
-    wire::AttemptRow {
-        attempt: id.attempt.0,
-        exit_code,
-        signal,
-        error: ended.exit.error().or(stopped),
-        leftovers: ended.leftovers,
-        started_at: Some(wire::time(ended.started_at)),
-        ended_at: Some(wire::time(ended.ended_at)),
-        log: (ended.log_bytes > 0).then(|| logs.join(name).display().to_string()),
+impl Tried<'_> {
+    fn row(&self, id: AttemptId, task: &str) -> wire::AttemptRow {
+        let ended = self.end.map(|(ended, _)| ended);
+        let stopped = self.end.and_then(|(_, stop)| stop).map(|stop| stop.text().to_owned());
+        wire::AttemptRow {
+            attempt: id.attempt.0,
+            exit_code: ended.and_then(|ended| ended.exit.code()),
+            signal: ended.and_then(|ended| ended.exit.signal()),
+            error: ended.and_then(|ended| ended.exit.error()).or(stopped),
+            leftovers: ended.map_or(0, |ended| ended.leftovers),
+            started_at: Some(wire::time(self.started_at)),
+            ended_at: ended.map(|ended| wire::time(ended.ended_at)),
+            log: ended.filter(|e| e.log_bytes > 0).map(|_| log_name(id.run, task, id.attempt)),
+        }
     }
 }

@@ -43,7 +43,8 @@ impl Env {
             "[daemon]\nmax_parallel = 2\n".to_owned()
         };
         let dirs = "state_dir = \"state\"\nruntime_dir = \"run\"\n";
-        let whole = format!("{daemon}{config}").replacen("[daemon]\n", &format!("[daemon]\n{dirs}"), 1);
+        let whole =
+            format!("{daemon}{config}").replacen("[daemon]\n", &format!("[daemon]\n{dirs}"), 1);
         let text = whole.replace("{dir}", self.path().to_str().unwrap());
         let temporary = self.path().join("dagd.toml.new");
         fs::write(&temporary, text).unwrap();
@@ -108,7 +109,8 @@ impl Env {
     /// Starts the daemon as the given command, without waiting.
     pub fn spawn(&mut self, command: &mut Command) {
         assert!(self.daemon.is_none(), "one daemon at a time");
-        let log = fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
+        let log =
+            fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
         let child = command
             .env("NOTIFY_SOCKET", self.at("notify"))
             .stdout(log.try_clone().unwrap())
@@ -204,8 +206,10 @@ impl Env {
     pub fn await_idle(&self) {
         self.wait("an idle daemon", || {
             let status = self.json(&["status"]);
-            let waiting = |t: &Value| t["queued"].as_u64().unwrap() + t["pending"].as_u64().unwrap();
-            status["live_runs"] == 0 && status["triggers"].as_array().unwrap().iter().all(|t| waiting(t) == 0)
+            let waiting =
+                |t: &Value| t["queued"].as_u64().unwrap() + t["pending"].as_u64().unwrap();
+            status["live_runs"] == 0
+                && status["triggers"].as_array().unwrap().iter().all(|t| waiting(t) == 0)
         });
     }
 
@@ -233,7 +237,8 @@ impl Drop for Env {
 
 /// Sends a signal.
 pub fn kill(pid: i32, signo: i32) -> i32 {
-    let status = Command::new("kill").args([format!("-{signo}"), pid.to_string()]).status().unwrap();
+    let status =
+        Command::new("kill").args([format!("-{signo}"), pid.to_string()]).status().unwrap();
     status.code().unwrap()
 }
 

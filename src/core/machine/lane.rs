@@ -190,7 +190,7 @@ impl Lane {
     }
 
     /// When the filling batch is complete; `None` if it is.
-    pub(super) fn window_closes(&self) -> Option<Mono> {
+    pub fn window_closes(&self) -> Option<Mono> {
         let (folder, window) = (self.spec.folder()?, self.window?);
         if self.ready.len() >= folder.batch_max_files {
             return None;

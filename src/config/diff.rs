@@ -1,0 +1,169 @@
+//! What a new configuration changes, in lines for people.
+//!
+//! Compares two models; decides nothing about what the changes mean.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use super::{Resolved, Settings};
+use crate::core::id::Name;
+use crate::core::model::Model;
+use crate::core::task::TaskSpec;
+use crate::core::trigger::{Source, TriggerSpec};
+
+/// One line per task, trigger, pool or setting that differs: `+` new, `-` gone, `~` changed.
+pub fn diff(old: &Resolved, new: &Resolved) -> Vec<String> {
+    let mut lines = settings(&old.settings, &new.settings);
+    lines.extend(limits(&old.model, &new.model));
+    lines.extend(pools(&old.model.pools, &new.model.pools));
+    lines.extend(each("task", &tasks(&old.model), &tasks(&new.model), task));
+    lines.extend(each("trigger", &triggers(&old.model), &triggers(&new.model), trigger));
+    lines
+}
+
+fn field(lines: &mut Vec<String>, name: &str, old: &dyn Debug, new: &dyn Debug) {
+    let (old, new) = (format!("{old:?}"), format!("{new:?}"));
+    if old != new {
+        lines.push(format!("~ {name} {old} → {new}"));
+    }
+}
+
+fn settings(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut lines = Vec::new();
+    field(&mut lines, "state_dir", &old.state_dir, &new.state_dir);
+    field(&mut lines, "runtime_dir", &old.runtime_dir, &new.runtime_dir);
+    field(&mut lines, "retention.runs", &old.retention.runs, &new.retention.runs);
+    field(&mut lines, "retention.age", &old.retention.age, &new.retention.age);
+    field(&mut lines, "retention.logs", &old.retention.logs, &new.retention.logs);
+    field(&mut lines, "durability", &old.durability, &new.durability);
+    lines
+}
+
+fn limits(old: &Model, new: &Model) -> Vec<String> {
+    let mut lines = Vec::new();
+    field(&mut lines, "max_parallel", &old.slots, &new.slots);
+    field(&mut lines, "max_live_runs", &old.max_live_runs, &new.max_live_runs);
+    field(&mut lines, "stop_timeout", &old.stop_timeout, &new.stop_timeout);
+    lines
+}
+
+fn pools(old: &BTreeMap<Name, u32>, new: &BTreeMap<Name, u32>) -> Vec<String> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let mut lines: Vec<String> = gone.map(|name| format!("- pool {name}")).collect();
+    lines.extend(new.iter().filter_map(|(name, size)| match old.get(name) {
+        None => Some(format!("+ pool {name} {size}")),
+        Some(before) if before != size => Some(format!("~ pool {name} {before} → {size}")),
+        Some(_) => None,
+    }));
+    lines
+}
+
+fn tasks(model: &Model) -> BTreeMap<&Name, &TaskSpec> {
+    let tasks = model.graph.nodes().map(|ix| &**model.graph.task(ix));
+    tasks.map(|task| (&task.name, task)).collect()
+}
+
+fn triggers(model: &Model) -> BTreeMap<&Name, &TriggerSpec> {
+    model.triggers.iter().map(|(name, trigger)| (name, &**trigger)).collect()
+}
+
+/// Lines for things with names; `changes` tells which fields of two differ.
+fn each<T>(
+    what: &str,
+    old: &BTreeMap<&Name, &T>,
+    new: &BTreeMap<&Name, &T>,
+    changes: fn(&T, &T) -> Vec<&'static str>,
+) -> Vec<String> {
+    let gone = old.keys().filter(|name| !new.contains_key(*name));
+    let mut lines: Vec<String> = gone.map(|name| format!("- {what} {name}")).collect();
+    for (name, after) in new {
+        let Some(before) = old.get(name) else {
+            lines.push(format!("+ {what} {name}"));
+            continue;
+        };
+        let changed = changes(before, after);
+        if !changed.is_empty() {
+            lines.push(format!("~ {what} {name} ({})", changed.join(", ")));
+        }
+    }
+    lines
+}
+
+/// The names of the pairs that differ.
+fn differing(pairs: &[(&'static str, bool)]) -> Vec<&'static str> {
+    pairs.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect()
+}
+
+fn task(old: &TaskSpec, new: &TaskSpec) -> Vec<&'static str> {
+    if old == new {
+        return Vec::new();
+    }
+    differing(&[
+        ("needs", old.needs == new.needs),
+        ("command", old.body == new.body),
+        ("env", old.env == new.env),
+        ("env_pass", old.env_pass == new.env_pass),
+        ("env_file", old.env_file == new.env_file),
+        ("cwd", old.cwd == new.cwd),
+        ("timeout", old.timeout == new.timeout),
+        ("kill_after", old.kill_after == new.kill_after),
+        ("retry", old.retry == new.retry),
+        ("success", old.success == new.success),
+        ("skip", old.skip == new.skip),
+        ("uses", old.uses == new.uses),
+        ("priority", old.priority == new.priority),
+        ("tags", old.tags == new.tags),
+        ("allow_failure", old.allow_failure == new.allow_failure),
+        ("on_crash", old.on_crash == new.on_crash),
+        ("rule", old.rule == new.rule),
+        ("log_max", old.log_max == new.log_max),
+    ])
+}
+
+fn trigger(old: &TriggerSpec, new: &TriggerSpec) -> Vec<&'static str> {
+    if old.rev == new.rev {
+        return Vec::new();
+    }
+    let mut changed = differing(&[
+        ("run", old.select == new.select),
+        ("on_overlap", old.overlap == new.overlap),
+        ("max_runs", old.max_runs == new.max_runs),
+        ("order_key", old.order_key == new.order_key),
+    ]);
+    match (&old.source, &new.source) {
+        (Source::Folder(old), Source::Folder(new)) => {
+            let word = |spec: &crate::core::trigger::FolderSpec| match spec.folder {
+                crate::core::trigger::Folder::Drop => "drop",
+                crate::core::trigger::Folder::Watch => "watch",
+            };
+            if word(old) != word(new) || old.root != new.root {
+                changed.push(word(new));
+            }
+            changed.extend(differing(&[
+                ("recursive", old.recursive == new.recursive),
+                ("include or exclude", format!("{:?}", old.filter) == format!("{:?}", new.filter)),
+                ("kinds", old.kinds == new.kinds),
+                ("read_lock", old.read_lock == new.read_lock),
+                ("stability_threshold", old.stability_threshold == new.stability_threshold),
+                ("settle", old.settle == new.settle),
+                ("max_wait", old.max_wait == new.max_wait),
+                ("fan_out", old.fan_out == new.fan_out),
+                ("initial_scan", old.initial_scan == new.initial_scan),
+                ("initial_max", old.initial_max == new.initial_max),
+                ("move", old.move_to == new.move_to),
+                ("move_failed", old.move_failed == new.move_failed),
+                ("reconcile_interval", old.reconcile_interval == new.reconcile_interval),
+            ]));
+        }
+        (
+            Source::Signal { name: old, sender_uid: before, .. },
+            Source::Signal { name: new, sender_uid: after, .. },
+        ) => changed.extend(differing(&[("signal", old == new), ("sender_uid", before == after)])),
+        (Source::Folder(_), Source::Signal { .. }) => changed.push("signal"),
+        (Source::Signal { .. }, Source::Folder(_)) => changed.push("folder"),
+    }
+    if changed.is_empty() {
+        changed.push("settings");
+    }
+    changed
+}

@@ -1,0 +1,186 @@
+//! Every key that has a meaning, and every key that will have one.
+//!
+//! Only names: what the values are is told by the modules that read them.
+
+/// A kind of table.
+#[derive(Debug)]
+pub struct Scope {
+    /// What the table is, for messages.
+    pub what: &'static str,
+    /// Keys that mean something.
+    pub keys: &'static [&'static str],
+    /// Keys that will mean something; they are refused, but not as misspelt.
+    pub later: &'static [&'static str],
+}
+
+/// A whole file.
+pub const ROOT: Scope = Scope {
+    what: "a configuration file",
+    keys: &["daemon", "pools", "defaults", "tasks", "triggers"],
+    later: &["control", "executors", "nats", "slurm", "include"],
+};
+
+/// `[daemon]`.
+pub const DAEMON: Scope = Scope {
+    what: "[daemon]",
+    keys: &[
+        "state_dir",
+        "runtime_dir",
+        "max_parallel",
+        "max_live_runs",
+        "retention",
+        "stop_timeout",
+        "durability",
+    ],
+    later: &["containment", "backend", "poll_interval"],
+};
+
+/// `retention` in `[daemon]`.
+pub const RETENTION: Scope =
+    Scope { what: "`retention`", keys: &["runs", "age", "logs"], later: &[] };
+
+/// `[defaults]`.
+pub const DEFAULTS: Scope = Scope { what: "[defaults]", keys: &["task", "trigger"], later: &[] };
+
+/// A task.
+pub const TASK: Scope = Scope {
+    what: "a task",
+    keys: &[
+        "needs",
+        "command",
+        "shell",
+        "shell_program",
+        "env",
+        "env_pass",
+        "env_file",
+        "cwd",
+        "timeout",
+        "kill_after",
+        "retry",
+        "success",
+        "skip",
+        "uses",
+        "priority",
+        "tags",
+        "allow_failure",
+        "on_crash",
+        "rule",
+        "log_max",
+    ],
+    later: &[
+        "executor",
+        "user",
+        "group",
+        "containment",
+        "cgroup",
+        "memory_max",
+        "cpu_max",
+        "cpu_weight",
+        "io_weight",
+        "tasks_max",
+        "limits",
+        "nice",
+        "umask",
+    ],
+};
+
+/// `retry` of a task.
+pub const RETRY: Scope = Scope {
+    what: "`retry`",
+    keys: &["max", "delay", "factor", "max_delay", "jitter", "on", "never_on"],
+    later: &[],
+};
+
+/// A trigger of any kind.
+pub const TRIGGER: Scope = Scope {
+    what: "a trigger",
+    keys: &[
+        "drop",
+        "watch",
+        "signal",
+        "run",
+        "recursive",
+        "include",
+        "exclude",
+        "default_ignores",
+        "hidden",
+        "kinds",
+        "read_lock",
+        "stability_threshold",
+        "settle",
+        "max_wait",
+        "fan_out",
+        "on_overlap",
+        "overlap_signal",
+        "allow_loss",
+        "max_runs",
+        "order_key",
+        "initial_scan",
+        "initial_max",
+        "move",
+        "move_failed",
+        "reconcile_interval",
+        "sender_uid",
+    ],
+    later: &[
+        "min_depth",
+        "max_depth",
+        "gitignore",
+        "file_type",
+        "min_size",
+        "max_size",
+        "min_age",
+        "follow_symlinks",
+        "cross_filesystem",
+        "done_file",
+        "checksum_file",
+        "set",
+        "set_key",
+        "ready_alarm",
+        "batch_max_files",
+        "batch_max_wait",
+        "sort_by",
+        "rate_limit",
+        "pre_move",
+        "delete",
+        "on_conflict",
+        "idempotent_key",
+        "backend",
+        "poll_interval",
+        "max_hops",
+        "renamed_from",
+        "schedule",
+        "absent",
+        "subject",
+    ],
+};
+
+/// Keys of a trigger that mean something for a folder only.
+pub const FOLDER_ONLY: &[&str] = &[
+    "recursive",
+    "include",
+    "exclude",
+    "default_ignores",
+    "hidden",
+    "kinds",
+    "read_lock",
+    "stability_threshold",
+    "settle",
+    "max_wait",
+    "fan_out",
+    "initial_scan",
+    "reconcile_interval",
+];
+
+/// Keys of a trigger that mean something for a drop folder only.
+pub const DROP_ONLY: &[&str] = &["move", "move_failed", "order_key", "allow_loss", "initial_max"];
+
+/// Keys of a trigger that mean something for a signal only.
+pub const SIGNAL_ONLY: &[&str] = &["sender_uid"];
+
+/// The kind of table that `key` belongs into, for messages.
+pub fn elsewhere(key: &str) -> Option<&'static str> {
+    let scopes = [(&TASK, "a task"), (&TRIGGER, "a trigger"), (&DAEMON, "[daemon]")];
+    let (_, home) = scopes.iter().find(|(scope, _)| scope.keys.contains(&key))?;
+    Some(home)
+}

@@ -1,0 +1,125 @@
+//! The store's reader as the history of the control API and as the ledger of the watch thread.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::view;
+use crate::core::candidate::Row;
+use crate::core::graph::Graph;
+use crate::core::id::{Name, RunId};
+use crate::core::path::Bytes;
+use crate::io::control::{History, RetrySource, RunFilter, Told};
+use crate::io::store::{Reader, StoreError};
+use crate::io::watch::Ledger;
+use crate::wire;
+
+/// Pause between tries to read the ledger.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Opens the history under `state_dir`, read-only.
+pub fn history(state_dir: &Path) -> Result<Box<dyn History + Send>, String> {
+    let reader = Reader::open(state_dir, view::live).map_err(text)?;
+    Ok(Box::new(reader))
+}
+
+fn text(error: StoreError) -> String {
+    error.to_string()
+}
+
+impl History for Reader {
+    fn runs(&mut self, filter: &RunFilter) -> Result<Vec<wire::Run>, String> {
+        let RunFilter { limit, trigger, state } = filter.clone();
+        let filter = crate::io::store::RunFilter { limit, trigger, state };
+        Self::runs(self, &filter).map_err(text)
+    }
+
+    fn run(&mut self, id: RunId) -> Result<Option<wire::RunDetail>, String> {
+        Self::run(self, id).map_err(text)
+    }
+
+    fn explain_row(&mut self, trigger: &str, rel: &Bytes) -> Result<Option<Told>, String> {
+        let story = self.ledger_story(trigger, rel).map_err(text)?;
+        Ok(story.map(|story| Told {
+            version: story.row.version,
+            open: story.row.open,
+            run: story.row.run,
+            state: story.state,
+            location: story.location,
+        }))
+    }
+
+    fn located(&mut self, path: &Bytes) -> Result<Vec<(Name, Bytes)>, String> {
+        let found = self.find_located(path).map_err(text)?;
+        Ok(found.into_iter().map(|located| (located.trigger, located.rel)).collect())
+    }
+
+    fn retry_source(&mut self, id: RunId) -> Result<Option<RetrySource>, String> {
+        let Some(source) = Self::retry_source(self, id).map_err(text)? else { return Ok(None) };
+        let stored = self.graph(&source.rev).map_err(text)?;
+        let graph = stored.and_then(|stored| Graph::restore(source.rev.clone(), stored).ok());
+        let tasks = source.tasks.into_iter();
+        Ok(Some(RetrySource {
+            trigger: source.trigger,
+            select: source.select,
+            rev: source.rev,
+            graph: graph.map(Arc::new),
+            state: source.state.word().to_owned(),
+            signal: source.signal,
+            files: source.files.into_iter().map(|file| (file.claim, Some(file.location))).collect(),
+            tasks: tasks.map(|t| (t.name, t.state.word().to_owned(), t.outputs)).collect(),
+        }))
+    }
+}
+
+/// The ledger for the watch thread, which must never take a failed read for a file that was never
+/// delivered: it waits until the ledger can be read again.
+#[derive(Debug)]
+pub struct PatientLedger {
+    reader: Reader,
+    closing: Arc<AtomicBool>,
+}
+
+impl PatientLedger {
+    /// Waits until `closing` at the longest.
+    pub fn new(reader: Reader, closing: Arc<AtomicBool>) -> Self {
+        Self { reader, closing }
+    }
+
+    /// Reads until it succeeds. When dagd is closing nobody looks at the answer any more.
+    fn read<T: Default>(&mut self, read: impl Fn(&mut Reader) -> Result<T, StoreError>) -> T {
+        loop {
+            match read(&mut self.reader) {
+                Ok(found) => return found,
+                Err(_) if self.closing.load(Ordering::Acquire) => return T::default(),
+                Err(error) => {
+                    warn!("the ledger cannot be read, files wait: {error}");
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+}
+
+impl Ledger for PatientLedger {
+    fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row> {
+        self.read(|reader| reader.ledger_row(trigger, rel))
+    }
+
+    fn open_rows(
+        &mut self,
+        trigger: &str,
+        dir: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Vec<(Bytes, Row)> {
+        self.read(|reader| reader.open_rows(trigger, dir, after, limit))
+    }
+
+    fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes> {
+        self.read(|reader| reader.dirs(trigger, after, limit))
+    }
+}

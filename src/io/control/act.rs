@@ -1,0 +1,248 @@
+//! The handlers that act: each checks what can be checked here, then asks the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Request as Http, State};
+
+use super::files;
+use super::place::{below, rule_against};
+use super::reply::{Answer, App, Fault, blocking, body};
+use super::routes::{exact, no_run, run_id};
+use super::{Ask, RetrySource};
+use crate::core::effect::Reply;
+use crate::core::event::{Fire, FireFile, FireWhat, Request, RetryOf};
+use crate::core::id::{Name, NodeIx, RunId};
+use crate::core::path::Bytes;
+use crate::core::selector::Selector;
+use crate::core::trigger::TriggerSpec;
+use crate::wire;
+
+/// Time for a reload: a large configuration is read, and every folder of it armed.
+const RELOAD_TIME: Duration = Duration::from_mins(5);
+
+/// Tasks that are not run again, with their outputs.
+type Kept = Vec<(Name, BTreeMap<String, String>)>;
+
+impl App {
+    async fn request(&self, request: Request) -> Result<Reply, Fault> {
+        match self.must(|sender| Ask::Request(request, sender)).await? {
+            Reply::NotFound(error) => Err(Fault::missing(error)),
+            Reply::Refused(error) => Err(Fault::refused(error)),
+            reply => Ok(reply),
+        }
+    }
+
+    async fn done(&self, request: Request) -> Answer<wire::Done> {
+        self.request(request).await?;
+        Ok(Json(wire::Done { ok: true }))
+    }
+
+    async fn start(&self, fire: Fire) -> Result<wire::Accepted, Fault> {
+        Ok(match self.request(Request::Fire(fire)).await? {
+            Reply::Run(run) => wire::Accepted { run: Some(run.0), item: None },
+            Reply::Queued(item) => wire::Accepted { run: None, item: Some(item.0) },
+            Reply::Done | Reply::NotFound(_) | Reply::Refused(_) => {
+                wire::Accepted { run: None, item: None }
+            }
+        })
+    }
+}
+
+pub(super) async fn fire(State(app): State<App>, request: Http) -> Answer<wire::Accepted> {
+    let asked: wire::FireRequest = body(request).await?;
+    let paths = asked.paths_b64.iter().map(|b64| exact(b64)).collect::<Result<Vec<_>, _>>()?;
+    let fire = match (asked.trigger, asked.select) {
+        (Some(name), None) => {
+            let trigger = files::find(&(app.sources.triggers)(), &name)?;
+            blocking(move || fire_trigger(&trigger, &paths)).await?
+        }
+        (None, Some(select)) => {
+            let select = Selector::parse(&select).map_err(|error| {
+                Fault::bad(format!("bad selector at byte {}: {error}", error.at))
+            })?;
+            blocking(move || {
+                let files = paths.iter().map(files::anywhere).collect::<Result<_, _>>()?;
+                Ok(Fire { what: FireWhat::Select(select), files })
+            })
+            .await?
+        }
+        _ => return Err(Fault::bad("give either `trigger` or `select`")),
+    };
+    app.start(fire).await.map(Json)
+}
+
+fn fire_trigger(trigger: &TriggerSpec, paths: &[Bytes]) -> Result<Fire, Fault> {
+    let file = |path| files::for_trigger(trigger, files::absolute(path)?);
+    let files = paths.iter().map(file).collect::<Result<_, _>>()?;
+    Ok(Fire { what: FireWhat::Trigger(trigger.name.clone()), files })
+}
+
+pub(super) async fn cancel(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Http,
+) -> Answer<wire::Done> {
+    let run = run_id(&id)?;
+    let asked: wire::CancelRequest = body(request).await?;
+    app.done(Request::Cancel { run, task: asked.task.map(Name::from) }).await
+}
+
+pub(super) async fn pause(State(app): State<App>, Path(name): Path<String>) -> Answer<wire::Done> {
+    let trigger = files::find(&(app.sources.triggers)(), &name)?.name.clone();
+    app.done(Request::Pause { trigger }).await
+}
+
+pub(super) async fn resume(State(app): State<App>, Path(name): Path<String>) -> Answer<wire::Done> {
+    let trigger = files::find(&(app.sources.triggers)(), &name)?.name.clone();
+    app.done(Request::Resume { trigger }).await
+}
+
+pub(super) async fn reload(State(app): State<App>) -> Answer<wire::Reload> {
+    let outcome = app.ask(Some(RELOAD_TIME), Ask::Reload).await?;
+    outcome.map(Json).ok_or_else(|| Fault::unavailable("dagd is stopping"))
+}
+
+pub(super) async fn stop(State(app): State<App>) -> Answer<wire::Done> {
+    app.must(Ask::Stop).await?;
+    Ok(Json(wire::Done { ok: true }))
+}
+
+pub(super) async fn retry(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    request: Http,
+) -> Answer<wire::Accepted> {
+    let id = run_id(&id)?;
+    let asked: wire::RetryRequest = body(request).await?;
+    let looked = app.history(move |history| {
+        let source = history.retry_source(id)?;
+        let known = source.is_some() || history.run(id)?.is_some();
+        Ok((source, known))
+    });
+    let source = match looked.await? {
+        (Some(source), _) if !matches!(source.state.as_str(), "queued" | "running") => source,
+        (None, false) => return Err(no_run(id)),
+        (Some(_), _) | (None, true) => {
+            let error = format!("run {id} has not ended yet; `dagd cancel {id}` ends it");
+            return Err(Fault::refused(error));
+        }
+    };
+    let fire = blocking(move || retry_of(id, source, asked.failed)).await?;
+    app.start(fire).await.map(Json)
+}
+
+fn retry_of(id: RunId, source: RetrySource, failed: bool) -> Result<Fire, Fault> {
+    let keep = if failed { kept(id, &source)? } else { Vec::new() };
+    let files = source
+        .files
+        .iter()
+        .map(|(claim, moved_to)| files::of_run(claim, moved_to.as_ref()))
+        .collect::<Result<_, _>>()?;
+    let what = FireWhat::Retry(Box::new(RetryOf {
+        run: id,
+        trigger: source.trigger,
+        select: source.select,
+        signal: source.signal,
+        keep,
+    }));
+    Ok(Fire { what, files })
+}
+
+/// Tasks that are not run again, with their outputs: those that succeeded and do not depend on one
+/// that did not, directly or not.
+fn kept(id: RunId, source: &RetrySource) -> Result<Kept, Fault> {
+    let Some(graph) = &source.graph else {
+        let rev = &source.rev;
+        let error = format!("the graph {rev} of run {id} is no longer kept; leave out --failed");
+        return Err(Fault::refused(error));
+    };
+    let bad = |state: &str| matches!(state, "failed" | "timed_out" | "lost" | "cancelled");
+    if !source.tasks.iter().any(|(_, state, _)| bad(state)) {
+        let error = format!("nothing failed in run {id}; leave out --failed to run all of it");
+        return Err(Fault::refused(error));
+    }
+    let again: BTreeSet<NodeIx> = source
+        .tasks
+        .iter()
+        .filter(|(_, state, _)| state != "succeeded")
+        .filter_map(|(name, _, _)| graph.find(name))
+        .collect();
+    let again = graph.reach(&again, false, u32::MAX);
+    let keeps = |name: &Name| graph.find(name).is_some_and(|ix| !again.contains(&ix));
+    Ok(source
+        .tasks
+        .iter()
+        .filter(|(name, _, _)| keeps(name))
+        .map(|(name, _, outputs)| (name.clone(), outputs.clone()))
+        .collect())
+}
+
+pub(super) async fn replay(State(app): State<App>, request: Http) -> Answer<Vec<wire::Replayed>> {
+    let asked: wire::ReplayRequest = body(request).await?;
+    let path = exact(&asked.path_b64)?;
+    files::absolute(&path)?;
+    let located = {
+        let path = path.clone();
+        app.history(move |history| history.located(&path)).await?
+    };
+    let triggers = (app.sources.triggers)();
+    let found = blocking(move || replays(&triggers, &path, &located)).await?;
+    let mut outcomes = Vec::with_capacity(found.len());
+    let mut refused = None;
+    for (trigger, file) in found {
+        let what = FireWhat::Trigger(trigger.clone());
+        let outcome = app.start(Fire { what, files: vec![file] }).await;
+        let (accepted, error) = match outcome {
+            Ok(accepted) => (accepted, None),
+            Err(fault) => {
+                let error = fault.error.clone();
+                refused = Some(fault);
+                (wire::Accepted { run: None, item: None }, Some(error))
+            }
+        };
+        let (run, item) = (accepted.run, accepted.item);
+        outcomes.push(wire::Replayed { trigger: trigger.to_string(), run, item, error });
+    }
+    match refused {
+        Some(fault) if outcomes.iter().all(|outcome| outcome.error.is_some()) => Err(fault),
+        _ => Ok(Json(outcomes)),
+    }
+}
+
+/// Every trigger that is to have the file again, with the file as that trigger knows it.
+fn replays(
+    triggers: &[Arc<TriggerSpec>],
+    path: &Bytes,
+    located: &[(Name, Bytes)],
+) -> Result<Vec<(Name, FireFile)>, Fault> {
+    let mut found = Vec::new();
+    let mut rules = Vec::new();
+    for trigger in triggers {
+        let moved = located.iter().find(|(name, _)| *name == trigger.name);
+        if let Some((name, rel)) = moved {
+            found.push((name.clone(), files::elsewhere(rel, path)?));
+        } else if let Some(folder) = trigger.folder()
+            && let Some(rel) = below(&folder.root, path)
+        {
+            match rule_against(folder, &rel) {
+                Some(rule) => rules.push(format!("`{}` ({rule})", trigger.name)),
+                None => {
+                    found.push((trigger.name.clone(), files::for_trigger(trigger, path)?));
+                }
+            }
+        }
+    }
+    match (found.is_empty(), rules.is_empty()) {
+        (false, _) => Ok(found),
+        (true, false) => {
+            let rules = rules.join(", ");
+            Err(Fault::refused(format!("{path:?} does not count under {rules}")))
+        }
+        (true, true) => Err(Fault::missing(format!(
+            "{path:?} lies in no trigger's folder, and no run moved it there"
+        ))),
+    }
+}

@@ -1,0 +1,225 @@
+//! Why a path did or did not run: filter, live work, ledger and disk, put into sentences.
+//!
+//! Changes nothing. The same function answers with and without a daemon.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::place::{below, rule_against};
+use super::{History, Told};
+use crate::core::candidate::Version;
+use crate::core::path::Bytes;
+use crate::core::trigger::{Folder, FolderSpec, TriggerSpec};
+use crate::wire::{Explain, ExplainTrigger, PathText, PendingEntry};
+
+/// What an explanation is made from, beside the history.
+pub struct View<'a> {
+    /// The triggers in force.
+    pub triggers: &'a [Arc<TriggerSpec>],
+    /// What waits or runs; empty without a daemon.
+    pub pending: &'a [PendingEntry],
+    /// The version of the regular file at a path, if there is one.
+    pub look: &'a dyn Fn(&Path) -> io::Result<Option<Version>>,
+}
+
+/// Explains `path` (absolute) to everybody whose folder holds it, or held it before a run moved it.
+pub fn explain(
+    path: &Bytes,
+    view: &View<'_>,
+    history: &mut dyn History,
+) -> Result<Explain, String> {
+    let version = (view.look)(path.as_path());
+    let now = match &version {
+        Ok(Some(_)) => "file",
+        Ok(None) if path.as_path().symlink_metadata().is_err() => "absent",
+        Ok(None) | Err(_) => "other",
+    };
+    let seen = Sight { path, now, version: version.ok().flatten() };
+    let mut triggers = Vec::new();
+    for trigger in view.triggers {
+        let Some(folder) = trigger.folder() else { continue };
+        if let Some(rel) = below(&folder.root, path) {
+            let told = history.explain_row(&trigger.name, &rel)?;
+            triggers.push(one(&seen, trigger, folder, &rel, told, view.pending));
+        }
+    }
+    for (name, rel) in history.located(path)? {
+        if let Some(told) = history.explain_row(&name, &rel)? {
+            triggers.push(moved_here(&name, &rel, &told));
+        }
+    }
+    Ok(Explain { path: path.into(), now: now.to_owned(), triggers })
+}
+
+/// What is at the path.
+struct Sight<'a> {
+    path: &'a Bytes,
+    now: &'static str,
+    version: Option<Version>,
+}
+
+fn entry(trigger: &str, verdict: &str, text: String) -> ExplainTrigger {
+    ExplainTrigger {
+        trigger: trigger.to_owned(),
+        verdict: verdict.to_owned(),
+        text,
+        run: None,
+        run_state: None,
+        moved_to: None,
+    }
+}
+
+fn one(
+    seen: &Sight<'_>,
+    trigger: &TriggerSpec,
+    folder: &FolderSpec,
+    rel: &Bytes,
+    told: Option<Told>,
+    pending: &[PendingEntry],
+) -> ExplainTrigger {
+    let name = &*trigger.name;
+    let exact = seen.path.b64();
+    let alive = pending.iter().find(|entry| {
+        let by = entry.trigger.as_deref() == Some(name);
+        // Through a link the file waits under another name.
+        let under = || folder.root.join(rel.as_path());
+        by && entry.file.as_ref().is_some_and(|file| {
+            file.path_b64 == exact || file.path_b64 == Bytes::from(under().as_path()).b64()
+        })
+    });
+    if let Some(alive) = alive {
+        return waiting(name, alive);
+    }
+    if let Some(rule) = rule_against(folder, rel) {
+        let text = format!("it does not count under `{name}`: {rule}; change that rule to have it");
+        return entry(name, "ignored", text);
+    }
+    match told {
+        Some(told) => remembered(seen, name, folder, told),
+        None => unseen(seen, name, folder),
+    }
+}
+
+fn waiting(name: &str, alive: &PendingEntry) -> ExplainTrigger {
+    let text = match (alive.stage.as_str(), alive.run) {
+        ("running", Some(run)) => format!("run {run} is at work on it"),
+        ("running", None) => "it is being run".to_owned(),
+        ("queued", Some(run)) => format!("it is ready and belongs to run {run}: {}", alive.reason),
+        ("queued", None) => format!("it is ready and waits for a run: {}", alive.reason),
+        _ => format!("it is not ready yet: {}", alive.reason),
+    };
+    let text = format!("{text} (since {})", alive.since);
+    ExplainTrigger { run: alive.run, ..entry(name, &alive.stage, text) }
+}
+
+fn unseen(seen: &Sight<'_>, name: &str, folder: &FolderSpec) -> ExplainTrigger {
+    let text = match seen.now {
+        "file" => "it matches, but dagd has not seen this version yet; is the trigger paused, or \
+                   is dagd not running?"
+            .to_owned(),
+        "absent" => {
+            "there is nothing at this path, and nothing there was ever delivered".to_owned()
+        }
+        _ => "what is there is no regular file; only regular files are delivered".to_owned(),
+    };
+    let text = if folder.root.is_dir() {
+        text
+    } else {
+        format!("{text} (the folder {} does not exist)", folder.root.display())
+    };
+    entry(name, "unseen", text)
+}
+
+fn remembered(seen: &Sight<'_>, name: &str, folder: &FolderSpec, told: Told) -> ExplainTrigger {
+    let Some(run) = told.run else {
+        return baseline(seen, name, &told);
+    };
+    let mut text = format!("it was delivered to run {run}, which {}", phrase(&told.state));
+    match (&told.location, &seen.version) {
+        (Some(to), Some(_)) => {
+            put(&mut text, format_args!("; that version was moved to {}. ", quoted(to)));
+            text += "The file at the path now is another one and has not been delivered yet";
+        }
+        (Some(to), None) => put(&mut text, format_args!("; it was moved to {}", quoted(to))),
+        (None, Some(version)) if told.open && *version == told.version => {
+            text += "; the same version is still there, so it does not run again: \
+                     `retry`, `replay` or a new version would";
+        }
+        (None, Some(_)) => {
+            text += ". The version there now is another one and has not been delivered yet";
+        }
+        (None, None) if told.open => text += "; it has left its path since",
+        (None, None) => text += "; it is no longer there",
+    }
+    let same = seen.version.as_ref().is_none_or(|now| told.open && *now == told.version);
+    let verdict = match (told.state.as_str(), same) {
+        (_, false) => "unseen",
+        ("queued" | "running", true) => "running",
+        (_, true) => "delivered",
+    };
+    if verdict == "delivered" && folder.folder == Folder::Watch {
+        text = text.replace("it was delivered to", "its change was delivered to");
+    }
+    ExplainTrigger {
+        run: Some(run.0),
+        run_state: Some(told.state),
+        moved_to: told.location.as_ref().map(PathText::from),
+        ..entry(name, verdict, text + ".")
+    }
+}
+
+fn baseline(seen: &Sight<'_>, name: &str, told: &Told) -> ExplainTrigger {
+    match &seen.version {
+        Some(now) if told.open && *now == told.version => {
+            let text = "this version was there already, or is no kind of change that counts, so \
+                        it was remembered without a run";
+            entry(name, "baseline", text.to_owned())
+        }
+        Some(_) => {
+            let text = "an earlier version was remembered without a run; this one has not been \
+                        seen yet";
+            entry(name, "unseen", text.to_owned())
+        }
+        None => {
+            entry(name, "baseline", "it was remembered without a run, and is gone now".to_owned())
+        }
+    }
+}
+
+fn moved_here(name: &str, rel: &Bytes, told: &Told) -> ExplainTrigger {
+    let run = told.run.map_or_else(|| "a run".to_owned(), |run| format!("run {run}"));
+    let text = format!(
+        "{run}, which {}, moved it here; it had come in as {} under `{name}`.",
+        phrase(&told.state),
+        quoted(rel),
+    );
+    ExplainTrigger {
+        run: told.run.map(|run| run.0),
+        run_state: Some(told.state.clone()),
+        moved_to: told.location.as_ref().map(PathText::from),
+        ..entry(name, "delivered", text)
+    }
+}
+
+fn put(text: &mut String, more: std::fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a string takes everything");
+}
+
+fn phrase(state: &str) -> &str {
+    match state {
+        "queued" => "is queued",
+        "running" => "is running",
+        "cancelled" => "was cancelled",
+        other => other,
+    }
+}
+
+/// A path within a sentence: one line, whatever its name.
+fn quoted(path: &Bytes) -> String {
+    path.lossy()
+        .chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
+}

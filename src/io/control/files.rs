@@ -1,0 +1,96 @@
+//! Files that requests name: checked against triggers and disk before the engine hears of them.
+
+use std::sync::Arc;
+
+use super::place::{below, rule_against};
+use super::reply::Fault;
+use crate::core::candidate::{Kind, Version};
+use crate::core::event::FireFile;
+use crate::core::path::Bytes;
+use crate::core::record::FileClaim;
+use crate::core::trigger::TriggerSpec;
+use crate::io::disk;
+
+/// A file that `trigger` is to run for: below its root, passing its filter, there.
+pub(super) fn for_trigger(trigger: &TriggerSpec, path: &Bytes) -> Result<FireFile, Fault> {
+    let name = &trigger.name;
+    let Some(folder) = trigger.folder() else {
+        return Err(Fault::refused(format!("trigger `{name}` waits for a signal, not for files")));
+    };
+    let Some(rel) = below(&folder.root, path) else {
+        let root = folder.root.display();
+        return Err(Fault::refused(format!("{path:?} does not lie below {root} of `{name}`")));
+    };
+    if let Some(rule) = rule_against(folder, &rel) {
+        return Err(Fault::refused(format!("{path:?} does not count under `{name}`: {rule}")));
+    }
+    // Named through a link: the ledger knows it by its name below the root.
+    let path = Bytes::from(folder.root.join(rel.as_path()).as_path());
+    Ok(FireFile { version: there(&path)?, rel, path, in_place: true })
+}
+
+/// A file that a selection is to run for, wherever it is.
+pub(super) fn anywhere(path: &Bytes) -> Result<FireFile, Fault> {
+    let path = absolute(path)?;
+    Ok(FireFile {
+        rel: Bytes::from(path.name()),
+        version: there(path)?,
+        path: path.clone(),
+        in_place: false,
+    })
+}
+
+/// A file under `rel` of a trigger that a run has moved elsewhere since.
+pub(super) fn elsewhere(rel: &Bytes, path: &Bytes) -> Result<FireFile, Fault> {
+    Ok(FireFile { rel: rel.clone(), version: there(path)?, path: path.clone(), in_place: false })
+}
+
+/// A file of a finished run, at the place where the run left it: the same content still, as far as
+/// size and time tell.
+pub(super) fn of_run(claim: &FileClaim, moved_to: Option<&Bytes>) -> Result<FireFile, Fault> {
+    let path = moved_to.unwrap_or(&claim.path);
+    let file = |version| FireFile {
+        rel: claim.rel.clone(),
+        path: path.clone(),
+        version,
+        in_place: claim.in_place && moved_to.is_none_or(|to| *to == claim.path),
+    };
+    if claim.kind == Kind::Deleted {
+        return Ok(file(claim.version.clone()));
+    }
+    let now = there(path)?;
+    let same = |a: &Version, b: &Version| a.size == b.size && a.mtime_ns == b.mtime_ns;
+    if !same(&now, &claim.version) {
+        let error = format!("{path:?} has changed since; its new version is work of its own");
+        return Err(Fault::refused(error));
+    }
+    Ok(file(now))
+}
+
+/// Refuses what is not absolute.
+pub(super) fn absolute(path: &Bytes) -> Result<&Bytes, Fault> {
+    let nul = path.as_bytes().contains(&0);
+    if path.as_path().is_absolute() && !nul {
+        Ok(path)
+    } else {
+        Err(Fault::bad(format!("{path:?} is not an absolute path")))
+    }
+}
+
+/// The trigger called `name`.
+pub(super) fn find(triggers: &[Arc<TriggerSpec>], name: &str) -> Result<Arc<TriggerSpec>, Fault> {
+    triggers.iter().find(|trigger| &*trigger.name == name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = triggers.iter().map(|trigger| &*trigger.name).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let name = name.escape_debug();
+        Fault::missing(format!("there is no trigger `{name}`; configured are: {known}"))
+    })
+}
+
+fn there(path: &Bytes) -> Result<Version, Fault> {
+    match disk::version_at(path.as_path()) {
+        Ok(Some(version)) => Ok(version),
+        Ok(None) => Err(Fault::refused(format!("there is no regular file at {path:?}"))),
+        Err(error) => Err(Fault::refused(format!("{path:?} cannot be looked at: {error}"))),
+    }
+}

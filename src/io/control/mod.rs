@@ -1,0 +1,154 @@
+//! The control API: HTTP over a Unix socket, for the command line and `curl --unix-socket`.
+//!
+//! Owns the socket and the connections. Decides nothing about runs: what changes state is asked of
+//! the engine as an [`Ask`], what is past is read through [`History`], what lies on disk is looked
+//! at on the blocking pool. Never keeps the engine waiting: every reply goes to a oneshot.
+
+mod act;
+mod explain;
+mod files;
+mod logs;
+mod place;
+mod reply;
+mod routes;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::core::candidate::Version;
+use crate::core::effect::Reply;
+use crate::core::event::Request;
+use crate::core::graph::Graph;
+use crate::core::id::{ItemId, Name, Rev, RunId};
+use crate::core::path::Bytes;
+use crate::core::record::{FileClaim, RunState, SignalInfo};
+use crate::core::selector::Selector;
+use crate::core::trigger::TriggerSpec;
+use crate::wire;
+
+pub use explain::{View, explain};
+pub use place::{below, rule_against};
+pub use server::{Server, spawn};
+
+/// Questions that wait for the engine, at most: as many as there can be connections.
+pub const ASKS_MAX: usize = 64;
+
+/// Runs in one listing, at most: some 40 MB of JSON.
+pub const RUNS_MAX: usize = 100_000;
+
+/// What the server asks of the engine. A sender that is dropped without an answer means that the
+/// engine is gone, or what the variant says.
+#[derive(Debug)]
+pub enum Ask {
+    /// Something that the machine decides.
+    Request(Request, oneshot::Sender<Reply>),
+    /// The daemon at a glance.
+    Status(oneshot::Sender<wire::Status>),
+    /// What waits.
+    Pending(oneshot::Sender<Vec<wire::PendingEntry>>),
+    /// Answered when the run has ended; dropped if no such run is alive.
+    Wait(RunId, oneshot::Sender<RunState>),
+    /// Answered when the accepted event has become a run; dropped if it waits no more.
+    Item(ItemId, oneshot::Sender<RunId>),
+    /// Where an attempt in flight writes its output now; dropped if it is not in flight.
+    LiveLog(LiveLog, oneshot::Sender<PathBuf>),
+    /// Read the configuration again; answered with the outcome.
+    Reload(oneshot::Sender<wire::Reload>),
+    /// Stop gracefully; answered when stopping has begun.
+    Stop(oneshot::Sender<()>),
+}
+
+/// An attempt, as the API names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveLog {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: Name,
+    /// The try, from 1.
+    pub attempt: u32,
+}
+
+/// The triggers in force.
+pub type Triggers = Arc<dyn Fn() -> Vec<Arc<TriggerSpec>> + Send + Sync>;
+
+/// Opens the history for reading; an `Err` says why it cannot be read.
+pub type OpenHistory = Arc<dyn Fn() -> Result<Box<dyn History + Send>, String> + Send + Sync>;
+
+/// Where the server's answers come from.
+#[derive(Clone)]
+pub struct Sources {
+    /// To the engine. Bounded by [`ASKS_MAX`].
+    pub asks: crossbeam_channel::Sender<Ask>,
+    /// The state folder.
+    pub state_dir: PathBuf,
+    /// The triggers in force.
+    pub triggers: Triggers,
+    /// The history.
+    pub reader: OpenHistory,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// How many, at most; never above [`RUNS_MAX`].
+    pub limit: usize,
+    /// Only this trigger's.
+    pub trigger: Option<String>,
+    /// Only those in this state.
+    pub state: Option<String>,
+}
+
+/// What the ledger tells of a path under a trigger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The version that was delivered last, or remembered.
+    pub version: Version,
+    /// Whether it was still at its path when dagd last looked.
+    pub open: bool,
+    /// The run it was delivered to; `None` for a baseline.
+    pub run: Option<RunId>,
+    /// That run's state; empty for a baseline.
+    pub state: String,
+    /// Where that run's end took the file.
+    pub location: Option<Bytes>,
+}
+
+/// A finished run, as far as a retry needs it.
+#[derive(Clone, Debug)]
+pub struct RetrySource {
+    /// Its trigger; it may be gone from the configuration.
+    pub trigger: Option<Name>,
+    /// Its selection.
+    pub select: Selector,
+    /// The graph that it was pinned to, by name.
+    pub rev: Rev,
+    /// That graph; `None` if it is no longer kept.
+    pub graph: Option<Arc<Graph>>,
+    /// The run's state.
+    pub state: String,
+    /// The signal that it was for.
+    pub signal: Option<SignalInfo>,
+    /// Its files, each with the place to which it was moved.
+    pub files: Vec<(FileClaim, Option<Bytes>)>,
+    /// Its tasks with the word for their state and what they wrote to `DAGD_OUTPUT`.
+    pub tasks: Vec<(Name, String, BTreeMap<String, String>)>,
+}
+
+/// The past, and the live as far as it is stored. Every `Err` is a text for people.
+pub trait History {
+    /// Runs, newest first.
+    fn runs(&mut self, filter: &RunFilter) -> Result<Vec<wire::Run>, String>;
+    /// One run; `None` if there is no such run.
+    fn run(&mut self, id: RunId) -> Result<Option<wire::RunDetail>, String>;
+    /// What the ledger tells of `rel` under `trigger`.
+    fn explain_row(&mut self, trigger: &str, rel: &Bytes) -> Result<Option<Told>, String>;
+    /// Triggers and relative paths from which runs moved a file to the absolute `path`.
+    fn located(&mut self, path: &Bytes) -> Result<Vec<(Name, Bytes)>, String>;
+    /// What a retry of a finished run needs; `None` if the run is not finished or not there.
+    fn retry_source(&mut self, id: RunId) -> Result<Option<RetrySource>, String>;
+}

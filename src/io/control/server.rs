@@ -1,0 +1,194 @@
+//! The socket and the connections: who may speak, how many at once, for how long.
+//!
+//! Knows nothing of what is asked.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net as std_net;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::reply::{App, Fault, LONG_MAX};
+use super::{Sources, routes};
+
+/// Connections at once, at most; further ones wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Time for a request's head to arrive.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head, at most: a path of 4 KiB in base64 and then some.
+const HEAD_MAX: usize = 16 << 10;
+
+/// Headers of a request, at most.
+const HEADERS_MAX: usize = 64;
+
+/// Time for answers in flight after [`Server::close`].
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept (out of descriptors, mostly), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Threads for reading history and files; they end when they have nothing to do.
+const BLOCKING_MAX: usize = 8;
+
+/// The running server. Dropping it closes it, too.
+#[derive(Debug)]
+pub struct Server {
+    close: oneshot::Sender<()>,
+    socket: PathBuf,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Takes no more connections, gives answers in flight a second, and removes the socket. Join
+    /// the thread to wait for that.
+    pub fn close(self) {
+        // Nobody to hear it means that the thread has ended already.
+        if self.close.send(()).is_err() {
+            tracing::debug!("the control thread has ended already");
+        }
+    }
+}
+
+/// Listens on `socket` (mode 0600) in a thread of its own. A socket left behind by a dead daemon
+/// is replaced in one step. Fails with `AddrInUse` if somebody answers there, and with whatever
+/// the file system says; the message names the path.
+pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<()>)> {
+    let listener = bind(socket)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
+    let bound = std::fs::symlink_metadata(socket)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_MAX)
+        .thread_name("dagd-reader")
+        .build()?;
+    let (close, closed) = oneshot::channel();
+    let path = socket.to_owned();
+    let thread = std::thread::Builder::new().name("dagd-control".to_owned()).spawn(move || {
+        if let Err(error) = runtime.block_on(serve(listener, sources, closed)) {
+            tracing::error!(%error, "the control socket cannot be served");
+        }
+        runtime.shutdown_timeout(CLOSE_TIME);
+        remove_own(&path, (bound.dev(), bound.ino()));
+    })?;
+    Ok((Server { close, socket: socket.to_owned() }, thread))
+}
+
+/// Binds under another name and renames, so that the socket appears with its mode set.
+fn bind(socket: &Path) -> io::Result<std_net::UnixListener> {
+    match std::fs::symlink_metadata(socket) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "something that is no socket is there; remove it or choose another place",
+            ));
+        }
+        Ok(_) if std_net::UnixStream::connect(socket).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon answers there"));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let own = socket.with_file_name(format!(".{}", std::process::id()));
+    match std::fs::remove_file(&own) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = std_net::UnixListener::bind(&own)?;
+    let placed = std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&own, socket))
+        .and_then(|()| listener.set_nonblocking(true));
+    if let Err(error) = placed {
+        drop(std::fs::remove_file(&own));
+        return Err(error);
+    }
+    Ok(listener)
+}
+
+/// Removes the socket unless another daemon has put its own there by now.
+fn remove_own(socket: &Path, own: (u64, u64)) {
+    let there = std::fs::symlink_metadata(socket).map(|found| (found.dev(), found.ino()));
+    if there.is_ok_and(|there| there == own)
+        && let Err(error) = std::fs::remove_file(socket)
+    {
+        tracing::warn!(%error, socket = %socket.display(), "the control socket stays behind");
+    }
+}
+
+async fn serve(
+    listener: std_net::UnixListener,
+    sources: Sources,
+    mut closed: oneshot::Receiver<()>,
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let app = App { sources: Arc::new(sources), long: Arc::new(Semaphore::new(LONG_MAX)) };
+    let router = routes::router(app);
+    let forbidden = Router::new().fallback(async || Fault {
+        status: StatusCode::FORBIDDEN,
+        error: "only root and the user that dagd runs as may control it".to_owned(),
+    });
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit.map_err(io::Error::other)?,
+            _ = &mut closed => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut closed => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let router = if may_speak(&stream) { &router } else { &forbidden }.clone();
+                tokio::spawn(async move {
+                    converse(stream, router).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a control connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS_MAX).expect("the limit is small");
+    // Whoever still waits or follows after that is cut off.
+    drop(tokio::time::timeout(CLOSE_TIME, room.acquire_many(all)).await);
+    Ok(())
+}
+
+/// Root and dagd's own user may.
+fn may_speak(stream: &UnixStream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+}
+
+/// One request, one answer.
+async fn converse(stream: UnixStream, router: Router) {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
+        .keep_alive(false);
+    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a control connection broke");
+    }
+}

@@ -1,0 +1,333 @@
+//! Looks at candidate files: what is there, which version, and whether anybody still writes.
+//!
+//! The only place that opens a file that somebody dropped. It opens beneath a root, never follows a
+//! symbolic link, never opens what is not a regular file, never reads content and never changes
+//! anything. What a finding means is decided in [`crate::core::candidate`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2,
+    statx,
+};
+use rustix::io::Errno;
+
+use crate::core::candidate::{Disk, Probe, Version};
+use crate::core::path::Bytes;
+use crate::core::trigger::ReadLock;
+
+/// Remembered owners and devices at most; beyond it everything is forgotten and learned anew.
+const REMEMBERED_MAX: usize = 4096;
+
+/// Times that a lookup which raced with a rename elsewhere is tried again.
+const RACES_MAX: usize = 8;
+
+/// Types of local file systems (`statfs`) whose lease is an exact answer: ext2/3/4, xfs, btrfs,
+/// tmpfs, f2fs, zfs. `NFSv4` is left out for a reason: it refuses a lease for reasons of its own.
+const LOCAL: [u32; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1];
+
+/// The version of the regular file at `path`; `None` if something else is there. A symbolic link at
+/// the end is not followed. Errors: `NotFound` if nothing is there, else what the kernel says.
+pub fn version_at(path: &Path) -> io::Result<Option<Version>> {
+    let fd = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = stat_of(fd.as_fd())?;
+    Ok(is(&stat, FileType::RegularFile).then(|| version_of(fd.as_fd(), &stat)))
+}
+
+/// Which directory it is: survives a rename, differs after reuse of the inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirId {
+    /// The device, as the kernel numbers it.
+    pub dev: u64,
+    /// The identity; `None` where the file system cannot tell for sure.
+    pub file: Option<Bytes>,
+}
+
+/// What is at a path.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing, or nothing that can be reached beneath the root without a symbolic link.
+    Absent,
+    /// A symbolic link, fifo, device or socket.
+    Other,
+    /// A directory.
+    Directory(DirId),
+    /// A regular file, not yet opened.
+    File(FoundFile),
+}
+
+/// A regular file that was found and can be probed.
+#[derive(Debug)]
+pub struct FoundFile {
+    /// Its version when it was found.
+    pub version: Version,
+    fd: OwnedFd,
+    owner: u32,
+    dev: u64,
+}
+
+/// Finds what is at `rel` beneath `root`. Errors: what keeps dagd from looking, such as a directory
+/// that may not be searched or a path that is too long.
+pub fn find(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<Found> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match beneath(root, rel, flags) {
+        Ok(fd) => fd,
+        // LOOP: a symbolic link on the way; XDEV: an escape from the root.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(Found::Absent),
+        Err(errno) => return Err(errno.into()),
+    };
+    let stat = stat_of(fd.as_fd())?;
+    Ok(match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
+        FileType::RegularFile => {
+            let version = version_of(fd.as_fd(), &stat);
+            Found::File(FoundFile { version, fd, owner: stat.stx_uid, dev: dev_of(&stat) })
+        }
+        FileType::Directory => {
+            Found::Directory(DirId { dev: dev_of(&stat), file: handle_of(fd.as_fd()) })
+        }
+        _ => Found::Other,
+    })
+}
+
+/// Opens the directory `rel` beneath `root` (itself, if `rel` is empty) for reading. Errors: what
+/// the kernel says, `NotADirectory` for a symbolic link.
+pub fn open_dir(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<(Dir, DirId)> {
+    let fd = beneath(root, rel, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+    let id = dir_id(fd.as_fd())?;
+    Ok((Dir::new(fd)?, id))
+}
+
+/// Opens a root, through symbolic links if its path has any, without a right to read it.
+pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Which directory an open file is.
+pub fn dir_id(fd: BorrowedFd<'_>) -> io::Result<DirId> {
+    let stat = stat_of(fd)?;
+    Ok(DirId { dev: dev_of(&stat), file: handle_of(fd) })
+}
+
+/// Asks the kernel whether anybody can still be writing, and remembers where it cannot tell.
+#[derive(Debug, Default)]
+pub struct Prober {
+    /// Owners on whose files dagd may take no lease.
+    foreign: BTreeSet<u32>,
+    /// Devices, and whether leases work there.
+    devices: BTreeMap<u64, bool>,
+}
+
+impl Prober {
+    /// A prober that remembers nothing. The first one installs a handler for SIGIO that does
+    /// nothing, because a lease that a writer breaks would otherwise kill the process.
+    pub fn new() -> Self {
+        static SIGIO: Once = Once::new();
+        SIGIO.call_once(|| {
+            let unused = Arc::new(AtomicBool::new(false));
+            if let Err(error) = signal_hook::flag::register(libc::SIGIO, unused) {
+                tracing::warn!(%error, "cannot install a handler for SIGIO");
+            }
+        });
+        Self::default()
+    }
+
+    /// Looks at `rel` beneath `root`. A directory is [`Disk::Other`]. Errors: see [`find`].
+    pub fn look(&mut self, root: BorrowedFd<'_>, rel: &Bytes, lock: ReadLock) -> io::Result<Disk> {
+        Ok(match find(root, rel)? {
+            Found::Absent => Disk::Absent,
+            Found::Other | Found::Directory(_) => Disk::Other,
+            Found::File(file) => self.probe(file, lock),
+        })
+    }
+
+    /// Completes what was found by asking who writes, as far as `lock` wants to know.
+    pub fn probe(&mut self, file: FoundFile, lock: ReadLock) -> Disk {
+        let probe = match lock {
+            ReadLock::Changed | ReadLock::None => Probe::NotAsked,
+            ReadLock::Auto | ReadLock::Lease => return self.ask(file),
+        };
+        Disk::File { version: file.version, probe }
+    }
+
+    fn ask(&mut self, file: FoundFile) -> Disk {
+        let FoundFile { mut version, fd, owner, dev } = file;
+        // By number, not by name: whatever is at the path by now, only this file is opened, which
+        // is known to be a regular one. To open is no read: the access time stays.
+        let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let probe = match openat(CWD, by_number.as_str(), flags, Mode::empty()) {
+            Ok(open) if self.can_tell(open.as_fd(), owner, dev) => {
+                match lease(open.as_fd(), true) {
+                    Ok(()) => {
+                        // While the lease is held nobody can begin to write: this is the version of
+                        // which "nobody writes" is true.
+                        if let Ok(stat) = stat_of(open.as_fd()) {
+                            (version.size, version.mtime_ns) = (stat.stx_size, mtime_of(&stat));
+                        }
+                        if let Err(errno) = lease(open.as_fd(), false) {
+                            tracing::warn!(%errno, "cannot give a lease back");
+                        }
+                        Probe::Free
+                    }
+                    Err(Errno::AGAIN) => Probe::WriterOpen,
+                    Err(Errno::ACCESS) => self.no_lease_of(owner),
+                    Err(_) => self.no_lease_on(dev),
+                }
+            }
+            Ok(_) => Probe::Unproved,
+            // Somebody else holds a write lease: the file is being written through it.
+            Err(Errno::AGAIN) => Probe::WriterOpen,
+            Err(_) => Probe::Unreadable,
+        };
+        Disk::File { version, probe }
+    }
+
+    /// Whether completeness under `root` is proved by the kernel or inferred from stability.
+    pub fn readiness(&mut self, root: &Path) -> &'static str {
+        let proved = open_root(root)
+            .is_ok_and(|fd| dir_id(fd.as_fd()).is_ok_and(|id| self.has_leases(fd.as_fd(), id.dev)));
+        if proved { "proved" } else { "inferred" }
+    }
+
+    /// Forgets where leases do not work; for a reload, after which capabilities or mounts may have
+    /// changed.
+    pub fn forget(&mut self) {
+        self.foreign.clear();
+        self.devices.clear();
+    }
+
+    fn can_tell(&mut self, fd: BorrowedFd<'_>, owner: u32, dev: u64) -> bool {
+        !self.foreign.contains(&owner) && self.has_leases(fd, dev)
+    }
+
+    fn has_leases(&mut self, fd: BorrowedFd<'_>, dev: u64) -> bool {
+        if self.devices.len() >= REMEMBERED_MAX {
+            self.devices.clear();
+        }
+        *self.devices.entry(dev).or_insert_with(|| {
+            rustix::fs::fstatfs(fd).is_ok_and(|fs| {
+                // The kernel's magic numbers have 32 bits; the field is wider on some machines.
+                u32::try_from(fs.f_type & 0xffff_ffff).is_ok_and(|magic| LOCAL.contains(&magic))
+            })
+        })
+    }
+
+    fn no_lease_of(&mut self, owner: u32) -> Probe {
+        if self.foreign.len() >= REMEMBERED_MAX {
+            self.foreign.clear();
+        }
+        self.foreign.insert(owner);
+        Probe::Unproved
+    }
+
+    fn no_lease_on(&mut self, dev: u64) -> Probe {
+        self.devices.insert(dev, false);
+        Probe::Unproved
+    }
+}
+
+/// What is reported of a path that cannot even be looked at.
+pub fn unreadable() -> Disk {
+    let version = Version { file: Bytes::default(), size: 0, mtime_ns: 0 };
+    Disk::File { version, probe: Probe::Unreadable }
+}
+
+fn beneath(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let path: &[u8] = if rel.as_bytes().is_empty() { b"." } else { rel.as_bytes() };
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let mut last = Errno::AGAIN;
+    for _ in 0..RACES_MAX {
+        match openat2(root, path, flags, Mode::empty(), how) {
+            // A rename somewhere made the kernel unsure whether this is still beneath the root.
+            Err(Errno::AGAIN) => last = Errno::AGAIN,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+fn stat_of(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    statx(fd, c"", AtFlags::EMPTY_PATH, mask)
+}
+
+fn is(stat: &Statx, kind: FileType) -> bool {
+    FileType::from_raw_mode(u32::from(stat.stx_mode)) == kind
+}
+
+fn dev_of(stat: &Statx) -> u64 {
+    u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor)
+}
+
+fn mtime_of(stat: &Statx) -> i64 {
+    let time = &stat.stx_mtime;
+    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
+}
+
+fn version_of(fd: BorrowedFd<'_>, stat: &Statx) -> Version {
+    let file = handle_of(fd).unwrap_or_else(|| {
+        let mut id = b"i".to_vec();
+        id.extend_from_slice(&dev_of(stat).to_le_bytes());
+        id.extend_from_slice(&stat.stx_ino.to_le_bytes());
+        id.extend_from_slice(&stat.stx_btime.tv_sec.to_le_bytes());
+        id.extend_from_slice(&stat.stx_btime.tv_nsec.to_le_bytes());
+        Bytes::from(id)
+    });
+    Version { file, size: stat.stx_size, mtime_ns: mtime_of(stat) }
+}
+
+/// The largest handle that the kernel makes (`MAX_HANDLE_SZ`).
+const HANDLE_MAX: usize = 128;
+
+/// `struct file_handle` with room for the largest handle.
+#[repr(C)]
+struct Handle {
+    bytes: u32,
+    kind: i32,
+    data: [u8; HANDLE_MAX],
+}
+
+/// The file handle: type and bytes; `None` where the file system makes none.
+#[expect(unsafe_code, reason = "rustix has no name_to_handle_at")]
+fn handle_of(fd: BorrowedFd<'_>) -> Option<Bytes> {
+    let mut handle = Handle { bytes: 128, kind: 0, data: [0; HANDLE_MAX] };
+    let mut mount: libc::c_int = 0;
+    // SAFETY: the path is a valid C string; `handle` is laid out as `struct file_handle` followed
+    // by the 128 bytes that its first field announces; `mount` is a valid int. The kernel writes
+    // within those bounds and keeps no pointer.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            &raw mut handle,
+            &raw mut mount,
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    let data = handle.data.get(..usize::try_from(handle.bytes).ok()?)?;
+    (done == 0).then(|| {
+        let mut id = b"h".to_vec();
+        id.extend_from_slice(&handle.kind.to_le_bytes());
+        id.extend_from_slice(data);
+        Bytes::from(id)
+    })
+}
+
+/// Takes a read lease on a file, or gives it back.
+#[expect(unsafe_code, reason = "rustix has no F_SETLEASE")]
+fn lease(fd: BorrowedFd<'_>, take: bool) -> Result<(), Errno> {
+    let kind = if take { libc::F_RDLCK } else { libc::F_UNLCK };
+    // SAFETY: F_SETLEASE takes an int and touches no memory of ours; `fd` is open for the call.
+    let done = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLEASE, libc::c_int::from(kind)) };
+    if done == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL))
+}

@@ -1,0 +1,13 @@
+//! Floor 2: adapters. Each owns one thing of the world and turns it into events, or commands into
+//! deeds. None decides anything.
+
+pub mod client;
+pub mod config_files;
+pub mod control;
+pub mod disk;
+pub mod dispose;
+pub mod process;
+pub mod signals;
+pub mod store;
+pub mod systemd;
+pub mod watch;

@@ -1,0 +1,30 @@
+//! Attempts as processes of this machine: from a `Start` to an `Ended`.
+//!
+//! Reading order is the order of the data: [`base`] and [`prepare`] (with [`vars`], [`env_file`] and
+//! [`event_files`]) turn a start into exact bytes; [`slots`] runs them, one thread per running
+//! attempt, by way of [`spawn`], [`table`] (who may be signalled), [`orphans`] (what a task left
+//! behind), [`output`] (its log, tended by [`keeper`]) and [`outputs`] (what it wrote for its
+//! dependents); [`sweep`] clears away at boot what an earlier dagd left running. Nothing here
+//! decides what starts, or what an end means.
+
+pub mod base;
+pub mod env_file;
+pub mod event_files;
+pub mod keeper;
+pub mod launch;
+pub mod orphans;
+pub mod output;
+pub mod outputs;
+pub mod prepare;
+pub mod slots;
+pub mod spawn;
+pub mod sweep;
+pub mod table;
+pub mod token;
+pub mod vars;
+
+pub use self::base::Base;
+pub use self::event_files::{remove_event_files, write_event_files};
+pub use self::prepare::{Dirs, Exec, prepare};
+pub use self::slots::Slots;
+pub use self::sweep::{become_subreaper, sweep};

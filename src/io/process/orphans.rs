@@ -1,0 +1,255 @@
+//! What a task leaves behind: finding it, killing it, counting it.
+//!
+//! dagd is a subreaper: a process whose parent dies becomes a child of dagd's main thread, while
+//! attempts' leaders are children of slot threads. So the main thread's list of children is exactly
+//! the list of orphans; when it is empty, as after nearly every task, no attempt has left anything,
+//! and the look costs one read of a file in `/proc`.
+//!
+//! A number from the list may be reused before it is acted on. So a pidfd is opened for each, and
+//! the list is read once more: what is in both lists is held by the pidfd, and everything after goes
+//! through it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, getpid, pidfd_open, pidfd_send_signal,
+    waitid,
+};
+
+use super::table::{Table, to_group};
+use super::token::{self, Token};
+
+/// Rounds of killing what the killed have left behind, at most: each round ends a generation.
+const ROUNDS_MAX: usize = 64;
+
+/// Orphans held by a pidfd at the same time, at most: they are descriptors of dagd.
+const HELD_MAX: usize = 256;
+
+/// How long a killed process may take to die. Only one that hangs in the kernel takes longer.
+const DEATH_MAX: Duration = Duration::from_secs(5);
+
+/// The orphans of this process.
+#[derive(Debug)]
+pub struct Orphans {
+    list: File,
+}
+
+/// What became of an attempt's leftovers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    /// Processes that were still there at the end of the leader, and were killed.
+    pub killed: u32,
+    /// Whether nothing that may belong to the attempt is alive: its log can be used by another.
+    pub clean: bool,
+}
+
+/// What one round found.
+#[derive(Debug, Default)]
+struct Round {
+    killed: u32,
+    stuck: bool,
+    strangers: bool,
+}
+
+impl Orphans {
+    /// Opens the list of the main thread's children. Fails where the kernel has none.
+    pub fn open() -> std::io::Result<Self> {
+        let main = getpid().as_raw_nonzero();
+        let path = format!("/proc/self/task/{main}/children");
+        let named = |error: std::io::Error| {
+            std::io::Error::new(error.kind(), format!("{path}: {error}; dagd needs this list"))
+        };
+        Ok(Self { list: File::open(&path).map_err(named)? })
+    }
+
+    /// Kills and reaps all that is left of the attempt with the token `label`, whose dead leader
+    /// `group` has not been reaped yet (so that the number of its group is not reused) and is
+    /// marked as ending in `table`. Blocks for [`DEATH_MAX`] at most.
+    pub fn clear(&self, label: &str, group: Pid, table: &Table) -> Cleared {
+        let mut cleared = Cleared { killed: 0, clean: true };
+        let deadline = Instant::now() + DEATH_MAX;
+        for round in 0..ROUNDS_MAX {
+            let pids = self.pids();
+            if round == 0 && pids.is_empty() {
+                // Nothing to count; there may be a group all the same where dagd is no subreaper.
+                to_group(group, libc::SIGKILL);
+                return cleared;
+            }
+            let who = Who { label, group, first: round == 0, table };
+            let found = self.round(&pids, &who, deadline);
+            cleared.killed += found.killed;
+            cleared.clean = !found.stuck && !found.strangers;
+            if found.killed == 0 || found.stuck {
+                break;
+            }
+        }
+        cleared
+    }
+
+    /// Reaps what died as an orphan, so that a long task that leaves many dead does not fill the
+    /// process table. Those of an attempt that is being cleared are left for it to count.
+    pub fn reap(&self, table: &Table) {
+        for pids in self.pids().chunks(HELD_MAX) {
+            for orphan in self.hold(pids) {
+                orphan.reap_if_dead(table, None);
+            }
+        }
+    }
+
+    /// One round over `pids`: all are looked at, then the group and what else is found are killed,
+    /// then waited for.
+    fn round(&self, pids: &[Pid], who: &Who<'_>, deadline: Instant) -> Round {
+        let mut found = Round::default();
+        for (index, chunk) in pids.chunks(HELD_MAX).enumerate() {
+            let mut mine = Vec::new();
+            for orphan in self.hold(chunk) {
+                match orphan.whose(who) {
+                    Whose::Mine => mine.push(orphan),
+                    Whose::Stranger => found.strangers = true,
+                    Whose::Other => {}
+                    Whose::Dead { counted } => found.killed += u32::from(counted),
+                }
+            }
+            if who.first && index == 0 {
+                to_group(who.group, libc::SIGKILL);
+            }
+            for orphan in &mine {
+                orphan.kill();
+                found.killed += 1;
+            }
+            for orphan in &mine {
+                if !orphan.wait(deadline) {
+                    found.stuck = true;
+                    tracing::warn!(
+                        attempt = who.label,
+                        pid = orphan.pid.as_raw_nonzero().get(),
+                        "a process that the task left behind does not die"
+                    );
+                }
+            }
+        }
+        found
+    }
+
+    /// Those of `pids` that are orphans now, each held so that its number means nobody else.
+    fn hold(&self, pids: &[Pid]) -> Vec<Orphan> {
+        let open =
+            |&pid: &Pid| Some(Orphan { pid, fd: pidfd_open(pid, PidfdFlags::empty()).ok()? });
+        let mut held: Vec<Orphan> = pids.iter().filter_map(open).collect();
+        if !held.is_empty() {
+            let still: BTreeSet<i32> = self.pids().into_iter().map(raw).collect();
+            held.retain(|orphan| still.contains(&raw(orphan.pid)));
+        }
+        held
+    }
+
+    /// The orphans' numbers. An unreadable list counts as empty: it was readable at the start.
+    fn pids(&self) -> Vec<Pid> {
+        let mut text = [0; 4096];
+        let mut all = Vec::new();
+        let mut part = 0;
+        let mut at = 0;
+        while let Ok(read @ 1..) = self.list.read_at(&mut text, at) {
+            for &byte in &text[..read] {
+                if byte.is_ascii_digit() {
+                    part = part * 10 + i32::from(byte - b'0');
+                } else {
+                    all.extend(Pid::from_raw(std::mem::take(&mut part)));
+                }
+            }
+            at += read as u64;
+        }
+        all
+    }
+}
+
+/// On whose behalf the orphans are looked at.
+struct Who<'a> {
+    label: &'a str,
+    group: Pid,
+    /// Whether this is the first look: the dead had died before the leader did.
+    first: bool,
+    table: &'a Table,
+}
+
+/// To whom an orphan belongs.
+enum Whose {
+    /// Alive, of this attempt.
+    Mine,
+    /// Alive, of another attempt of this dagd.
+    Other,
+    /// Alive, and nothing tells of which attempt.
+    Stranger,
+    /// Dead, reaped if it was ours to reap.
+    Dead {
+        /// Whether it belonged to the attempt and was alive when its leader ended.
+        counted: bool,
+    },
+}
+
+/// An orphan whose number cannot come to mean another process.
+struct Orphan {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl Orphan {
+    fn whose(&self, who: &Who<'_>) -> Whose {
+        let in_group = getpgid(Some(self.pid)) == Ok(who.group);
+        if self.reap_if_dead(who.table, Some(who.group)) {
+            return Whose::Dead { counted: in_group && !who.first };
+        }
+        if in_group {
+            return Whose::Mine;
+        }
+        let instance = who.label.rsplit_once('/').map_or(who.label, |(instance, _)| instance);
+        match token::read(self.pid) {
+            Token::Of(label) if label == who.label.as_bytes() => Whose::Mine,
+            Token::Of(label)
+                if label.strip_prefix(instance.as_bytes()).is_some_and(|l| l.starts_with(b"/")) =>
+            {
+                Whose::Other
+            }
+            Token::Of(_) | Token::Unknown => Whose::Stranger,
+        }
+    }
+
+    /// Whether it is dead. It is reaped unless it is in the group of another attempt that is being
+    /// cleared. Asked in this order: if that attempt is not ending after this one was seen dead, it
+    /// is none of its leftovers.
+    fn reap_if_dead(&self, table: &Table, mine: Option<Pid>) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(self.fd.as_fd()), look | WaitIdOptions::NOWAIT) {
+            Ok(None) => return false,
+            Ok(Some(_)) => {}
+            Err(_) => return true,
+        }
+        let group = getpgid(Some(self.pid)).ok();
+        if group.is_none_or(|group| Some(group) == mine || !table.is_ending(group)) {
+            waitid(WaitId::PidFd(self.fd.as_fd()), look).ok();
+        }
+        true
+    }
+
+    fn kill(&self) {
+        // It may have died by itself meanwhile.
+        pidfd_send_signal(&self.fd, Signal::KILL).ok();
+    }
+
+    /// Waits for its death until `deadline` and reaps it; `false` if it is still alive.
+    fn wait(&self, deadline: Instant) -> bool {
+        let dead = token::wait_for_death(&self.fd, deadline);
+        // Another slot may have reaped it meanwhile; it is dead all the same.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        waitid(WaitId::PidFd(self.fd.as_fd()), options).ok();
+        dead
+    }
+}
+
+fn raw(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}

@@ -1,0 +1,189 @@
+//! From a `Start` to the exact bytes of a process: arguments, environment, folder, files.
+//!
+//! Reads nothing but the task's `env_file`. The program is looked for by the slot that starts it.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::core::effect::Start;
+use crate::core::id::AttemptId;
+use crate::core::task::{Body, Exit};
+
+use super::env_file;
+use super::vars::{Filler, stem, variables};
+
+pub use super::base::Base;
+pub use super::event_files::{remove_event_files, write_event_files};
+
+/// The folders that attempts use.
+#[derive(Clone, Debug)]
+pub struct Dirs {
+    /// Logs of attempts; on disk.
+    pub logs: PathBuf,
+    /// Event files, written once per run; in memory.
+    pub events: PathBuf,
+    /// What attempts write for their dependents; in memory.
+    pub outputs: PathBuf,
+}
+
+impl Dirs {
+    /// Makes the folders, for this user only, and removes what an earlier dagd left in `events` and
+    /// `outputs`. To be called once, before the first attempt.
+    pub fn reset(&self) -> std::io::Result<()> {
+        make(&self.logs)?;
+        for dir in [&self.events, &self.outputs] {
+            make(dir)?;
+            clear(dir)?;
+        }
+        Ok(())
+    }
+}
+
+/// All that is needed to start an attempt.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    /// Which attempt.
+    pub id: AttemptId,
+    /// Its token, `<instance>/<run>.<task>.<attempt>`.
+    pub label: String,
+    /// The program's absolute paths, to be tried in order.
+    pub candidates: Vec<PathBuf>,
+    /// The arguments; the first is the program as it was written.
+    pub argv: Vec<CString>,
+    /// The environment, `KEY=value` each, sorted.
+    pub envp: Vec<CString>,
+    /// The working directory.
+    pub cwd: CString,
+    /// Where its log will be.
+    pub log: PathBuf,
+    /// Where it may write for its dependents.
+    pub output: PathBuf,
+    /// Bytes of output that are kept.
+    pub log_max: u64,
+}
+
+/// Prepares an attempt. The error is how the attempt ends instead.
+pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
+    let filler = Filler::new(start);
+    let stem = stem(start);
+    let label = format!("{}/{stem}", base.instance);
+    let output = dirs.outputs.join(&stem);
+    let argv = arguments(start, &filler)?;
+    let cwd = folder(start, &filler)?;
+    let mut env = environment(start, base, &filler)?;
+    for (key, value) in variables(start, &label, &output, dirs) {
+        env.insert(key.into(), value);
+    }
+    let path = env.get(&b"PATH"[..]).map_or(&[][..], Vec::as_slice);
+    let candidates = candidates(&argv[0], path, &cwd);
+    let envp = env.into_iter().map(|(key, value)| variable(&key, &value));
+    Ok(Exec {
+        id: start.id,
+        label,
+        candidates,
+        envp: envp.collect::<Result<_, _>>()?,
+        argv: argv.into_iter().map(argument).collect::<Result<_, _>>()?,
+        cwd: argument(cwd)?,
+        log: dirs.logs.join(stem + ".log"),
+        output,
+        log_max: start.task.log_max,
+    })
+}
+
+/// Never empty, and the first is not empty.
+fn arguments(start: &Start, filler: &Filler<'_>) -> Result<Vec<Vec<u8>>, Exit> {
+    let mut argv = Vec::new();
+    match &start.task.body {
+        Body::Command(templates) => {
+            for template in templates {
+                filler.arguments(template, &mut argv)?;
+            }
+        }
+        Body::Shell { program, script } => {
+            argv.extend(program.iter().map(|text| text.clone().into_bytes()));
+            argv.push(script.clone().into_bytes());
+        }
+    }
+    if argv.first().is_none_or(Vec::is_empty) {
+        return Err(Exit::NotStarted("the command is empty: it names no program".into()));
+    }
+    Ok(argv)
+}
+
+fn folder(start: &Start, filler: &Filler<'_>) -> Result<Vec<u8>, Exit> {
+    let Some(template) = &start.task.cwd else {
+        return Ok(b"/".to_vec());
+    };
+    let cwd = filler.fill(template)?;
+    if !cwd.starts_with(b"/") {
+        let shown = String::from_utf8_lossy(&cwd);
+        return Err(Exit::NotStarted(format!("the working directory `{shown}` is not absolute")));
+    }
+    Ok(cwd)
+}
+
+/// Later ones replace earlier ones: base, `env_pass`, `env_file`, `env`.
+fn environment(
+    start: &Start,
+    base: &Base,
+    filler: &Filler<'_>,
+) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Exit> {
+    let bytes = |text: &OsStr| text.as_bytes().to_vec();
+    let passed = base.own.iter().filter(|(key, _)| {
+        start.task.env_pass.iter().any(|name| name.as_bytes() == key.as_bytes())
+    });
+    let all = base.env.iter().chain(passed);
+    let mut env: BTreeMap<_, _> = all.map(|(key, value)| (bytes(key), bytes(value))).collect();
+    if let Some(path) = &start.task.env_file {
+        env.extend(env_file::read(path).map_err(Exit::NotStarted)?);
+    }
+    for (key, template) in &start.task.env {
+        env.insert(key.clone().into_bytes(), filler.fill(template)?);
+    }
+    Ok(env)
+}
+
+/// A name with a slash is relative to the working directory; any other is looked for in `path`,
+/// where an empty or relative entry is relative to the working directory, too.
+fn candidates(program: &[u8], path: &[u8], cwd: &[u8]) -> Vec<PathBuf> {
+    let path_of = |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).to_path_buf();
+    let cwd = path_of(cwd);
+    if program.contains(&b'/') {
+        return vec![cwd.join(path_of(program))];
+    }
+    path.split(|&b| b == b':').map(|dir| cwd.join(path_of(dir)).join(path_of(program))).collect()
+}
+
+fn argument(bytes: Vec<u8>) -> Result<CString, Exit> {
+    CString::new(bytes).map_err(|error| {
+        let shown = String::from_utf8_lossy(&error.into_vec()).replace('\0', "\\0");
+        Exit::NotStarted(format!("the argument `{shown}` holds a NUL, which no argument can"))
+    })
+}
+
+fn variable(key: &[u8], value: &[u8]) -> Result<CString, Exit> {
+    CString::new([key, b"=", value].concat()).map_err(|_| {
+        let shown = String::from_utf8_lossy(key);
+        Exit::NotStarted(format!("the variable `{shown}` holds a NUL, which no variable can"))
+    })
+}
+
+fn make(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| named(dir, &error))
+}
+
+fn clear(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir).map_err(|error| named(dir, &error))? {
+        let path = entry?.path();
+        std::fs::remove_file(&path).map_err(|error| named(&path, &error))?;
+    }
+    Ok(())
+}
+
+fn named(path: &Path, error: &std::io::Error) -> std::io::Error {
+    std::io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

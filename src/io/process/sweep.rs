@@ -1,0 +1,99 @@
+//! At boot: becoming the parent of orphans, and killing what an earlier dagd left running.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper,
+};
+
+use super::token::{self, Token, wait_for_death};
+
+/// Rounds over all processes, at most: a round ends what was found; children forked meanwhile are
+/// found by the next.
+const ROUNDS_MAX: usize = 64;
+
+/// Processes killed and awaited at a time, at most: each is a descriptor of dagd.
+const HELD_MAX: usize = 256;
+
+/// How long the killed may take to die, over all.
+const DEATH_MAX: Duration = Duration::from_secs(10);
+
+/// Makes orphans of this process's descendants its children, and sees to it that dead children are
+/// kept until they are waited for, even if whoever started dagd ignored `SIGCHLD`. To be called
+/// before the first attempt.
+#[expect(unsafe_code, reason = "a disposition has no safe setter in our dependencies")]
+pub fn become_subreaper() -> io::Result<()> {
+    set_child_subreaper(Some(getpid()))?;
+    // SAFETY: sets the default disposition; no handler is involved.
+    let before = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Kills every process that carries the token of an attempt of `instance`, this process excepted,
+/// until none is left. Returns how many. Fails if `/proc` cannot be read, or some do not die within
+/// 10 s: their attempts must not start again beside them.
+pub fn sweep(instance: &str) -> io::Result<u32> {
+    let prefix = format!("{instance}/");
+    let deadline = Instant::now() + DEATH_MAX;
+    let mut killed = 0;
+    for _ in 0..ROUNDS_MAX {
+        let found = round(prefix.as_bytes(), deadline)?;
+        if found == 0 {
+            return Ok(killed);
+        }
+        killed += found;
+    }
+    Err(io::Error::other(format!(
+        "processes of earlier attempts of `{instance}` fork faster than they can be killed"
+    )))
+}
+
+/// Kills the carriers that there are now. Returns how many, all of them dead.
+fn round(prefix: &[u8], deadline: Instant) -> io::Result<u32> {
+    let mut killed = 0;
+    let mut held = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let Some(carrier) = pid.filter(|pid| *pid != getpid()).and_then(|pid| hold(pid, prefix))
+        else {
+            continue;
+        };
+        // It may have died by itself meanwhile; the wait below tells.
+        pidfd_send_signal(&carrier.1, Signal::KILL).ok();
+        held.push(carrier);
+        if held.len() == HELD_MAX {
+            killed += bury(&mut held, deadline)?;
+        }
+    }
+    Ok(killed + bury(&mut held, deadline)?)
+}
+
+/// Holds `pid` if it carries a token that begins with `prefix`. The pidfd comes first: if the
+/// number is reused after that, the signal goes nowhere.
+fn hold(pid: Pid, prefix: &[u8]) -> Option<(Pid, OwnedFd)> {
+    let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    match token::read(pid) {
+        Token::Of(token) if token.starts_with(prefix) => Some((pid, fd)),
+        Token::Of(_) | Token::Unknown => None,
+    }
+}
+
+fn bury(held: &mut Vec<(Pid, OwnedFd)>, deadline: Instant) -> io::Result<u32> {
+    let mut killed = 0;
+    for (pid, fd) in held.drain(..) {
+        if !wait_for_death(&fd, deadline) {
+            let pid = pid.as_raw_nonzero();
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "process {pid} of an earlier attempt does not die; end it, then start dagd"
+                ),
+            ));
+        }
+        killed += 1;
+    }
+    Ok(killed)
+}

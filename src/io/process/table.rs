@@ -1,0 +1,133 @@
+//! Which attempts are in flight here, and which process group may be signalled for each.
+//!
+//! The one rule: a signal never reaches a number that has been reused. A group is signalled only
+//! under the lock and only while its leader has not been reaped; the slot takes the lock and leaves
+//! `Running` before it reaps.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::process::Pid;
+
+use crate::core::effect::Stop;
+use crate::core::id::AttemptId;
+
+/// The attempts in flight. At most one entry per start that has not ended.
+#[derive(Debug, Default)]
+pub struct Table {
+    // lock: a stop comes from the engine while the slot waits for, and then reaps, that process;
+    // the number must stay reserved from the look-up to the signal.
+    live: Mutex<BTreeMap<AttemptId, Phase>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// No process yet; what to send it first.
+    Starting(Option<Stop>),
+    /// Its leader runs or is dead but not reaped.
+    Running(Pid),
+    /// Its leader is dead; what is left of it is being killed.
+    Ending(Pid),
+}
+
+impl Table {
+    /// An attempt is on its way to a slot.
+    pub fn insert(&self, id: AttemptId) {
+        self.lock().insert(id, Phase::Starting(None));
+    }
+
+    /// What was asked for before there was a process: `Term` or `Kill` mean that none is needed.
+    pub fn pending(&self, id: AttemptId) -> Option<Stop> {
+        match self.lock().get(&id) {
+            Some(Phase::Starting(pending)) => *pending,
+            _ => None,
+        }
+    }
+
+    /// The attempt has its process, which gets what was asked for meanwhile.
+    pub fn launched(&self, id: AttemptId, pid: Pid) {
+        let mut live = self.lock();
+        if let Some(Phase::Starting(Some(stop))) = live.insert(id, Phase::Running(pid)) {
+            send(pid, stop);
+        }
+    }
+
+    /// The leader is dead, and still to be reaped: no more signals from others.
+    pub fn ending(&self, id: AttemptId, pid: Pid) {
+        self.lock().insert(id, Phase::Ending(pid));
+    }
+
+    /// The attempt has ended.
+    pub fn remove(&self, id: AttemptId) {
+        self.lock().remove(&id);
+    }
+
+    /// Signals an attempt; nothing happens if it has ended. `Kill` wins over what was asked for
+    /// before a process was there.
+    pub fn stop(&self, id: AttemptId, how: Stop) {
+        let mut live = self.lock();
+        match live.get_mut(&id) {
+            Some(Phase::Running(pid)) => send(*pid, how),
+            Some(Phase::Starting(pending)) => {
+                if !matches!(
+                    (*pending, how),
+                    (Some(Stop::Kill), _) | (Some(Stop::Term), Stop::Signal(_))
+                ) {
+                    *pending = Some(how);
+                }
+            }
+            Some(Phase::Ending(_)) | None => {}
+        }
+    }
+
+    /// Whether an attempt that leads `group` is being cleared away by its slot.
+    pub fn is_ending(&self, group: Pid) -> bool {
+        self.lock().values().any(|phase| matches!(phase, Phase::Ending(pid) if *pid == group))
+    }
+
+    /// Attempts in flight.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether none is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<AttemptId, Phase>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Signals the group that `leader` leads, and the leader even if it has joined another group.
+fn send(leader: Pid, stop: Stop) {
+    match stop {
+        Stop::Term => {
+            if !to_group(leader, libc::SIGTERM) {
+                to_process(leader, libc::SIGTERM);
+            }
+        }
+        Stop::Kill => {
+            to_group(leader, libc::SIGKILL);
+            to_process(leader, libc::SIGKILL);
+        }
+        Stop::Signal(signal) => {
+            to_group(leader, signal);
+        }
+    }
+}
+
+/// Sends a signal to a group; `false` if there is no such group or signal. The caller knows that
+/// the group's number is not reused.
+#[expect(unsafe_code, reason = "the safe wrapper does not take real-time signals")]
+pub(super) fn to_group(group: Pid, signal: i32) -> bool {
+    // SAFETY: takes two numbers and touches no memory of this process.
+    unsafe { libc::kill(-group.as_raw_nonzero().get(), signal) == 0 }
+}
+
+#[expect(unsafe_code, reason = "the safe wrapper does not take real-time signals")]
+fn to_process(pid: Pid, signal: i32) -> bool {
+    // SAFETY: takes two numbers and touches no memory of this process.
+    unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) == 0 }
+}

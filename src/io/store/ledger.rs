@@ -1,0 +1,183 @@
+//! The ledger: which version of which file was delivered, and where the file is now.
+//!
+//! One row per trigger and path. A run changes a row only as long as the row is about that run: a
+//! newer delivery of the same path is left alone by the end of an older one.
+
+use rusqlite::{Connection, Row as SqlRow, params};
+
+use super::error::{Fault, Step};
+use super::value::{PathCell, StoredPath, int, uint};
+use crate::core::candidate::{Kind, Row, Version};
+use crate::core::id::{Name, RunId, Wall};
+use crate::core::path::Bytes;
+use crate::core::record::{FileClaim, MoveResult, Noted, RunCreated, RunState};
+use crate::wire::time;
+
+const UPSERT: &str = "\
+    INSERT INTO ledger(trigger, dir, name, file, size, mtime_ns, open, run, state, location, at) \
+    VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10) \
+    ON CONFLICT(trigger, dir, name) DO UPDATE SET \
+    file = excluded.file, size = excluded.size, mtime_ns = excluded.mtime_ns, \
+    open = excluded.open, run = excluded.run, state = excluded.state, location = NULL, \
+    at = excluded.at";
+
+/// A run claims a file. In its place, it becomes the delivered version; a deleted one is not there,
+/// so its row is closed. Elsewhere (a repeated run finds it where an earlier one moved it), only
+/// the row that knows it there is told of the run.
+pub(super) fn claimed(conn: &Connection, created: &RunCreated, file: &FileClaim) -> Step<()> {
+    let Some(trigger) = &created.trigger else { return Ok(()) };
+    let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
+    let (run, at) = (int(created.run.0), time(created.at));
+    if file.in_place {
+        let version = &file.version;
+        conn.prepare_cached(UPSERT)?.execute(params![
+            trigger,
+            dir,
+            name,
+            version.file.as_bytes(),
+            int(version.size),
+            version.mtime_ns,
+            file.kind != Kind::Deleted,
+            run,
+            "running",
+            at
+        ])?;
+    } else {
+        conn.prepare_cached(
+            "UPDATE ledger SET run = ?4, state = 'running', at = ?5 \
+             WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND open = 0 AND location = ?6",
+        )?
+        .execute(params![trigger, dir, name, run, at, PathCell(file.path.as_bytes())])?;
+    }
+    Ok(())
+}
+
+/// A file of a run was disposed of, or could not be.
+pub(super) fn moved(
+    conn: &Connection,
+    created: &RunCreated,
+    ix: u32,
+    result: &MoveResult,
+    at: Wall,
+) -> Step<()> {
+    let file = created.files.get(ix as usize).ok_or_else(|| {
+        Fault::Contradiction(format!("run {} has no file number {ix}", created.run))
+    })?;
+    let Some(trigger) = &created.trigger else { return Ok(()) };
+    let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
+    let (run, at) = (int(created.run.0), time(at));
+    match result {
+        MoveResult::Moved(target) => conn
+            .prepare_cached(
+                "UPDATE ledger SET open = 0, location = ?6, at = ?5 \
+                 WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
+            )?
+            .execute(params![trigger, dir, name, run, at, PathCell(target.as_bytes())])?,
+        MoveResult::Gone => conn
+            .prepare_cached(
+                "UPDATE ledger SET open = 0, location = NULL, at = ?5 \
+                 WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
+            )?
+            .execute(params![trigger, dir, name, run, at])?,
+        // The path holds another version than the one remembered, which makes that one new.
+        MoveResult::Superseded if file.in_place => conn
+            .prepare_cached(
+                "UPDATE ledger SET open = 1, at = ?5 \
+                 WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
+            )?
+            .execute(params![trigger, dir, name, run, at])?,
+        MoveResult::Superseded | MoveResult::Failed(_) => 0,
+    };
+    Ok(())
+}
+
+/// A run ended: its files' rows say how.
+pub(super) fn ended(
+    conn: &Connection,
+    created: &RunCreated,
+    state: RunState,
+    at: Wall,
+) -> Step<()> {
+    let Some(trigger) = &created.trigger else { return Ok(()) };
+    let at = time(at);
+    for file in &created.files {
+        conn.prepare_cached(
+            "UPDATE ledger SET state = ?5, at = ?6 \
+             WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
+        )?
+        .execute(params![
+            trigger,
+            PathCell(file.rel.dir()),
+            PathCell(file.rel.name()),
+            int(created.run.0),
+            state.word(),
+            at
+        ])?;
+    }
+    Ok(())
+}
+
+/// A version is remembered without a run.
+pub(super) fn noted(
+    conn: &Connection,
+    (trigger, rel): (&Name, &Bytes),
+    version: &Version,
+    why: Noted,
+    at: Wall,
+) -> Step<()> {
+    conn.prepare_cached(UPSERT)?.execute(params![
+        trigger,
+        PathCell(rel.dir()),
+        PathCell(rel.name()),
+        version.file.as_bytes(),
+        int(version.size),
+        version.mtime_ns,
+        true,
+        None::<i64>,
+        why.word(),
+        time(at)
+    ])?;
+    Ok(())
+}
+
+/// The delivered version has left its path. A row whose run can still be looked up tells its story
+/// and is closed; any other has nothing left to tell and goes, so that the ledger stays bounded.
+pub(super) fn departed(conn: &Connection, trigger: &Name, rel: &Bytes, at: Wall) -> Step<()> {
+    let (dir, name) = (PathCell(rel.dir()), PathCell(rel.name()));
+    let closed = conn
+        .prepare_cached(
+            "UPDATE ledger SET open = 0, at = ?4 \
+             WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run IS NOT NULL \
+             AND (EXISTS(SELECT 1 FROM runs WHERE id = ledger.run) \
+               OR EXISTS(SELECT 1 FROM live WHERE kind = 'run' AND id = ledger.run))",
+        )?
+        .execute(params![trigger, dir, name, time(at)])?;
+    if closed == 0 {
+        conn.prepare_cached("DELETE FROM ledger WHERE trigger = ?1 AND dir = ?2 AND name = ?3")?
+            .execute(params![trigger, dir, name])?;
+    }
+    Ok(())
+}
+
+/// The history of `run` goes: so does what only told of it.
+pub(super) fn forget(conn: &Connection, trigger: &str, rel: &Bytes, run: RunId) -> Step<()> {
+    conn.prepare_cached(
+        "DELETE FROM ledger \
+         WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4 AND open = 0",
+    )?
+    .execute(params![trigger, PathCell(rel.dir()), PathCell(rel.name()), int(run.0)])?;
+    Ok(())
+}
+
+/// Reads `file, size, mtime_ns, open, run` from the columns at `from`.
+pub(super) fn row(sql: &SqlRow<'_>, from: usize) -> rusqlite::Result<Row> {
+    Ok(Row {
+        version: Version {
+            file: sql.get::<_, StoredPath>(from)?.0,
+            size: uint(sql.get(from + 1)?),
+            mtime_ns: sql.get(from + 2)?,
+        },
+        open: sql.get(from + 3)?,
+        run: sql.get::<_, Option<i64>>(from + 4)?.map(|run| RunId(uint(run))),
+    })
+}

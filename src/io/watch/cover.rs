@@ -1,0 +1,275 @@
+//! The directories that are covered, those that are still to be, and those that resist.
+//!
+//! Pure bookkeeping over the backend: which paths are watched and which directory each was when it
+//! was watched. What is read in them is decided in [`super::worker`].
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::core::path::Bytes;
+use crate::io::disk::DirId;
+
+use super::backend::{Outcome, Problem};
+use super::dirty::{Inbox, beneath};
+use super::inotify::Inotify;
+
+/// Directories watched in one batch: the backend's round trip then costs nothing per directory.
+pub const COVER_MAX: usize = 1024;
+
+/// Watches that are removed one by one at most, since each removal costs as much as there are
+/// watches; for more, a new watcher takes over.
+const UNWATCH_MAX: usize = 256;
+
+/// Problems told for one trigger, at most.
+const PROBLEMS_MAX: usize = 16;
+
+/// What the files in a directory that is covered are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// Somebody scans them.
+    Known,
+    /// A poll came by.
+    Polled,
+    /// They came with the directory.
+    Arrived,
+}
+
+/// A covered directory.
+#[derive(Clone, Debug)]
+pub struct Covered {
+    /// Which directory it was when it was read.
+    pub id: DirId,
+    /// Whether it is watched, or polled.
+    pub watched: bool,
+}
+
+/// What is covered.
+pub struct Cover {
+    backend: Inotify,
+    /// By absolute path. Bounded by the directories on disk that triggers want.
+    dirs: BTreeMap<Bytes, Covered>,
+    /// To be watched and read; the value tells whether their files are news. Each is in
+    /// it once, so it is bounded like `dirs`; the newest goes first, which keeps it short.
+    queue: IndexMap<Bytes, News>,
+    problems: BTreeMap<Bytes, Problem>,
+    /// Watched for roots that do not exist.
+    anchors: BTreeMap<Bytes, Outcome>,
+}
+
+impl Cover {
+    /// Nothing is covered.
+    pub fn new(inbox: Arc<Inbox>) -> Self {
+        Self {
+            backend: Inotify::new(inbox),
+            dirs: BTreeMap::new(),
+            queue: IndexMap::new(),
+            problems: BTreeMap::new(),
+            anchors: BTreeMap::new(),
+        }
+    }
+
+    /// What is known of a directory.
+    pub fn get(&self, path: &Bytes) -> Option<&Covered> {
+        self.dirs.get(path)
+    }
+
+    /// All covered directories.
+    pub fn dirs(&self) -> impl Iterator<Item = (&Bytes, &Covered)> {
+        self.dirs.iter()
+    }
+
+    /// Asks that a directory be covered with all below it.
+    pub fn ask(&mut self, path: Bytes, news: News) {
+        let asked = self.queue.entry(path).or_insert(news);
+        *asked = news.max(*asked);
+    }
+
+    /// Whether directories wait to be covered.
+    pub fn is_waiting(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Takes the next directories and watches those that are not watched yet, apart from those
+    /// that nobody `wants` any more. What is left has to be read now.
+    pub fn next(&mut self, wants: impl Fn(&Bytes) -> bool) -> Vec<(Bytes, News)> {
+        let from = self.queue.len().saturating_sub(COVER_MAX);
+        let mut batch: Vec<_> = self.queue.drain(from..).rev().filter(|(p, _)| wants(p)).collect();
+        let watched = |path: &Bytes| self.dirs.get(path).is_some_and(|dir| dir.watched);
+        let unwatched: Vec<Bytes> =
+            batch.iter().map(|(path, _)| path).filter(|path| !watched(path)).cloned().collect();
+        if unwatched.is_empty() {
+            return batch;
+        }
+        let outcomes = self.backend.watch(&unwatched);
+        let mut gone = std::collections::BTreeSet::new();
+        for (path, outcome) in unwatched.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Watched => {
+                    self.problems.remove(&path);
+                }
+                Outcome::Gone => {
+                    gone.insert(path);
+                }
+                Outcome::Failed(problem) => {
+                    self.problems.insert(path, problem);
+                }
+            }
+        }
+        batch.retain(|(path, _)| !gone.contains(path));
+        batch
+    }
+
+    /// A directory was opened after it was watched. Returns whether it was not covered before.
+    pub fn enter(&mut self, path: &Bytes, id: DirId) -> bool {
+        let watched = !self.problems.contains_key(path);
+        self.dirs.insert(path.clone(), Covered { id, watched }).is_none()
+    }
+
+    /// A directory cannot be read.
+    pub fn refuse(&mut self, path: Bytes, why: String) {
+        self.problems.insert(path, Problem::Refused(why));
+    }
+
+    /// Forgets a directory and all below it, and returns them. `told` says that the backend was
+    /// told by the kernel and has forgotten them as well.
+    pub fn forget(&mut self, top: &Bytes, told: bool) -> Vec<(Bytes, Covered)> {
+        let knows = told && self.dirs.get(top).is_some_and(|dir| dir.watched);
+        let paths: Vec<Bytes> = tree(&self.dirs, top).cloned().collect();
+        let troubled: Vec<Bytes> = tree(&self.problems, top).cloned().collect();
+        for path in &troubled {
+            self.problems.remove(path);
+        }
+        let below = |path: &Bytes| beneath(top.as_bytes(), path.as_bytes()).is_some();
+        self.queue.retain(|path, _| !below(path));
+        let removed: Vec<_> = paths.iter().filter_map(|p| self.dirs.remove_entry(p)).collect();
+        if !knows {
+            self.unwatch(&paths);
+        }
+        removed
+    }
+
+    /// Forgets directories that nobody wants any more.
+    pub fn release(&mut self, paths: &[Bytes]) {
+        for path in paths {
+            self.dirs.remove(path);
+            self.problems.remove(path);
+        }
+        self.unwatch(paths);
+    }
+
+    fn unwatch(&mut self, paths: &[Bytes]) {
+        if paths.len() <= UNWATCH_MAX {
+            return self.backend.unwatch(paths);
+        }
+        // Nothing is lost: the old watcher goes on until the new one covers what is left.
+        self.backend.renew(true);
+        for (path, dir) in &mut self.dirs {
+            dir.watched = false;
+            self.queue.entry(path.clone()).or_insert(News::Known);
+        }
+        self.anchor_again();
+    }
+
+    /// Hints were lost: nothing is covered, and the backend begins anew.
+    pub fn clear(&mut self) {
+        self.backend.renew(false);
+        self.dirs.clear();
+        self.queue.clear();
+        self.problems.clear();
+        self.anchor_again();
+    }
+
+    fn anchor_again(&mut self) {
+        let anchors: Vec<Bytes> = self.anchors.keys().cloned().collect();
+        let outcomes = self.backend.watch(&anchors);
+        self.anchors = anchors.into_iter().zip(outcomes).collect();
+    }
+
+    /// Everything that was asked is covered.
+    pub fn settled(&mut self) {
+        self.backend.settle();
+    }
+
+    /// Watches a directory for a root to appear in it.
+    pub fn anchor(&mut self, path: &Bytes) {
+        // Asked even if it is known: it may have gone and come back.
+        if let Some(outcome) = self.backend.watch(std::slice::from_ref(path)).pop() {
+            self.anchors.insert(path.clone(), outcome);
+        }
+    }
+
+    /// Keeps only the anchors that are needed.
+    pub fn keep_anchors(&mut self, needed: impl Fn(&Bytes) -> bool) {
+        let old: Vec<Bytes> = self.anchors.keys().filter(|path| !needed(path)).cloned().collect();
+        for path in &old {
+            self.anchors.remove(path);
+        }
+        let unused: Vec<Bytes> = old.into_iter().filter(|p| !self.dirs.contains_key(p)).collect();
+        self.backend.unwatch(&unused);
+    }
+
+    /// Whether something has to be polled.
+    pub fn must_poll(&self) -> bool {
+        !self.problems.is_empty()
+            || self.anchors.values().any(|outcome| !matches!(outcome, Outcome::Watched))
+    }
+
+    /// Puts what has to be polled back into the queue, and returns it.
+    pub fn poll(&mut self) -> Vec<Bytes> {
+        self.backend.retry();
+        self.anchor_again();
+        let paths: Vec<Bytes> = self.problems.keys().cloned().collect();
+        for path in &paths {
+            self.ask(path.clone(), News::Polled);
+        }
+        paths
+    }
+
+    /// What is wrong with directories that `concerns` picks, a line for each kind of problem.
+    pub fn problems(&self, concerns: impl Fn(&Bytes) -> bool) -> Vec<String> {
+        let mut kinds: BTreeMap<&Problem, (usize, &Bytes)> = BTreeMap::new();
+        let failed = self.anchors.iter().filter_map(|(path, outcome)| match outcome {
+            Outcome::Failed(problem) => Some((path, problem)),
+            Outcome::Watched | Outcome::Gone => None,
+        });
+        for (path, problem) in self.problems.iter().filter(|(path, _)| concerns(path)).chain(failed)
+        {
+            kinds.entry(problem).or_insert((0, path)).0 += 1;
+        }
+        let lines = kinds.into_iter().take(PROBLEMS_MAX);
+        lines.map(|(problem, (count, path))| problem.line(count, &path.lossy())).collect()
+    }
+}
+
+/// The keys that are `top` or beneath it. Those beneath follow each other, but a name that
+/// continues `top` with a byte before the slash may lie between it and them.
+fn tree<'a, V>(map: &'a BTreeMap<Bytes, V>, top: &'a Bytes) -> impl Iterator<Item = &'a Bytes> {
+    let first = top.join(b"");
+    let below = map
+        .range((Bound::Included(first.clone()), Bound::Unbounded))
+        .map(|(path, _)| path)
+        .take_while(move |path| path.as_bytes().starts_with(first.as_bytes()));
+    map.get_key_value(top).map(|(path, _)| path).into_iter().chain(below.filter(move |p| *p != top))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::tree;
+    use crate::core::path::Bytes;
+
+    #[test]
+    fn a_tree_is_the_top_and_all_below() {
+        let paths = ["/a", "/a b", "/a/x", "/a/x/y", "/a0", "/b"];
+        let map: BTreeMap<Bytes, ()> = paths.iter().map(|&p| (p.into(), ())).collect();
+        let picked = |top: &str| tree(&map, &top.into()).cloned().collect::<Vec<_>>();
+        assert_eq!(picked("/a"), ["/a".into(), "/a/x".into(), "/a/x/y".into()] as [Bytes; 3]);
+        assert_eq!(picked("/b"), ["/b".into()] as [Bytes; 1]);
+        assert_eq!(picked("/").len(), 6);
+        assert!(picked("/c").is_empty());
+    }
+}

@@ -1,0 +1,175 @@
+//! Covers directories: watch a batch, then read it, down the tree.
+//!
+//! What is read after it is watched can be missed by neither. Directories found are covered in
+//! turn; files found are reported if they came with their directory.
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use rustix::fs::{Dir, FileType};
+
+use crate::core::candidate::Origin;
+use crate::core::path::Bytes;
+use crate::io::disk::{self, Found};
+
+use super::cover::News;
+use super::dirty::beneath;
+use super::report::Stopped;
+use super::worker::Worker;
+
+/// Names read in one step, so that hints are served in between.
+pub const STEP_MAX: usize = 1024;
+
+/// Directories that are watched and have to be read.
+#[derive(Default)]
+pub struct Reading {
+    batch: Vec<(Bytes, News)>,
+    open: Option<Open>,
+}
+
+struct Open {
+    path: Bytes,
+    news: News,
+    dev: u64,
+    dir: Dir,
+}
+
+impl Reading {
+    /// Whether nothing is to be read.
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty() && self.open.is_none()
+    }
+
+    /// Forgets a directory and all below it: what is there now is watched first.
+    pub fn forget(&mut self, top: &Bytes) {
+        let below = |path: &Bytes| beneath(top.as_bytes(), path.as_bytes()).is_some();
+        self.batch.retain(|(path, _)| !below(path));
+        if self.open.as_ref().is_some_and(|open| below(&open.path)) {
+            self.open = None;
+        }
+    }
+}
+
+impl Worker {
+    /// Watches a batch of directories, or reads some of those that are watched.
+    pub(super) fn step_cover(&mut self) -> Result<(), Stopped> {
+        if self.reading.is_empty() {
+            if !self.cover.is_waiting() {
+                return Ok(());
+            }
+            let triggers = &self.triggers;
+            self.reading.batch =
+                self.cover.next(|path| triggers.iter().any(|trigger| trigger.wants(path, None)));
+            self.changed = true;
+        }
+        let mut left = STEP_MAX;
+        while left > 0 {
+            if self.reading.open.is_none() {
+                let Some((path, news)) = self.reading.batch.pop() else { break };
+                left -= 1;
+                self.reading.open = self.enter(path, news);
+            } else {
+                left -= 1;
+                self.read_name()?;
+            }
+        }
+        self.reporter.flush()
+    }
+
+    /// Opens a watched directory for reading.
+    fn enter(&mut self, path: Bytes, news: News) -> Option<Open> {
+        let at = self.triggers.iter().position(|trigger| trigger.wants(&path, None))?;
+        let root = self.triggers[at].open()?;
+        let rel = self.triggers[at].rel(&path)?;
+        let (dir, id) = match disk::open_dir(root.as_fd(), &rel) {
+            Ok(opened) => opened,
+            Err(error) if is_gone(&error) => return None,
+            Err(error) => {
+                self.cover.refuse(path, error.kind().to_string());
+                return None;
+            }
+        };
+        let dev = id.dev;
+        if !self.triggers.iter().any(|trigger| trigger.wants(&path, Some(dev))) {
+            // Another file system begins here.
+            self.cover.release(&[path]);
+            return None;
+        }
+        if self.cover.enter(&path, id) {
+            for trigger in &mut self.triggers {
+                trigger.directories += u64::from(trigger.wants(&path, Some(dev)));
+            }
+        }
+        Some(Open { path, news, dev, dir })
+    }
+
+    fn read_name(&mut self) -> Result<(), Stopped> {
+        let Some(open) = &mut self.reading.open else { return Ok(()) };
+        let entry = match open.dir.read() {
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => {
+                let (path, why) = (open.path.clone(), io::Error::from(error).kind().to_string());
+                self.reading.open = None;
+                self.cover.refuse(path, why);
+                return Ok(());
+            }
+            None => {
+                self.reading.open = None;
+                return Ok(());
+            }
+        };
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            return Ok(());
+        }
+        let (path, news, dev) = (open.path.join(name), open.news, open.dev);
+        match entry.file_type() {
+            FileType::Directory => self.found_dir(path, news, dev),
+            FileType::RegularFile => return self.found_file(&path, news),
+            FileType::Unknown => match self.find(&path) {
+                Some(Found::Directory(_)) => self.found_dir(path, news, dev),
+                Some(Found::File(_)) => return self.found_file(&path, news),
+                _ => {}
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn found_dir(&mut self, path: Bytes, news: News, dev: u64) {
+        // A poll looks for what is new; a directory that is known has its own watch or poll.
+        let known = news == News::Polled && self.cover.get(&path).is_some();
+        if !known && self.triggers.iter().any(|trigger| trigger.wants(&path, Some(dev))) {
+            self.cover.ask(path, news);
+        }
+    }
+
+    fn found_file(&mut self, path: &Bytes, news: News) -> Result<(), Stopped> {
+        let origin = match news {
+            News::Known => return Ok(()),
+            News::Polled => Origin::Scan,
+            News::Arrived => Origin::Event,
+        };
+        for trigger in &mut self.triggers {
+            let Some(target) = trigger.target(path) else { continue };
+            if trigger.held {
+                trigger.keep(target.rel);
+            } else if let Some(root) = trigger.open() {
+                self.reporter.look(Some(root.as_fd()), target, origin, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For file systems that do not tell the type of a name.
+    fn find(&mut self, path: &Bytes) -> Option<Found> {
+        let trigger = self.triggers.iter_mut().find(|trigger| trigger.rel(path).is_some())?;
+        let (root, rel) = (trigger.open()?, trigger.rel(path)?);
+        disk::find(root.as_fd(), &rel).ok()
+    }
+}
+
+/// Whether an error says that there is no directory, rather than that it cannot be read.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV))
+}

@@ -1,0 +1,288 @@
+//! The inbox of the watch thread: the dirty map, filled by the backend's thread, and the orders.
+//!
+//! The dirty map remembers which names want a look, each once, in the order of their first hint. It
+//! is bounded: a full one collapses to "this root was lost", which a scan makes good. Nothing is
+//! looked at here.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use indexmap::IndexMap;
+
+use crate::core::id::Name;
+use crate::core::path::Bytes;
+
+use super::ToWatch;
+
+/// Hints that wait at most: some 10 MB. More of them say less than a scan costs.
+pub const DIRTY_MAX: usize = 65_536;
+
+/// Orders that wait at most. Beyond it looks become scans of their triggers, one for each.
+pub const ORDERS_MAX: usize = 65_536;
+
+/// Hints by absolute path, in order of arrival; the value tells whether the name was seen to go.
+pub type Hints = IndexMap<Bytes, bool>;
+
+/// What was lost since the last time it was asked.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// The kernel's queue, or the backend as a whole: hints for anything may be missing.
+    pub all: bool,
+    /// Roots whose hints did not fit into the map.
+    pub roots: BTreeSet<Bytes>,
+    /// Hints outside all roots did not fit: a root may have appeared.
+    pub outside: bool,
+}
+
+impl Lost {
+    /// Whether nothing was lost.
+    pub fn is_empty(&self) -> bool {
+        !self.all && !self.outside && self.roots.is_empty()
+    }
+}
+
+/// `path` relative to `root`, if it is the root or beneath it.
+pub fn beneath<'a>(root: &[u8], path: &'a [u8]) -> Option<&'a [u8]> {
+    if root == b"/" {
+        return path.strip_prefix(b"/");
+    }
+    match path.strip_prefix(root)? {
+        [] => Some(&[]),
+        [b'/', rel @ ..] => Some(rel),
+        _ => None,
+    }
+}
+
+/// The dirty map.
+#[derive(Debug)]
+pub struct Dirty {
+    hints: Hints,
+    lost: Lost,
+    roots: Arc<[Bytes]>,
+    max: usize,
+}
+
+impl Dirty {
+    /// An empty map for `max` hints.
+    pub fn new(max: usize) -> Self {
+        Self { hints: Hints::new(), lost: Lost::default(), roots: Arc::new([]), max: max.max(1) }
+    }
+
+    /// Notes that `path` wants a look; `gone` if it was seen to go.
+    pub fn mark(&mut self, path: Bytes, gone: bool) {
+        if let Some(seen) = self.hints.get_mut(&path) {
+            *seen |= gone;
+            return;
+        }
+        if self.hints.len() >= self.max {
+            self.collapse();
+        }
+        if self.is_lost(&path) {
+            return;
+        }
+        self.hints.insert(path, gone);
+    }
+
+    /// Whether every root over `path` is lost, so that its scan will see to it.
+    fn is_lost(&self, path: &Bytes) -> bool {
+        if self.lost.roots.is_empty() {
+            return false;
+        }
+        let mut over =
+            self.roots.iter().filter(|r| beneath(r.as_bytes(), path.as_bytes()).is_some());
+        over.clone().next().is_some() && over.all(|root| self.lost.roots.contains(root))
+    }
+
+    fn collapse(&mut self) {
+        for root in self.roots.iter() {
+            if self.hints.keys().any(|p| beneath(root.as_bytes(), p.as_bytes()).is_some()) {
+                self.lost.roots.insert(root.clone());
+            }
+        }
+        let hints = mem::take(&mut self.hints);
+        self.lost.outside |= hints.keys().any(|path| !self.is_lost(path));
+    }
+}
+
+/// What waits in the inbox.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Orders, oldest first.
+    pub orders: VecDeque<ToWatch>,
+    /// Hints, if they were wanted.
+    pub hints: Hints,
+    /// What was lost.
+    pub lost: Lost,
+}
+
+struct State {
+    dirty: Dirty,
+    orders: VecDeque<ToWatch>,
+    /// Triggers whose looks did not fit.
+    rescans: BTreeSet<Name>,
+    sleeping: bool,
+    closed: bool,
+}
+
+/// Where hints and orders wait for the watch thread.
+pub struct Inbox {
+    // lock: filled by the backend's thread and by callers, emptied by the watch thread; held for
+    // one insertion or one swap, never across a call to the system
+    state: Mutex<State>,
+    // lock: the watch thread sleeps on it; a channel could neither merge nor collapse hints
+    wake: Condvar,
+}
+
+impl Inbox {
+    /// An inbox for `max` hints.
+    pub fn new(max: usize) -> Self {
+        let state = State {
+            dirty: Dirty::new(max),
+            orders: VecDeque::new(),
+            rescans: BTreeSet::new(),
+            sleeping: false,
+            closed: false,
+        };
+        // lock: see the fields
+        Self { state: Mutex::new(state), wake: Condvar::new() }
+    }
+
+    /// A name wants a look.
+    pub fn mark(&self, path: Bytes, gone: bool) {
+        let mut state = self.lock();
+        state.dirty.mark(path, gone);
+        self.rouse(&mut state);
+    }
+
+    /// The backend has lost hints, nobody knows which.
+    pub fn lose(&self) {
+        let mut state = self.lock();
+        state.dirty.lost.all = true;
+        self.rouse(&mut state);
+    }
+
+    /// The roots by which lost hints are grouped.
+    pub fn set_roots(&self, roots: Vec<Bytes>) {
+        self.lock().dirty.roots = roots.into();
+    }
+
+    /// Somebody wants something.
+    pub fn order(&self, order: ToWatch) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        match order {
+            ToWatch::Look(trigger, _) if state.orders.len() >= ORDERS_MAX => {
+                state.rescans.insert(trigger);
+            }
+            order => state.orders.push_back(order),
+        }
+        self.rouse(&mut state);
+    }
+
+    /// Nobody listens any more.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.orders.clear();
+    }
+
+    /// Takes what waits: hints only if wanted. With `sleep`, waits until there is something or
+    /// until the instant.
+    pub fn take(&self, hints: bool, sleep: bool, until: Option<Instant>) -> Taken {
+        let mut state = self.lock();
+        while sleep && !state.has_news(hints) {
+            state.sleeping = true;
+            state = match until.map(|at| at.saturating_duration_since(Instant::now())) {
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) if left.is_zero() => break,
+                Some(left) => {
+                    self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        state.sleeping = false;
+        let mut orders = mem::take(&mut state.orders);
+        orders.extend(mem::take(&mut state.rescans).into_iter().map(ToWatch::Scan));
+        Taken {
+            orders,
+            hints: if hints { mem::take(&mut state.dirty.hints) } else { Hints::new() },
+            lost: mem::take(&mut state.dirty.lost),
+        }
+    }
+
+    // lock: see the field
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rouse(&self, state: &mut State) {
+        if mem::take(&mut state.sleeping) {
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl State {
+    fn has_news(&self, hints: bool) -> bool {
+        !self.orders.is_empty()
+            || !self.rescans.is_empty()
+            || !self.dirty.lost.is_empty()
+            || (hints && !self.dirty.hints.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Dirty, beneath};
+    use crate::core::path::Bytes;
+
+    #[test]
+    fn a_million_hints_for_one_name_are_one() {
+        let mut dirty = Dirty::new(4);
+        for n in 0..1_000_000 {
+            dirty.mark("/in/a".into(), n == 7);
+        }
+        assert_eq!(dirty.hints.len(), 1);
+        assert!(dirty.hints["/in/a".into() as &Bytes], "that it went is not forgotten");
+    }
+
+    #[test]
+    fn a_full_map_collapses_to_its_roots() {
+        let mut dirty = Dirty::new(4);
+        dirty.roots = Arc::new(["/in".into(), "/in/deep".into(), "/other".into()]);
+        for n in 0..20 {
+            dirty.mark(format!("/in/{n}").as_str().into(), false);
+        }
+        dirty.mark("/other/x".into(), false);
+        dirty.mark("/in/deep/x".into(), false);
+        assert!(dirty.lost.roots.iter().eq([&Bytes::from("/in")]), "{:?}", dirty.lost);
+        assert!(!dirty.lost.outside);
+        let kept: Vec<_> = dirty.hints.keys().cloned().collect();
+        assert_eq!(kept, ["/other/x".into(), "/in/deep/x".into()] as [Bytes; 2]);
+    }
+
+    #[test]
+    fn a_flood_outside_of_all_roots_is_told() {
+        let mut dirty = Dirty::new(4);
+        dirty.roots = Arc::new(["/in".into()]);
+        for n in 0..5 {
+            dirty.mark(format!("/tmp/{n}").as_str().into(), false);
+        }
+        assert!(dirty.lost.outside && dirty.lost.roots.is_empty());
+        assert_eq!(dirty.hints.len(), 1);
+    }
+
+    #[test]
+    fn what_is_beneath() {
+        assert_eq!(beneath(b"/a", b"/a"), Some(&b""[..]));
+        assert_eq!(beneath(b"/a", b"/a/b/c"), Some(&b"b/c"[..]));
+        assert_eq!(beneath(b"/a", b"/ab"), None);
+        assert_eq!(beneath(b"/", b"/ab"), Some(&b"ab"[..]));
+    }
+}

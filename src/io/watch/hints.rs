@@ -1,0 +1,196 @@
+//! From a hint to a look, and to the roots and directories that it concerns.
+//!
+//! A hint says that something happened to a name. What it was is found by looking: a file is
+//! reported, a directory is covered, a root is armed or given up.
+
+use std::os::fd::AsFd as _;
+
+use crate::core::candidate::Origin;
+use crate::core::path::Bytes;
+use crate::io::disk::{self, DirId, Found};
+
+use super::cover::News;
+use super::dirty::beneath;
+use super::report::{BATCH_MAX, Stopped};
+use super::roots::{self, Sought};
+use super::worker::Worker;
+
+/// Times that the way to a missing root is followed as it grows, before the next hint is waited
+/// for: no path that can be opened has more components that matter.
+const SEEKS_MAX: usize = 64;
+
+impl Worker {
+    /// Serves a batch of hints.
+    pub(super) fn step_hints(&mut self) -> Result<(), Stopped> {
+        for _ in 0..BATCH_MAX {
+            let Some((path, gone)) = self.hints.next() else { break };
+            self.hint(&path, gone)?;
+            self.touch_roots(&path, gone);
+        }
+        self.reporter.flush()
+    }
+
+    fn hint(&mut self, path: &Bytes, gone: bool) -> Result<(), Stopped> {
+        let dir = parent(path);
+        let dev = self.cover.get(&dir).map(|dir| dir.id.dev);
+        let concerned: Vec<usize> =
+            (0..self.triggers.len()).filter(|&at| self.triggers[at].wants(&dir, dev)).collect();
+        let mut first = None;
+        for &at in &concerned {
+            let Some(root) = self.triggers[at].open() else { continue };
+            let Some(rel) = self.triggers[at].rel(path) else { continue };
+            self.reporter.before_look(Origin::Event)?;
+            first = Some(disk::find(root.as_fd(), &rel));
+            break;
+        }
+        let Some(found) = first else { return Ok(()) };
+        if let Ok(Found::Directory(id)) = &found {
+            self.directory(path, id, gone);
+            return Ok(());
+        }
+        if self.cover.get(path).is_some() {
+            self.vanish(path, gone);
+        }
+        let mut found = Some(found);
+        for at in concerned {
+            let trigger = &mut self.triggers[at];
+            let Some(target) = trigger.target(path) else { continue };
+            if trigger.held {
+                trigger.keep(target.rel);
+            } else if let Some(found) = found.take() {
+                self.reporter.found(target, found, false);
+            } else if let Some(root) = trigger.open() {
+                self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A hint concerned a name that is a directory now.
+    fn directory(&mut self, path: &Bytes, id: &DirId, gone: bool) {
+        let wanted = self.triggers.iter().any(|trigger| trigger.wants(path, Some(id.dev)));
+        if let Some(known) = self.cover.get(path) {
+            // The usual case: it was found by reading its parent before its own hint came. If
+            // something went from this name, the backend may have forgotten the new one with it.
+            if wanted && !gone && known.watched && id.file.is_some() && known.id == *id {
+                return;
+            }
+            self.vanish(path, gone);
+        }
+        if wanted {
+            self.cover.ask(path.clone(), News::Arrived);
+        }
+    }
+
+    /// A covered directory is not at its path any more: it is forgotten with all below, and what
+    /// was delivered from there is looked for.
+    fn vanish(&mut self, path: &Bytes, told: bool) {
+        self.forget(path, told);
+        self.sweep_under(path, true);
+    }
+
+    pub(super) fn forget(&mut self, path: &Bytes, told: bool) {
+        self.changed = true;
+        self.reading.forget(path);
+        for (path, dir) in self.cover.forget(path, told) {
+            for trigger in &mut self.triggers {
+                if trigger.wants(&path, Some(dir.id.dev)) {
+                    trigger.directories = trigger.directories.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    fn touch_roots(&mut self, path: &Bytes, gone: bool) {
+        for at in 0..self.triggers.len() {
+            let trigger = &self.triggers[at];
+            let touches = |of: &Bytes| {
+                of == path || (gone && beneath(path.as_bytes(), of.as_bytes()).is_some())
+            };
+            match (&trigger.root, &trigger.awaits) {
+                (Some(root), _) if touches(&root.base) => {
+                    if gone {
+                        self.lose_root(at, root.base == *path);
+                    }
+                    self.check_root(at, true);
+                }
+                (None, Some((_, awaits))) if touches(awaits) => self.seek(at, true),
+                _ => {}
+            }
+        }
+    }
+
+    /// Looks whether a trigger's root is what it was, and for another one if it is not. With
+    /// `news`, the files of another one are to be reported.
+    pub(super) fn check_root(&mut self, at: usize, news: bool) {
+        let trigger = &mut self.triggers[at];
+        trigger.close();
+        if trigger.root.is_some() && trigger.open().is_none() {
+            self.lose_root(at, false);
+        }
+        self.triggers[at].doubtful = false;
+        if self.triggers[at].root.is_none() {
+            self.seek(at, news);
+        }
+    }
+
+    fn lose_root(&mut self, at: usize, told: bool) {
+        let trigger = &mut self.triggers[at];
+        trigger.close();
+        if let Some(root) = trigger.root.take() {
+            tracing::info!(trigger = &*trigger.name, root = %root.base.lossy(), "root has gone");
+            self.forget(&root.base, told);
+            // Others that share the tree still want it.
+            for other in self.triggers.iter().filter_map(|trigger| trigger.root.as_ref()) {
+                if other.base == root.base {
+                    self.cover.ask(root.base.clone(), News::Arrived);
+                }
+            }
+        }
+    }
+
+    /// Looks for a trigger's root; until it appears, the way to it is watched. What is delivered
+    /// stays delivered while there is no root: it may only be unmounted.
+    pub(super) fn seek(&mut self, at: usize, news: bool) {
+        let mut last = None;
+        for _ in 0..SEEKS_MAX {
+            match roots::seek(&self.triggers[at].folder.root) {
+                Sought::Here(root) => {
+                    let how = if news { News::Arrived } else { News::Known };
+                    self.cover.ask(root.base.clone(), how);
+                    let (base, dev) = (root.base.clone(), root.id.dev);
+                    let trigger = &mut self.triggers[at];
+                    let same_dev = trigger.last_dev.replace(dev).is_none_or(|last| last == dev);
+                    trigger.root = Some(root);
+                    (trigger.awaits, trigger.trouble) = (None, None);
+                    if news && same_dev {
+                        let name = trigger.name.clone();
+                        self.sweep(&name, Bytes::default(), true, Origin::Event);
+                    }
+                    tracing::debug!(root = %base.lossy(), "root is there");
+                    return self.roots_changed();
+                }
+                Sought::Away { anchor, awaits, trouble } => {
+                    let settled = last.as_ref() == Some(&awaits);
+                    // Watched first, sought again then: it may have appeared in between.
+                    self.cover.anchor(&anchor);
+                    last = Some(awaits.clone());
+                    let trigger = &mut self.triggers[at];
+                    (trigger.awaits, trigger.trouble) = (Some((anchor, awaits)), trouble);
+                    if settled {
+                        break;
+                    }
+                }
+            }
+        }
+        self.roots_changed();
+    }
+}
+
+/// The directory over a path; `/` is over itself.
+fn parent(path: &Bytes) -> Bytes {
+    match path.dir() {
+        [] => Bytes::from("/"),
+        dir => Bytes::from(dir),
+    }
+}

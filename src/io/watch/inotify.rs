@@ -1,0 +1,189 @@
+//! The notify backend: one watch per directory, never recursive, added in batches.
+//!
+//! Its thread writes hints straight into the inbox and does nothing else. Which directories are
+//! watched is decided in [`super::cover`]. notify keeps its own table of paths: it forgets a
+//! directory and all below it when it sees that it goes, and a second watch of a path that it knows
+//! does nothing. So a queue overflow, in which it may have missed that, needs a new watcher.
+
+use std::io;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use notify::event::{ModifyKind, RenameMode};
+use notify::{
+    Config, ErrorKind, Event, EventKind, EventKindMask, PathOp, RecommendedWatcher, RecursiveMode,
+    UpdatePathsError, WatchPathConfig, Watcher as _,
+};
+
+use crate::core::path::Bytes;
+
+use super::backend::{Outcome, Problem};
+use super::dirty::Inbox;
+
+/// No reads, or our own looks would be hints.
+fn mask() -> EventKindMask {
+    EventKindMask::CREATE
+        | EventKindMask::REMOVE
+        | EventKindMask::MODIFY_NAME
+        | EventKindMask::ACCESS_CLOSE
+}
+
+/// A watcher and the flag that silences it once it is replaced.
+struct Watcher {
+    notify: RecommendedWatcher,
+    retired: Arc<AtomicBool>,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The backend.
+pub struct Inotify {
+    inbox: Arc<Inbox>,
+    current: Result<Watcher, Problem>,
+    /// Kept until its successor covers everything, when nothing was lost.
+    old: Option<Watcher>,
+}
+
+impl Inotify {
+    /// A backend that watches nothing yet. If the system grants no inotify instance, every watch
+    /// fails with the reason, so that the directories are polled.
+    pub fn new(inbox: Arc<Inbox>) -> Self {
+        let current = start(&inbox);
+        Self { inbox, current, old: None }
+    }
+
+    /// Watches directories; the outcomes have the order of the paths.
+    pub fn watch(&mut self, paths: &[Bytes]) -> Vec<Outcome> {
+        let watcher = match &mut self.current {
+            Ok(watcher) => &mut watcher.notify,
+            Err(problem) => return vec![Outcome::Failed(problem.clone()); paths.len()],
+        };
+        let config =
+            || WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
+        let mut ops: Vec<_> = paths.iter().map(|p| PathOp::Watch(path_of(p), config())).collect();
+        let mut outcomes = Vec::with_capacity(paths.len());
+        while outcomes.len() < paths.len() {
+            let tried = ops.len();
+            let Err(error) = watcher.update_paths(mem::take(&mut ops)) else {
+                outcomes.resize(paths.len(), Outcome::Watched);
+                break;
+            };
+            let UpdatePathsError { source, origin, remaining } = error;
+            let done = if origin.is_some() { tried - remaining.len() - 1 } else { 0 };
+            outcomes.resize(outcomes.len() + done, Outcome::Watched);
+            let outcome = outcome_of(source.kind);
+            // The limit concerns all that follow; so does a watcher that does not answer.
+            if origin.is_none() || matches!(outcome, Outcome::Failed(Problem::Limit)) {
+                outcomes.resize(paths.len(), outcome);
+            } else {
+                outcomes.push(outcome);
+                ops = remaining;
+            }
+        }
+        outcomes
+    }
+
+    /// Stops watching a few directories; each costs as much as there are watches.
+    pub fn unwatch(&mut self, paths: &[Bytes]) {
+        let Ok(watcher) = &mut self.current else { return };
+        let mut ops: Vec<_> = paths.iter().map(|path| PathOp::Unwatch(path_of(path))).collect();
+        // An unknown path ends the batch; it is what is wanted, so go on behind it.
+        while let Err(error) = watcher.notify.update_paths(mem::take(&mut ops)) {
+            if error.remaining.is_empty() {
+                break;
+            }
+            ops = error.remaining;
+        }
+    }
+
+    /// Begins with a new watcher that watches nothing. With `overlap`, the old one goes on until
+    /// [`Inotify::settle`].
+    pub fn renew(&mut self, overlap: bool) {
+        let broken = Problem::Broken("the watcher is being replaced".to_owned());
+        let old = mem::replace(&mut self.current, Err(broken)).ok();
+        self.old = old.filter(|_| overlap);
+        self.current = start(&self.inbox);
+    }
+
+    /// The new watcher covers everything.
+    pub fn settle(&mut self) {
+        self.old = None;
+    }
+
+    /// Tries again to get a watcher if there is none.
+    pub fn retry(&mut self) {
+        if self.current.is_err() {
+            self.current = start(&self.inbox);
+        }
+    }
+}
+
+fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
+    let retired = Arc::new(AtomicBool::new(false));
+    let (silenced, inbox) = (retired.clone(), inbox.clone());
+    let handler = move |event| {
+        if !silenced.load(Ordering::Relaxed) {
+            hint(&inbox, event);
+        }
+    };
+    let config = Config::default().with_event_kinds(mask()).with_follow_symlinks(false);
+    match RecommendedWatcher::new(handler, config) {
+        Ok(notify) => Ok(Watcher { notify, retired }),
+        Err(error) => {
+            tracing::warn!(%error, "no inotify instance, folders are polled");
+            Err(match error.kind {
+                ErrorKind::Io(e) if e.raw_os_error() == Some(libc::EMFILE) => Problem::Instances,
+                kind => Problem::Broken(notify::Error::new(kind).to_string()),
+            })
+        }
+    }
+}
+
+/// Turns an event into hints. The flag that hints were lost comes without a path.
+fn hint(inbox: &Inbox, event: notify::Result<Event>) {
+    let event = match event {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::warn!(%error, "the watcher failed, scanning");
+            return inbox.lose();
+        }
+    };
+    if event.need_rescan() {
+        return inbox.lose();
+    }
+    let gone = match event.kind {
+        // Both halves were told before.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => true,
+        _ => false,
+    };
+    for path in event.paths {
+        inbox.mark(Bytes::from(path.as_path()), gone);
+    }
+}
+
+fn path_of(path: &Bytes) -> PathBuf {
+    Path::to_path_buf(path.as_path())
+}
+
+fn outcome_of(kind: ErrorKind) -> Outcome {
+    match kind {
+        ErrorKind::PathNotFound => Outcome::Gone,
+        ErrorKind::MaxFilesWatch => Outcome::Failed(Problem::Limit),
+        ErrorKind::Io(error) => match error.raw_os_error() {
+            Some(libc::ENOTDIR | libc::ELOOP) => Outcome::Gone,
+            _ => Outcome::Failed(Problem::Refused(because(&error))),
+        },
+        kind => Outcome::Failed(Problem::Broken(notify::Error::new(kind).to_string())),
+    }
+}
+
+fn because(error: &io::Error) -> String {
+    error.kind().to_string()
+}

@@ -1,0 +1,346 @@
+//! Scans: walks over a trigger's tree, and sweeps over its ledger rows.
+//!
+//! A walk finds what is there and not known, a sweep what is known and not there. Both stop after
+//! a bounded step and go on later, so that hints are served in between; a held trigger's wait.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd as _;
+use std::time::Instant;
+
+use rustix::fs::{Dir, FileType};
+
+use crate::core::candidate::Origin;
+use crate::core::id::Name;
+use crate::core::path::Bytes;
+use crate::io::disk::{self, Found};
+
+use super::FromWatch;
+use super::cover::News;
+use super::descend::STEP_MAX;
+use super::report::{BATCH_MAX, Stopped};
+use super::worker::Worker;
+
+/// Sweeps that wait at most; more become one over the whole trigger.
+const SWEEPS_MAX: usize = 1024;
+
+/// Rows, and directories with rows, read from the ledger at once.
+const PAGE: usize = 256;
+
+enum Purpose {
+    /// Report; `again`: it was asked for anew.
+    Scan { again: bool },
+    /// Count up to `limit` plus one.
+    Count { limit: u64, files: u64 },
+}
+
+/// A walk over a trigger's tree.
+pub struct Walk {
+    /// The trigger.
+    pub trigger: Name,
+    purpose: Purpose,
+    /// Directories still to be read, relative to the root. Depth first, so that it stays short.
+    stack: Vec<Bytes>,
+    open: Option<(Bytes, Dir)>,
+    /// The sweep that ends a scan.
+    sweep: Option<Sweep>,
+}
+
+impl Walk {
+    fn new(trigger: Name, purpose: Purpose) -> Self {
+        Self { trigger, purpose, stack: vec![Bytes::default()], open: None, sweep: None }
+    }
+
+    /// Whether it reports.
+    pub fn is_scan(&self) -> bool {
+        matches!(self.purpose, Purpose::Scan { .. })
+    }
+}
+
+/// A walk over ledger rows: reports those whose file is gone.
+pub struct Sweep {
+    /// The trigger.
+    pub trigger: Name,
+    origin: Origin,
+    top: Bytes,
+    deep: bool,
+    dir: Bytes,
+    /// The name after which it goes on in `dir`.
+    after: Vec<u8>,
+    /// Directories that come next, a page of them.
+    next: VecDeque<Bytes>,
+}
+
+impl Sweep {
+    fn new(trigger: Name, top: Bytes, deep: bool, origin: Origin) -> Self {
+        let dir = top.clone();
+        Self { trigger, origin, top, deep, dir, after: Vec::new(), next: VecDeque::new() }
+    }
+}
+
+impl Worker {
+    /// Asks for a full scan.
+    pub(super) fn scan(&mut self, name: &Name) {
+        if self.trigger(name).is_none() {
+            return;
+        }
+        let running = self.walks.iter_mut().find(|walk| walk.trigger == *name && walk.is_scan());
+        match running {
+            Some(walk) => walk.purpose = Purpose::Scan { again: true },
+            None => {
+                self.walks.push_back(Walk::new(name.clone(), Purpose::Scan { again: false }));
+            }
+        }
+    }
+
+    /// Asks for a count; a running one is replaced.
+    pub(super) fn count(&mut self, name: &Name, limit: u64) {
+        if self.trigger(name).is_some() {
+            self.walks.retain(|walk| walk.is_scan() || walk.trigger != *name);
+            self.walks.push_back(Walk::new(name.clone(), Purpose::Count { limit, files: 0 }));
+        }
+    }
+
+    /// Looks at one path and reports whatever is there.
+    pub(super) fn look(&mut self, name: &Name, rel: Bytes) -> Result<(), Stopped> {
+        let Some(at) = self.triggers.iter().position(|trigger| trigger.name == *name) else {
+            return Ok(());
+        };
+        let root = self.triggers[at].open();
+        let target = self.triggers[at].any_target(rel);
+        self.reporter.look(root.as_ref().map(|root| root.as_fd()), target, Origin::Look, false)
+    }
+
+    /// The trigger has changed: what runs for it begins anew.
+    pub(super) fn renew_walks(&mut self, name: &Name) {
+        for walk in self.walks.iter_mut().filter(|walk| walk.trigger == *name) {
+            let purpose = match walk.purpose {
+                Purpose::Scan { .. } => Purpose::Scan { again: false },
+                Purpose::Count { limit, .. } => Purpose::Count { limit, files: 0 },
+            };
+            *walk = Walk::new(name.clone(), purpose);
+        }
+    }
+
+    /// The trigger is gone or has another root: nothing runs for it.
+    pub(super) fn drop_walks(&mut self, name: &Name) {
+        self.walks.retain(|walk| walk.trigger != *name);
+        self.sweeps.retain(|sweep| sweep.trigger != *name);
+    }
+
+    /// Asks that rows under `top`, relative to the root, be compared with the disk.
+    pub(super) fn sweep(&mut self, name: &Name, top: Bytes, deep: bool, origin: Origin) {
+        if self.sweeps.len() >= SWEEPS_MAX {
+            self.sweeps.retain(|sweep| sweep.trigger != *name);
+            let all = Sweep::new(name.clone(), Bytes::default(), true, Origin::Scan);
+            self.sweeps.push_back(all);
+        } else {
+            self.sweeps.push_back(Sweep::new(name.clone(), top, deep, origin));
+        }
+    }
+
+    /// The same for all triggers over the directory `path`.
+    pub(super) fn sweep_under(&mut self, path: &Bytes, deep: bool) {
+        let concerned: Vec<_> = (self.triggers.iter())
+            .filter_map(|trigger| Some((trigger.name.clone(), trigger.rel(path)?)))
+            .collect();
+        let origin = if deep { Origin::Event } else { Origin::Scan };
+        for (name, rel) in concerned {
+            self.sweep(&name, rel, deep, origin);
+        }
+    }
+
+    /// Looks at some of what was kept while triggers were held.
+    pub(super) fn step_kept(&mut self) -> Result<(), Stopped> {
+        for trigger in self.triggers.iter_mut().filter(|trigger| !trigger.held) {
+            let some = trigger.kept.rels.len().min(BATCH_MAX);
+            let rels: Vec<Bytes> = trigger.kept.rels.drain(..some).collect();
+            for rel in rels {
+                let target = trigger.any_target(rel);
+                if let Some(root) = trigger.open() {
+                    self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the first sweep whose trigger is not held.
+    pub(super) fn step_sweep(&mut self) -> Result<(), Stopped> {
+        let at = self.sweeps.iter().position(|sweep| !self.is_held(&sweep.trigger));
+        let Some(mut sweep) = at.and_then(|at| self.sweeps.remove(at)) else { return Ok(()) };
+        if !self.sweep_on(&mut sweep)? {
+            self.sweeps.push_back(sweep);
+        }
+        Ok(())
+    }
+
+    /// A step of a sweep. Returns whether it has ended.
+    fn sweep_on(&mut self, sweep: &mut Sweep) -> Result<bool, Stopped> {
+        let Some(at) = self.triggers.iter().position(|t| t.name == sweep.trigger) else {
+            return Ok(true);
+        };
+        // Without a root nothing is known to be gone: it may only be unmounted.
+        let Some(root) = self.triggers[at].open() else { return Ok(true) };
+        let name = sweep.trigger.clone();
+        for _ in 0..STEP_MAX / PAGE {
+            let ledger = &mut self.reporter.ledger;
+            let rows = ledger.open_rows(&name, sweep.dir.as_bytes(), &sweep.after, PAGE);
+            let full = rows.len() >= PAGE;
+            for (file, _) in rows {
+                sweep.after = file.as_bytes().to_vec();
+                let rel = sweep.dir.join(file.as_bytes());
+                self.reporter.before_look(sweep.origin)?;
+                let found = disk::find(root.as_fd(), &rel);
+                if matches!(found, Ok(Found::Absent | Found::Other | Found::Directory(_))) {
+                    self.reporter.found(self.triggers[at].any_target(rel), found, true);
+                }
+            }
+            if !full && !self.next_dir(sweep) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves a sweep on to the next directory with rows; false if there is none.
+    fn next_dir(&mut self, sweep: &mut Sweep) -> bool {
+        if !sweep.deep {
+            return false;
+        }
+        let first =
+            if sweep.top.as_bytes().is_empty() { Bytes::default() } else { sweep.top.join(b"") };
+        if sweep.next.is_empty() {
+            // Those below `top` follow `top/`, which is no directory's name itself.
+            let after = first.as_bytes().max(sweep.dir.as_bytes());
+            sweep.next = self.reporter.ledger.dirs(&sweep.trigger, after, PAGE).into();
+        }
+        match sweep.next.pop_front().filter(|dir| dir.as_bytes().starts_with(first.as_bytes())) {
+            Some(dir) => {
+                sweep.dir = dir;
+                sweep.after.clear();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Goes on with the first walk that may, once everything is covered: what is listed after it
+    /// is watched can be missed by neither.
+    pub(super) fn step_walk(&mut self) -> Result<(), Stopped> {
+        if self.is_covering() {
+            return Ok(());
+        }
+        let may = |walk: &Walk| !walk.is_scan() || !self.is_held(&walk.trigger);
+        let at = self.walks.iter().position(may);
+        let Some(mut walk) = at.and_then(|at| self.walks.remove(at)) else { return Ok(()) };
+        if self.walk_on(&mut walk)? {
+            return self.end_walk(walk);
+        }
+        self.walks.push_back(walk);
+        Ok(())
+    }
+
+    fn end_walk(&mut self, walk: Walk) -> Result<(), Stopped> {
+        let trigger = walk.trigger;
+        match walk.purpose {
+            Purpose::Count { files, .. } => {
+                self.reporter.send(FromWatch::Counted { trigger, files })
+            }
+            Purpose::Scan { again } => {
+                if again {
+                    self.scan(&trigger);
+                } else if let Some(armed) = self.trigger(&trigger) {
+                    let every = armed.folder.reconcile_interval;
+                    armed.next_scan = every.map(|every| Instant::now() + every);
+                }
+                self.reporter.send(FromWatch::Scanned { trigger })
+            }
+        }
+    }
+
+    /// A step of a walk. Returns whether it has ended.
+    fn walk_on(&mut self, walk: &mut Walk) -> Result<bool, Stopped> {
+        let Some(at) = self.triggers.iter().position(|t| t.name == walk.trigger) else {
+            return Ok(true);
+        };
+        let Some(root) = self.triggers[at].open() else { return Ok(true) };
+        if let Some(sweep) = &mut walk.sweep {
+            return self.sweep_on(sweep);
+        }
+        let dev = self.triggers[at].root.as_ref().map(|root| root.id.dev);
+        for _ in 0..STEP_MAX {
+            let Some((dir, stream)) = &mut walk.open else {
+                let Some(rel) = walk.stack.pop() else { return Ok(self.listed(walk)) };
+                let opened = disk::open_dir(root.as_fd(), &rel).ok();
+                // What cannot be read is told by the coverage; another file system is not entered.
+                walk.open = opened.filter(|(_, id)| Some(id.dev) == dev).map(|(d, _)| (rel, d));
+                continue;
+            };
+            let Some(Ok(entry)) = stream.read() else {
+                walk.open = None;
+                continue;
+            };
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let rel = dir.join(name);
+            let kind = match entry.file_type() {
+                FileType::Unknown => match disk::find(root.as_fd(), &rel) {
+                    Ok(Found::Directory(_)) => FileType::Directory,
+                    Ok(Found::File(_)) => FileType::RegularFile,
+                    _ => continue,
+                },
+                kind => kind,
+            };
+            if kind == FileType::Directory {
+                self.walk_into(at, walk, rel);
+            } else if kind == FileType::RegularFile && self.walk_over(at, walk, rel)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// All is listed. Returns whether that was all.
+    fn listed(&self, walk: &mut Walk) -> bool {
+        if walk.is_scan() {
+            let name = walk.trigger.clone();
+            walk.sweep = Some(Sweep::new(name, Bytes::default(), true, Origin::Scan));
+        }
+        !walk.is_scan()
+    }
+
+    fn walk_into(&mut self, at: usize, walk: &mut Walk, rel: Bytes) {
+        let trigger = &self.triggers[at];
+        if !trigger.folder.recursive || trigger.folder.filter.prunes(&rel) {
+            return;
+        }
+        let path = trigger.root.as_ref().map(|root| root.base.join(rel.as_bytes()));
+        if let Some(path) = path.filter(|path| self.cover.get(path).is_none()) {
+            self.cover.ask(path, News::Arrived);
+        }
+        walk.stack.push(rel);
+    }
+
+    /// A walk has come to a regular file. Returns whether it has seen enough.
+    fn walk_over(&mut self, at: usize, walk: &mut Walk, rel: Bytes) -> Result<bool, Stopped> {
+        let trigger = &mut self.triggers[at];
+        if trigger.folder.filter.rejects(&rel).is_some() {
+            return Ok(false);
+        }
+        match &mut walk.purpose {
+            Purpose::Count { limit, files } => {
+                *files += 1;
+                Ok(*files > *limit)
+            }
+            Purpose::Scan { .. } => {
+                let target = trigger.any_target(rel);
+                let root = trigger.open();
+                let root = root.as_ref().map(|root| root.as_fd());
+                self.reporter.look(root, target, Origin::Scan, true)?;
+                Ok(false)
+            }
+        }
+    }
+}

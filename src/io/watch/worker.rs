@@ -1,0 +1,359 @@
+//! The watch thread: takes orders and hints, and does one bounded step of everything in turn.
+//!
+//! Sleeps when there is nothing to do, with a timeout only where a timer is pending. Hints are
+//! served between any two steps of what takes long.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::core::id::Name;
+use crate::core::path::Bytes;
+use crate::core::trigger::TriggerSpec;
+
+use super::cover::{Cover, Covered, News};
+use super::descend::Reading;
+use super::dirty::{Hints, Inbox, Lost, beneath};
+use super::report::{Reporter, Stopped};
+use super::roots::Armed;
+use super::scan::{Sweep, Walk};
+use super::{Coverage, ToWatch};
+
+/// How often directories that cannot be watched are polled, while there are any.
+pub const POLL: Duration = Duration::from_secs(5);
+
+/// First and longest pause between recoveries from lost hints; a minute without starts over.
+const RECOVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Turns after which the coverage is published although there is still work.
+const PUBLISH_TURNS: u64 = 64;
+
+/// What was lost and when it is made good.
+#[derive(Debug, Default)]
+struct Recovery {
+    lost: Lost,
+    due: Option<Instant>,
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+/// The state of the watch thread.
+pub struct Worker {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) reporter: Reporter,
+    pub(super) triggers: Vec<Armed>,
+    pub(super) cover: Cover,
+    pub(super) reading: Reading,
+    pub(super) hints: indexmap::map::IntoIter<Bytes, bool>,
+    pub(super) walks: VecDeque<Walk>,
+    pub(super) sweeps: VecDeque<Sweep>,
+    /// Whether the published coverage is out of date.
+    pub(super) changed: bool,
+    coverage: super::Published,
+    acks: Vec<Sender<()>>,
+    recovery: Recovery,
+    poll_at: Option<Instant>,
+    turns: u64,
+}
+
+impl Worker {
+    /// A worker without triggers.
+    pub fn new(
+        inbox: Arc<Inbox>,
+        reporter: Reporter,
+        // lock: see `Published`
+        coverage: Arc<Mutex<Vec<Coverage>>>,
+    ) -> Self {
+        Self {
+            cover: Cover::new(inbox.clone()),
+            inbox,
+            reporter,
+            triggers: Vec::new(),
+            reading: Reading::default(),
+            hints: Hints::new().into_iter(),
+            walks: VecDeque::new(),
+            sweeps: VecDeque::new(),
+            changed: false,
+            coverage,
+            acks: Vec::new(),
+            recovery: Recovery::default(),
+            poll_at: None,
+            turns: 0,
+        }
+    }
+
+    /// Runs until it is told to stop or nobody listens.
+    pub fn run(mut self) {
+        while self.turn().is_ok() {}
+    }
+
+    fn turn(&mut self) -> Result<(), Stopped> {
+        let idle = !self.is_busy();
+        self.turns += 1;
+        if self.changed && (idle || self.turns.is_multiple_of(PUBLISH_TURNS)) {
+            self.publish();
+        }
+        let taken = self.inbox.take(self.hints.len() == 0, idle, self.deadline());
+        for order in taken.orders {
+            self.follow(order)?;
+        }
+        if !taken.hints.is_empty() {
+            self.hints = taken.hints.into_iter();
+        }
+        self.lose(taken.lost);
+        self.step_hints()?;
+        self.timers();
+        self.step_cover()?;
+        self.step_kept()?;
+        self.step_sweep()?;
+        self.step_walk()?;
+        self.reporter.flush()?;
+        self.settle();
+        Ok(())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.hints.len() > 0
+            || self.is_covering()
+            || self.sweeps.iter().any(|sweep| !self.is_held(&sweep.trigger))
+            || self.walks.iter().any(|walk| !walk.is_scan() || !self.is_held(&walk.trigger))
+            || self.triggers.iter().any(|t| !t.held && !t.kept.rels.is_empty())
+    }
+
+    /// Whether directories are still to be watched or read.
+    pub(super) fn is_covering(&self) -> bool {
+        self.cover.is_waiting() || !self.reading.is_empty()
+    }
+
+    fn follow(&mut self, order: ToWatch) -> Result<(), Stopped> {
+        match order {
+            ToWatch::Arm(specs, ack) => self.arm(&specs, ack),
+            ToWatch::Scan(name) => self.scan(&name),
+            ToWatch::Count(name, limit) => self.count(&name, limit),
+            ToWatch::Look(name, rel) => self.look(&name, rel)?,
+            ToWatch::Hold(name) => {
+                if let Some(trigger) = self.trigger(&name) {
+                    trigger.held = true;
+                }
+            }
+            ToWatch::Release(name) => self.release(&name),
+            ToWatch::Stop => return Err(Stopped),
+        }
+        Ok(())
+    }
+
+    pub(super) fn trigger(&mut self, name: &str) -> Option<&mut Armed> {
+        self.triggers.iter_mut().find(|trigger| *trigger.name == *name)
+    }
+
+    pub(super) fn is_held(&self, name: &str) -> bool {
+        self.triggers.iter().any(|trigger| trigger.held && *trigger.name == *name)
+    }
+
+    fn release(&mut self, name: &Name) {
+        let Some(trigger) = self.trigger(name) else { return };
+        trigger.held = false;
+        if std::mem::take(&mut trigger.kept.lost) {
+            trigger.overflows += 1;
+            self.changed = true;
+            self.scan(name);
+        }
+    }
+
+    fn arm(&mut self, specs: &[Arc<TriggerSpec>], ack: Option<Sender<()>>) {
+        self.reporter.prober.forget();
+        let mut old = std::mem::take(&mut self.triggers);
+        for mut new in specs.iter().filter_map(|spec| Armed::new(spec)) {
+            let at = old.iter().position(|was| was.name == new.name);
+            let was = at.map(|at| old.swap_remove(at));
+            match was.filter(|was| was.folder.root == new.folder.root) {
+                Some(was) if was.rev == new.rev => new = was,
+                Some(was) => {
+                    self.renew_walks(&new.name);
+                    (new.root, new.awaits, new.last_dev) = (was.root, was.awaits, was.last_dev);
+                    (new.held, new.kept, new.overflows) = (was.held, was.kept, was.overflows);
+                    new.trouble = was.trouble;
+                    if let Some(root) = &new.root {
+                        self.cover.ask(root.base.clone(), News::Known);
+                    }
+                }
+                None => self.drop_walks(&new.name),
+            }
+            new.next_scan = new.folder.reconcile_interval.map(|every| Instant::now() + every);
+            self.triggers.push(new);
+        }
+        for gone in old {
+            self.drop_walks(&gone.name);
+        }
+        for at in 0..self.triggers.len() {
+            self.check_root(at, false);
+        }
+        let wanted = |path: &Bytes, dir: &Covered| {
+            self.triggers.iter().any(|trigger| trigger.wants(path, Some(dir.id.dev)))
+        };
+        let unwanted: Vec<Bytes> = (self.cover.dirs())
+            .filter(|(path, dir)| !wanted(path, dir))
+            .map(|(path, _)| path.clone())
+            .collect();
+        self.cover.release(&unwanted);
+        self.roots_changed();
+        self.acks.extend(ack);
+    }
+
+    /// The roots are other ones: what depends on all of them is computed anew.
+    pub(super) fn roots_changed(&mut self) {
+        self.changed = true;
+        let Self { triggers, cover, reporter, inbox, .. } = self;
+        for trigger in triggers.iter_mut() {
+            let count = cover.dirs().filter(|(p, dir)| trigger.wants(p, Some(dir.id.dev))).count();
+            trigger.directories = u64::try_from(count).unwrap_or(u64::MAX);
+            trigger.readiness = reporter.prober.readiness(&trigger.folder.root);
+        }
+        cover.keep_anchors(|anchor| {
+            triggers.iter().any(|t| t.awaits.as_ref().is_some_and(|(at, _)| at == anchor))
+        });
+        let roots: BTreeSet<Bytes> =
+            triggers.iter().filter_map(|t| t.root.as_ref()).map(|r| r.base.clone()).collect();
+        inbox.set_roots(roots.into_iter().collect());
+    }
+
+    /// Adds what was lost to what is to be made good.
+    fn lose(&mut self, lost: Lost) {
+        if lost.is_empty() {
+            return;
+        }
+        let concerns = |trigger: &Armed| {
+            lost.all || trigger.root.as_ref().is_some_and(|root| lost.roots.contains(&root.base))
+        };
+        for trigger in self.triggers.iter_mut().filter(|trigger| concerns(trigger)) {
+            trigger.overflows += 1;
+        }
+        tracing::warn!(all = lost.all, roots = lost.roots.len(), "hints were lost, scanning");
+        self.changed = true;
+        let recovery = &mut self.recovery;
+        recovery.lost.all |= lost.all;
+        recovery.lost.outside |= lost.outside;
+        recovery.lost.roots.extend(lost.roots);
+        if recovery.due.is_none() {
+            let now = Instant::now();
+            let recent = recovery.last.filter(|last| now.duration_since(*last) < RECOVERY.1);
+            recovery.pause = match recent {
+                Some(_) => (recovery.pause * 2).clamp(RECOVERY.0, RECOVERY.1),
+                None => Duration::ZERO,
+            };
+            recovery.due = Some(recent.map_or(now, |last| now.max(last + recovery.pause)));
+        }
+    }
+
+    /// Covers anew what was lost, then scans it.
+    fn recover(&mut self) {
+        let lost = std::mem::take(&mut self.recovery.lost);
+        (self.recovery.due, self.recovery.last) = (None, Some(Instant::now()));
+        let mut scans = Vec::new();
+        if lost.all {
+            self.cover.clear();
+            self.reading = Reading::default();
+        }
+        for base in lost.roots.iter().filter(|_| !lost.all) {
+            self.forget(base, true);
+        }
+        for at in 0..self.triggers.len() {
+            let trigger = &mut self.triggers[at];
+            let Some(root) = &trigger.root else {
+                self.seek(at, true);
+                continue;
+            };
+            let (base, bytes) = (root.base.clone(), root.base.as_bytes());
+            if lost.all || lost.roots.iter().any(|r| beneath(r.as_bytes(), bytes).is_some()) {
+                self.cover.ask(base.clone(), News::Known);
+                self.check_root(at, false);
+            }
+            if lost.all || lost.roots.contains(&base) {
+                scans.push(self.triggers[at].name.clone());
+            }
+        }
+        self.roots_changed();
+        for name in scans {
+            self.scan(&name);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let scans = self.triggers.iter().filter_map(|trigger| trigger.next_scan);
+        scans.chain(self.recovery.due).chain(self.poll_at).min()
+    }
+
+    fn timers(&mut self) {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.recovery.due) {
+            self.recover();
+        }
+        for at in 0..self.triggers.len() {
+            if is_due(self.triggers[at].next_scan) {
+                self.triggers[at].next_scan = None;
+                self.check_root(at, false);
+                let name = self.triggers[at].name.clone();
+                self.scan(&name);
+            }
+        }
+        if is_due(self.poll_at) {
+            self.poll_at = None;
+            self.poll();
+        }
+    }
+
+    fn poll(&mut self) {
+        for at in 0..self.triggers.len() {
+            if self.triggers[at].root.is_none() {
+                self.seek(at, true);
+            }
+        }
+        for path in self.cover.poll() {
+            self.sweep_under(&path, false);
+        }
+        self.changed = true;
+    }
+
+    /// Ends a turn: roots in doubt, acknowledgements, the next poll.
+    fn settle(&mut self) {
+        for at in 0..self.triggers.len() {
+            self.triggers[at].close();
+            if std::mem::take(&mut self.triggers[at].doubtful) {
+                self.check_root(at, true);
+                self.triggers[at].close();
+            }
+        }
+        if self.is_covering() {
+            return;
+        }
+        self.cover.settled();
+        for ack in self.acks.drain(..) {
+            // Whoever asked may have given up.
+            ack.send(()).ok();
+        }
+        let must = self.cover.must_poll() || self.triggers.iter().any(|t| t.trouble.is_some());
+        self.poll_at = must.then(|| self.poll_at.unwrap_or_else(|| Instant::now() + POLL));
+    }
+
+    fn publish(&mut self) {
+        self.changed = false;
+        let coverage = self.triggers.iter().map(|trigger| {
+            let mut problems = self.cover.problems(|path| trigger.rel(path).is_some());
+            problems.extend(trigger.trouble.clone());
+            Coverage {
+                trigger: trigger.name.clone(),
+                exists: trigger.root.is_some(),
+                directories: trigger.directories,
+                readiness: trigger.readiness,
+                problems,
+                overflows: trigger.overflows,
+            }
+        });
+        let coverage = coverage.collect();
+        // lock: see `Published`
+        *self.coverage.lock().unwrap_or_else(PoisonError::into_inner) = coverage;
+    }
+}

@@ -1,0 +1,189 @@
+//! Opening: layouts, locks, modes, readers beside a writer.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use dagd::core::id::{ItemId, RunId};
+use dagd::core::record::{ItemQueued, Reason, Record};
+use dagd::io::store::{FILE, Reader, Store, StoreError, lock, plain_view};
+
+use crate::common::{World, at, claim, created, reader, run, store, whole_run};
+use crate::full::Mounted;
+
+fn schema_error(error: StoreError) -> (u32, u32) {
+    assert!(error.to_string().contains(FILE), "{error}");
+    match error {
+        StoreError::Schema { found, known, .. } => (found, known),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_newer_layout_is_refused_with_both_numbers_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(store(dir.path()));
+    let path = dir.path().join(FILE);
+    let set = |version: u32| {
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", version)
+            .unwrap();
+    };
+    set(9);
+    let before = std::fs::read(&path).unwrap();
+    let error = Store::open(dir.path(), false).unwrap_err();
+    assert!(error.to_string().contains("layout 9") && error.to_string().contains("up to 1"));
+    assert_eq!(schema_error(error), (9, 1));
+    assert_eq!(schema_error(Reader::open(dir.path(), plain_view).unwrap_err()), (9, 1));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    set(0);
+    assert_eq!(schema_error(Reader::open(dir.path(), plain_view).unwrap_err()), (0, 1));
+    set(1);
+    drop(store(dir.path()));
+}
+
+#[test]
+fn other_files_are_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        Reader::open(dir.path(), plain_view),
+        Err(StoreError::Missing { path }) if path.ends_with(FILE)
+    ));
+    let content = b"not a database, but long enough to be taken for one by its size".repeat(100);
+    std::fs::write(dir.path().join(FILE), &content).unwrap();
+    let error = Store::open(dir.path(), false).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+    assert_eq!(std::fs::read(dir.path().join(FILE)).unwrap(), content);
+}
+
+#[test]
+fn the_state_is_the_users_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("a/file:b%?#");
+    let mut store = store(&state);
+    let world = World::new();
+    store.commit(&whole_run(&world, 1, Vec::new()), &world).unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    for name in [FILE, "dagd.db-wal", "dagd.db-shm"] {
+        assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+    }
+    assert!(reader(&state).run(RunId(1)).unwrap().is_some());
+}
+
+#[test]
+fn one_daemon_per_state_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let held = lock(&state).unwrap();
+    match lock(&state).unwrap_err() {
+        StoreError::Locked { path, pid } => {
+            assert_eq!((path, pid), (state.clone(), std::process::id()));
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+    // A process that another test is just starting shares the open file until it execs.
+    let begun = Instant::now();
+    while let Err(error) = lock(&state) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{error}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn reading_works_where_nothing_can_be_written() {
+    let Some(disk) = Mounted::new("8m") else { return };
+    let world = World::new();
+    let clean = disk.path().join("clean ?#%");
+    let killed = disk.path().join("killed");
+    let mut writer = store(&clean);
+    writer.commit(&whole_run(&world, 1, vec![claim(b"a", 1)]), &world).unwrap();
+    // A copy taken in the midst of things is what a crash leaves behind.
+    let copied = Command::new("cp").arg("-a").arg(&clean).arg(&killed).status().unwrap();
+    assert!(copied.success());
+    drop(writer);
+    assert!(!clean.join("dagd.db-wal").exists() && killed.join("dagd.db-wal").exists());
+    disk.remount("ro");
+    for state in [&clean, &killed] {
+        let mut reader = reader(state);
+        let found = reader.run(RunId(1)).unwrap();
+        assert_eq!(found.unwrap().run.files.len(), 1, "{}", state.display());
+        let error = Store::open(state, false).unwrap_err();
+        assert!(matches!(error, StoreError::Passing(_)), "{error:?}");
+    }
+    disk.remount("rw");
+    drop(store(&clean));
+}
+
+#[test]
+fn a_reader_sees_whole_commits_while_the_writer_goes_on() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    let item = |id: u64| {
+        Record::ItemQueued(ItemQueued {
+            item: ItemId(id),
+            trigger: None,
+            select: None,
+            reason: Reason::Manual,
+            signal: None,
+            files: Vec::new(),
+            parent: None,
+            keep: Vec::new(),
+            at: at(0),
+        })
+    };
+    // From here on there is always exactly one item, or the one run that took its place.
+    store.commit(&[item(1)], &world).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut reader, stopped) = (reader(dir.path()), stop.clone());
+    let looking = std::thread::spawn(move || {
+        let (mut looks, mut kinds) = (0, [false; 2]);
+        while !stopped.load(Ordering::Relaxed) || looks < 100 {
+            let loaded = reader.load().unwrap();
+            match loaded.records.as_slice() {
+                [Record::ItemQueued(_)] => kinds[0] = true,
+                [Record::RunCreated(_)] => kinds[1] = true,
+                other => panic!("{other:?}"),
+            }
+            let runs = loaded.records.len() - usize::from(loaded.graphs.is_empty());
+            assert_eq!(runs, loaded.graphs.len(), "graphs belong to the same moment");
+            looks += 1;
+        }
+        (looks, kinds)
+    });
+    for id in 1..=1500 {
+        let mut takes = run(&world, id, Vec::new());
+        takes.items = vec![ItemId(id)];
+        let mut rest = whole_run(&world, id, Vec::new()).split_off(3);
+        store.commit(&[created(takes)], &world).unwrap();
+        rest.push(item(id + 1));
+        store.commit(&rest, &world).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (looks, kinds) = looking.join().unwrap();
+    println!("{looks} looks");
+    assert!(kinds[0], "the last state is an item");
+}
+
+#[test]
+fn an_idle_reader_does_not_hold_back_the_log() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    let mut reader = reader(dir.path());
+    store.commit(&whole_run(&world, 1, vec![claim(b"a", 1)]), &world).unwrap();
+    reader.run(RunId(1)).unwrap().unwrap();
+    reader.ledger_row("orders", &"a".into()).unwrap().unwrap();
+    reader.open_rows("orders", b"", b"", 1).unwrap();
+    reader.dirs("orders", b"", 1).unwrap();
+    reader.load().unwrap();
+    let busy: i64 = rusqlite::Connection::open(store.path())
+        .unwrap()
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(busy, 0, "somebody still reads");
+}

@@ -1,0 +1,83 @@
+//! The sync thread: answers, checkpoints, bounds.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::unbounded;
+use dagd::core::id::Seq;
+use dagd::io::store::Sync;
+
+use crate::common::{World, claim, store, whole_run};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_is_requested_becomes_durable_in_order() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    let (say, told) = unbounded();
+    let sync = Sync::spawn(dir.path(), move |seq| say.send(seq).unwrap()).unwrap();
+    let mut last = Seq(0);
+    for id in 1..=50 {
+        last = store.commit(&whole_run(&world, id, Vec::new()), &world).unwrap();
+        sync.request(last);
+    }
+    let mut before = Seq(0);
+    while before < last {
+        let seq = told.recv_timeout(DEADLINE).unwrap();
+        assert!(seq > before, "{seq:?} after {before:?}");
+        before = seq;
+    }
+    sync.request(Seq(1));
+    let seq = store.commit(&whole_run(&world, 51, Vec::new()), &world).unwrap();
+    sync.request(seq);
+    sync.stop();
+    assert_eq!(told.iter().collect::<Vec<_>>(), [seq], "stop answers first, nothing twice");
+}
+
+#[test]
+fn the_log_starts_over_and_is_copied_when_it_gets_quiet() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    let sync = Sync::spawn(dir.path(), |_| {}).unwrap();
+    let database = dir.path().join("dagd.db");
+    let size = || database.metadata().unwrap().len();
+    let small = size();
+    for id in 1..=300 {
+        let files = (0..40).map(|n| claim(format!("{id}/{n}").as_bytes(), id)).collect();
+        store.commit(&whole_run(&world, id, files), &world).unwrap();
+        sync.checkpoint();
+    }
+    let begun = Instant::now();
+    let row = rusqlite::Connection::open(store.path()).unwrap();
+    loop {
+        // Says how much is left to copy without copying anything itself.
+        let (log, copied): (i64, i64) = row
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((row.get(1)?, row.get(2)?)))
+            .unwrap();
+        if log > 0 && log == copied {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{copied} of {log} frames");
+        std::thread::yield_now();
+    }
+    assert!(size() > small);
+    sync.stop();
+}
+
+#[test]
+fn the_writer_bounds_the_log_when_nobody_else_does() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    let log = dir.path().join("dagd.db-wal");
+    let (mut id, mut most) = (0, 0);
+    // Written: well over twice the bound.
+    while id < 640 {
+        id += 1;
+        let files = (0..300).map(|n| claim(format!("{id}/{n}").as_bytes(), id)).collect();
+        store.commit(&whole_run(&world, id, files), &world).unwrap();
+        most = log.metadata().unwrap().len().max(most);
+    }
+    println!("longest log: {} MiB", most >> 20);
+    assert!(most > 60 << 20, "the test writes too little to show anything");
+    assert!(most < 100 << 20, "{most}");
+}
