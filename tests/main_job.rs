@@ -176,11 +176,13 @@ run = "build+"
     for n in 0..10 {
         fs::write(env.at(&format!("site/src/{n}")), "x").unwrap();
     }
-    env.await_ended(1);
+    let files = |runs: &[Value]| -> usize {
+        runs.iter().map(|run| run["files"].as_array().unwrap().len()).sum()
+    };
+    env.wait("all changes", || files(&env.runs()) >= 10);
     env.await_idle();
     let runs = env.runs();
-    let files: usize = runs.iter().map(|run| run["files"].as_array().unwrap().len()).sum();
-    assert_eq!(files, 10, "what was there before is the baseline");
+    assert_eq!(files(&runs), 10, "what was there before is the baseline");
     assert!(runs.len() <= 2, "changes within the window are one run: {}", runs.len());
     fs::remove_file(env.at("site/src/before")).unwrap();
     env.await_ended(runs.len() as u64 + 1);

@@ -217,6 +217,11 @@ impl Reader {
         self.read(load)
     }
 
+    /// The directory of the attempts' logs.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.path.with_file_name(files::LOGS)
+    }
+
     /// Reads in one snapshot, and lets go of it.
     pub(super) fn read<T>(
         &mut self,

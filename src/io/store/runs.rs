@@ -59,13 +59,19 @@ impl Reader {
     /// As all reading.
     pub fn run(&mut self, id: RunId) -> Result<Option<wire::RunDetail>, StoreError> {
         let view = self.view;
-        self.read(|conn| {
+        let mut found = self.read(|conn| {
             if let Some(ended) = ended_detail(conn, id)? {
                 return Ok(Some(ended));
             }
             let loaded = load_run(conn, id)?;
             Ok(view(&loaded).into_iter().find(|detail| detail.run.id == id.0))
-        })
+        })?;
+        let logs = self.logs();
+        let attempts = found.iter_mut().flat_map(|run| &mut run.tasks).flat_map(|t| &mut t.attempts);
+        for log in attempts.filter_map(|attempt| attempt.log.as_mut()) {
+            *log = logs.join(&log).display().to_string();
+        }
+        Ok(found)
     }
 }
 
