@@ -43,7 +43,7 @@ run = "a+"
     let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
     let earlier: i64 = db
         .query_row(
-            "select count(*) from attempts where started_ns < (select min(ended_ns) from runs)",
+            "select count(*) from attempts where started_at < (select min(ended_at) from runs)",
             [],
             |row| row.get(0),
         )

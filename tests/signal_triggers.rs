@@ -71,7 +71,7 @@ fn a_task_starts_with_a_clean_slate_of_signals() {
     env.start();
     sigqueue(env.pid(), 34, 1).unwrap();
     env.await_ended(1);
-    let log = env.ok(&["logs", "1"]);
+    let log = env.ok(&["logs", "1/t"]);
     for name in ["SigBlk", "SigIgn"] {
         assert!(log.contains(&format!("{name}:\t0000000000000000")), "{log}");
     }
@@ -87,7 +87,7 @@ fn a_reload_is_all_or_nothing() {
     env.wait("the reload", || env.json(&["status"])["reload"]["ok"] == true);
     env.signal(10);
     env.await_ended(1);
-    assert_eq!(env.ok(&["logs", "1"]).trim(), "two");
+    assert_eq!(env.ok(&["logs", "1/t"]).trim(), "two");
 
     env.configure(&good.replace("command", "comand"));
     let failed = env.run(&["reload"]);
@@ -99,7 +99,7 @@ fn a_reload_is_all_or_nothing() {
     );
     env.signal(10);
     env.await_ended(2);
-    assert_eq!(env.ok(&["logs", "2"]).trim(), "two", "the old configuration stays");
+    assert_eq!(env.ok(&["logs", "2/t"]).trim(), "two", "the old configuration stays");
     let status = env.json(&["status"]);
     assert_eq!(status["reload"]["ok"], false);
     assert!(status["reload"]["text"].as_str().unwrap().contains("comand"), "{status}");

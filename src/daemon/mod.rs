@@ -14,6 +14,7 @@ pub mod view;
 use std::path::PathBuf;
 
 use crate::config::Diagnostics;
+use crate::io::signals;
 use crate::io::store::StoreError;
 
 pub use self::history::history;
@@ -95,6 +96,8 @@ fn trying(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError
 
 /// Runs the daemon in the foreground until it is asked to stop.
 pub fn run(args: DaemonArgs) -> Result<(), DaemonError> {
+    // Before any thread: all inherit it.
+    signals::block_realtime().map_err(trying("block the real-time signals"))?;
     let mut booted = boot::boot(args)?;
     let ended = booted.engine.run();
     booted.shut_down();

@@ -1,4 +1,4 @@
-//! What must hold after every step. Checked by the simulator and in debug builds.
+//! What must hold after every step. Checked by the simulator after each step.
 
 use super::Machine;
 use crate::core::candidate::Stage;
