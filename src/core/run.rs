@@ -180,7 +180,9 @@ impl Run {
     /// An attempt starts. `false` if its task is not ready for it.
     pub fn start(&mut self, place: usize, attempt: Attempt, at: Wall) -> bool {
         let Some(node) = self.nodes.get_mut(place) else { return false };
-        let legal = node.state == TaskState::Ready && attempt.0 == node.attempt.0 + 1;
+        // That a retry's delay has passed is not recorded: in a fold the task still retries.
+        let may = matches!(node.state, TaskState::Ready | TaskState::Retrying);
+        let legal = may && attempt.0 == node.attempt.0 + 1;
         if legal {
             node.state = TaskState::Running;
             node.attempt = attempt;
@@ -230,12 +232,14 @@ impl Run {
         true
     }
 
-    /// The delay before a retry has passed.
-    pub fn retry(&mut self, place: usize) {
+    /// The delay after `attempt` has passed. `false` if the task does not wait for that.
+    pub fn retry(&mut self, place: usize, attempt: Attempt) -> bool {
         let node = &mut self.nodes[place];
-        if node.state == TaskState::Retrying {
+        let waits = node.state == TaskState::Retrying && node.attempt == attempt;
+        if waits {
             node.state = TaskState::Ready;
         }
+        waits
     }
 
     /// Cancels the task at `place` unless it has started or ended.

@@ -169,7 +169,7 @@ impl Machine {
             // What has passed of the delay while dagd was down has passed; the clock may have been
             // set since.
             let left = delay.saturating_sub(ended.ended_at.until(now.wall));
-            self.timers.insert((now.mono.after(left), Timer::Retry(id.run, id.node)));
+            self.timers.insert((now.mono.after(left), Timer::Retry(id)));
         }
         if run.verdict().is_some() {
             self.finished.insert(id.run);

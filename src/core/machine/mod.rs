@@ -32,13 +32,13 @@ use self::schedule::Schedule;
 use super::effect::{Command, Out, Reply};
 use super::event::Event;
 use super::graph::{Graph, Plan};
-use super::id::{AttemptId, ItemId, Mono, Name, NodeIx, Now, Rev, RunId, Seq};
+use super::id::{AttemptId, ItemId, Mono, Name, Now, Rev, RunId, Seq};
 use super::model::Model;
 use super::path::Bytes;
 use super::record::{ItemQueued, Record};
 use super::run::Run;
 use super::selector::Selector;
-use super::task::{Ended, StopCause, TaskState};
+use super::task::{Ended, StopCause};
 
 pub use self::evolve::Illegal;
 pub use self::recover::{Recovering, Start};
@@ -101,8 +101,8 @@ enum Timer {
     Limit(AttemptId),
     /// An attempt that was asked to end has not.
     Kill(AttemptId),
-    /// A retry's delay has passed.
-    Retry(RunId, NodeIx),
+    /// The delay after this attempt has passed.
+    Retry(AttemptId),
     /// A path is to be looked at again.
     Look(Name, Bytes),
     /// A lane's window may close.
@@ -232,7 +232,7 @@ impl Machine {
             match timer {
                 Timer::Limit(id) => self.stop_attempt(now, id, StopCause::Timeout, out),
                 Timer::Kill(id) => self.kill_attempt(id, out),
-                Timer::Retry(run, node) => self.retry_due(run, node),
+                Timer::Retry(id) => self.retry_due(id),
                 Timer::Look(trigger, rel) => self.look_due(now, &trigger, &rel, out),
                 Timer::Window(trigger) => drop(self.hot.insert(trigger)),
                 Timer::Drained => self.hasten(now, Stopping::Term, out),
@@ -240,11 +240,10 @@ impl Machine {
         }
     }
 
-    fn retry_due(&mut self, id: RunId, node: NodeIx) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let Some(place) = run.place(node) else { return };
-        run.retry(place);
-        if run.nodes()[place].state == TaskState::Ready {
+    fn retry_due(&mut self, id: AttemptId) {
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        let Some(place) = run.place(id.node) else { return };
+        if run.retry(place, id.attempt) {
             self.schedule.push(run, place);
         }
     }
