@@ -97,13 +97,17 @@ impl Run {
         };
         run.weigh(durations);
         let keep = run.info.keep.clone();
+        let mut kept = Vec::new();
         for (name, outputs) in keep {
             let place = run.graph.find(&name).and_then(|ix| run.plan.place(ix));
             if let Some(place) = place.filter(|&place| !run.nodes[place].state.is_final()) {
                 run.nodes[place].outputs = outputs;
-                run.end(place, TaskState::Succeeded, ready);
+                run.settle(place, TaskState::Succeeded);
+                kept.push(place);
             }
         }
+        // Only when all are settled: none of them may become ready by another.
+        run.spread(kept, ready);
         for place in 0..run.nodes.len() {
             run.decide(place, ready);
         }
@@ -294,9 +298,13 @@ impl Run {
 
     /// Ends the task at `place` and spreads it: a list of work, no recursion.
     fn end(&mut self, place: usize, state: TaskState, ready: &mut Vec<usize>) {
-        let plan = self.plan.clone();
         self.settle(place, state);
-        let mut ended = vec![place];
+        self.spread(vec![place], ready);
+    }
+
+    /// Spreads the ends of tasks that are settled.
+    fn spread(&mut self, mut ended: Vec<usize>, ready: &mut Vec<usize>) {
+        let plan = self.plan.clone();
         while let Some(place) = ended.pop() {
             let tally = self.nodes[place].state.tally().expect("only ended tasks are spread");
             for &next in &plan.nodes()[place].dependents {
