@@ -343,10 +343,11 @@ impl Run {
         }
         match node.counts.decide(rule) {
             Decision::Wait => None,
-            Decision::Skip(cause) => Some(TaskState::Skipped(cause)),
-            Decision::Run if self.cancelled.is_some() && rule != Rule::Always => {
+            // Whether it was reached by the cancel itself or through what it needs is all the same.
+            Decision::Run | Decision::Skip(_) if self.cancelled.is_some() && rule != Rule::Always => {
                 Some(TaskState::Cancelled)
             }
+            Decision::Skip(cause) => Some(TaskState::Skipped(cause)),
             Decision::Run if planned.pass => Some(TaskState::Succeeded),
             Decision::Run => {
                 node.state = TaskState::Ready;
