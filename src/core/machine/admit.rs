@@ -146,7 +146,8 @@ impl Machine {
     /// Cancels the live runs of a key, so that what arrived can run anew.
     pub(super) fn restart(&mut self, now: Now, trigger: &Name, key: &Bytes, out: &mut Out) {
         for run in self.runs_of(trigger, key) {
-            if self.runs[&run].cancelled().is_none() {
+            // A run whose tasks have all ended only moves its files: its verdict stands.
+            if self.runs[&run].cancelled().is_none() && self.runs[&run].verdict().is_none() {
                 self.cancel_run(now, run, super::finish::RESTART, out);
             }
         }
