@@ -3,7 +3,7 @@
 use super::lane::{Gate, Window};
 use super::{Machine, Timer};
 use crate::core::candidate::{
-    Candidate, Decision, Disk, Observed, Origin, Pending, Readiness, Seen, Stage, Version, decide,
+    Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Readiness, Seen, Stage, Version, decide,
 };
 use crate::core::effect::{Command, Out};
 use crate::core::id::{Name, Now, Seq};
@@ -25,8 +25,12 @@ impl Machine {
         if let Some(claimed) = lane.candidates.get_mut(&seen.rel)
             && let Stage::Claimed { changed, .. } = &mut claimed.stage
         {
-            let same =
-                matches!(&seen.disk, Disk::File { version, .. } if *version == claimed.version);
+            let same = match &seen.disk {
+                Disk::File { version, .. } => {
+                    claimed.kind != Kind::Deleted && *version == claimed.version
+                }
+                Disk::Absent | Disk::Other => claimed.kind == Kind::Deleted,
+            };
             *changed |= !same;
             return;
         }
@@ -185,7 +189,7 @@ impl Machine {
 /// The candidate after an observation: a new one, or the old one with its history.
 fn next_candidate(
     found: Option<Candidate>,
-    kind: crate::core::candidate::Kind,
+    kind: Kind,
     version: Version,
     origin: Origin,
     now: Now,
