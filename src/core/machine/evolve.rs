@@ -274,7 +274,8 @@ impl super::Lane {
                 order,
             });
             self.ready.remove(&candidate.order);
-            let changed = candidate.version != file.version;
+            let changed = candidate.version != file.version
+                || matches!(candidate.stage, Stage::Claimed { changed: true, .. });
             candidate.version = file.version.clone();
             candidate.kind = file.kind;
             candidate.stage = Stage::Claimed { run: created.run, changed };
