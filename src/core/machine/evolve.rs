@@ -39,8 +39,8 @@ impl Machine {
                 let place = node.map(|node| self.runs.get(run).and_then(|run| run.place(node)));
                 match place {
                     Some(None) => Err("no such task"),
-                    Some(Some(place)) => self.cancelled(*run, Some(place), reason),
-                    None => self.cancelled(*run, None, reason),
+                    Some(Some(place)) => self.cancelled(*run, Some(place), reason, now),
+                    None => self.cancelled(*run, None, reason, now),
                 }
             }
             Record::MovePlanned { run, file, target, .. } => {
@@ -193,6 +193,7 @@ impl Machine {
         id: RunId,
         place: Option<usize>,
         reason: &str,
+        now: Now,
     ) -> Result<(), &'static str> {
         let run = self.runs.get_mut(&id).ok_or("no such run")?;
         let mut ready = Vec::new();
@@ -209,6 +210,8 @@ impl Machine {
         if run.verdict().is_some() {
             self.finished.insert(id);
         }
+        // A pool may have been kept for a task that no longer waits for it.
+        self.schedule.offer_all(&self.model, now.mono);
         Ok(())
     }
 
