@@ -1,6 +1,6 @@
 //! What waits becomes runs: one at a time per lane, in turn, while there is room.
 
-use super::lane::{Unit, Window};
+use super::lane::{Lane, Unit, Window};
 use super::{Machine, Timer, mix};
 use crate::core::candidate::Origin;
 use crate::core::effect::{Command, Out};
@@ -41,6 +41,11 @@ impl Machine {
             let lane = self.lanes.get(&name);
             if let Some(unit) = lane.and_then(|lane| lane.next_unit(&self.items, now.mono)) {
                 return Some((name, unit));
+            }
+            // A window that has lost files may have a new end.
+            let closes = lane.filter(|lane| !lane.ready.is_empty()).and_then(Lane::window_closes);
+            if let Some(at) = closes.filter(|at| *at > now.mono) {
+                self.timers.insert((at, Timer::Window(name.clone())));
             }
             self.hot.remove(&name);
             self.touched.insert(name);

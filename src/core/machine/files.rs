@@ -85,7 +85,7 @@ impl Machine {
             Readiness::Ready => {
                 lane.set_stage(rel, Stage::Ready);
                 if lane.spec.folder().is_some_and(|folder| folder.fan_out == FanOut::Batch) {
-                    self.widen(now, trigger, fresh);
+                    self.widen(now, trigger, fresh, was_ready);
                 }
                 if !was_ready {
                     self.arrived(now, seen, version, out);
@@ -95,8 +95,12 @@ impl Machine {
     }
 
     /// A ready file joins the filling batch.
-    fn widen(&mut self, now: Now, trigger: &Name, fresh: bool) {
+    fn widen(&mut self, now: Now, trigger: &Name, fresh: bool, was_ready: bool) {
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
+        if lane.ready.len() == 1 && !was_ready {
+            // All that the last window was for has gone another way.
+            lane.window = None;
+        }
         let window = lane.window.get_or_insert(Window { first: now.mono, last: now.mono });
         if fresh {
             window.last = now.mono;
