@@ -211,6 +211,13 @@ pub struct ItemQueued {
     pub at: Wall,
 }
 
+impl ItemQueued {
+    /// Whether it brings back a run that gave way to newer work of its key.
+    pub fn gave_way(&self) -> bool {
+        self.parent.is_some() && self.reason != Reason::Retry
+    }
+}
+
 /// Why a run exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -108,6 +108,12 @@ impl Machine {
         let folder = lane.spec.folder().expect("files come from folders");
         let root = Bytes::from(folder.root.as_path());
         let mut reason = Reason::Scan;
+        // A version that gave way and has been replaced since is not delivered once more.
+        let replaced = |item: &ItemQueued| {
+            item.gave_way() && item.files.iter().all(|file| rels.contains(&file.rel))
+        };
+        let waiting = lane.items.iter().filter(|id| replaced(&self.items[*id]));
+        created.items = waiting.copied().collect();
         for rel in rels {
             let candidate = &lane.candidates[rel];
             if candidate.origin != Origin::Scan {

@@ -145,17 +145,24 @@ impl Lane {
         if self.paused.is_some() || (full && self.spec.overlap != Overlap::Parallel) {
             return None;
         }
-        let by_items = self.next_items(items).map(Unit::Items);
-        by_items.or_else(|| self.next_files(now).map(Unit::Files))
+        let by_items = |back| self.next_items(items, back).map(Unit::Items);
+        let by_files = || self.next_files(now).map(Unit::Files);
+        by_items(false).or_else(by_files).or_else(|| by_items(true))
     }
 
-    fn next_items(&self, items: &BTreeMap<ItemId, ItemQueued>) -> Option<Vec<ItemId>> {
+    /// `back`: those that gave way, otherwise the others.
+    fn next_items(
+        &self,
+        items: &BTreeMap<ItemId, ItemQueued>,
+        back: bool,
+    ) -> Option<Vec<ItemId>> {
         let key = |id: &ItemId| {
             let item = &items[id];
             let rel = item.files.first().map(|file| &file.rel);
             self.key(rel, item.signal.as_ref())
         };
-        let first = self.items.iter().find(|id| self.may_start(&key(id)))?;
+        let mut wanted = self.items.iter().filter(|id| items[*id].gave_way() == back);
+        let first = wanted.find(|id| self.may_start(&key(id)))?;
         let merges = |id: &&ItemId| items[*id].signal.is_some() && items[*id].parent.is_none();
         if self.spec.overlap == Overlap::Coalesce && merges(&first) {
             let wanted = key(first);
