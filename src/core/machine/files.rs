@@ -16,8 +16,8 @@ impl Machine {
     pub(super) fn observe(&mut self, now: Now, observed: Observed, out: &mut Out) {
         for seen in observed.seen {
             self.see(now, observed.seq, observed.origin, &seen, out);
+            self.recent.prune(observed.seq, &seen.trigger);
         }
-        self.recent.prune(observed.seq);
     }
 
     fn see(&mut self, now: Now, seq: Seq, origin: Origin, seen: &Seen, out: &mut Out) {

@@ -237,32 +237,38 @@ const BATCH_MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 /// that commit says nothing about them any more.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    keys: BTreeMap<Name, BTreeMap<Bytes, Seq>>,
-    order: VecDeque<(Seq, Name, Bytes)>,
+    keys: BTreeMap<Name, Marks>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    changed: BTreeMap<Bytes, Seq>,
+    order: VecDeque<(Seq, Bytes)>,
 }
 
 impl Recent {
     /// The ledger row of the path changes with the commit `seq`.
     pub(super) fn mark(&mut self, seq: Seq, trigger: &Name, rel: &Bytes) {
-        self.keys.entry(trigger.clone()).or_default().insert(rel.clone(), seq);
-        self.order.push_back((seq, trigger.clone(), rel.clone()));
+        let marks = self.keys.entry(trigger.clone()).or_default();
+        marks.changed.insert(rel.clone(), seq);
+        marks.order.push_back((seq, rel.clone()));
     }
 
     /// Whether an observation that was begun at `seen` is older than the path's last change.
     pub(super) fn is_stale(&self, seen: Seq, trigger: &Name, rel: &Bytes) -> bool {
-        let changed = self.keys.get(trigger).and_then(|keys| keys.get(rel));
+        let changed = self.keys.get(trigger).and_then(|marks| marks.changed.get(rel));
         changed.is_some_and(|changed| *changed > seen)
     }
 
-    /// Observations come in order: none will be older than `seen`.
-    pub(super) fn prune(&mut self, seen: Seq) {
-        while let Some((seq, trigger, rel)) = self.order.front().filter(|(seq, ..)| *seq <= seen) {
-            if let Some(keys) = self.keys.get_mut(trigger)
-                && keys.get(rel) == Some(seq)
-            {
-                keys.remove(rel);
+    /// Observations of a trigger come in order: none will be older than `seen`. Those of another
+    /// may come from a slower thread.
+    pub(super) fn prune(&mut self, seen: Seq, trigger: &Name) {
+        let Some(marks) = self.keys.get_mut(trigger) else { return };
+        while let Some((seq, rel)) = marks.order.front().filter(|(seq, _)| *seq <= seen) {
+            if marks.changed.get(rel) == Some(seq) {
+                marks.changed.remove(rel);
             }
-            self.order.pop_front();
+            marks.order.pop_front();
         }
     }
 }
