@@ -52,15 +52,15 @@ impl Machine {
             Record::MoveDone { run, file, result, .. } => self.move_done(*run, *file, result),
             Record::RunEnded { run, .. } => self.run_ended(*run),
             Record::TriggerPaused { trigger, reason, .. } => {
-                self.with_lane(trigger, |lane| lane.paused = Some(reason.clone()));
+                self.with_stored(trigger, |paused, _| *paused = Some(reason.clone()));
                 Ok(())
             }
             Record::TriggerResumed { trigger, .. } => {
-                self.with_lane(trigger, |lane| lane.paused = None);
+                self.with_stored(trigger, |paused, _| *paused = None);
                 Ok(())
             }
             Record::TriggerArmed { trigger, .. } => {
-                self.with_lane(trigger, |lane| lane.armed = true);
+                self.with_stored(trigger, |_, armed| *armed = true);
                 Ok(())
             }
             Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
@@ -72,7 +72,18 @@ impl Machine {
         legal.map_err(|what| Illegal { what, record: format!("{record:?}") })
     }
 
-    /// State of a trigger that the configuration no longer has is not kept.
+    /// Changes what is stored of a trigger, whether it is configured at present or not.
+    fn with_stored(&mut self, name: &Name, change: impl FnOnce(&mut Option<String>, &mut bool)) {
+        if let Some(lane) = self.lanes.get_mut(name) {
+            change(&mut lane.paused, &mut lane.armed);
+            self.hot.insert(name.clone());
+        } else {
+            let stored = self.dormant.entry(name.clone()).or_default();
+            change(&mut stored.paused, &mut stored.armed);
+        }
+    }
+
+    /// Candidates of a trigger that the configuration no longer has are not kept.
     fn with_lane(&mut self, name: &Name, change: impl FnOnce(&mut super::Lane)) {
         if let Some(lane) = self.lanes.get_mut(name) {
             change(lane);
@@ -259,7 +270,7 @@ impl Machine {
 
 impl super::Lane {
     /// The run's files are claimed; its key is busy.
-    fn claim(&mut self, created: &RunCreated, now: Now) {
+    pub(super) fn claim(&mut self, created: &RunCreated, now: Now) {
         self.live_runs += 1;
         *self.live.entry(created.key.clone()).or_default() += 1;
         for file in created.files.iter().filter(|file| file.in_place) {

@@ -49,6 +49,13 @@ pub struct Lane {
     pub(super) held: bool,
 }
 
+/// What is stored of a trigger.
+#[derive(Debug, Default)]
+pub(super) struct Dormant {
+    pub(super) paused: Option<String>,
+    pub(super) armed: bool,
+}
+
 /// What a lane's first scan waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {

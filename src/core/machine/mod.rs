@@ -27,7 +27,7 @@ mod schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::lane::{Lane, Recent};
+use self::lane::{Dormant, Lane, Recent};
 use self::schedule::Schedule;
 use super::effect::{Command, Out, Reply};
 use super::event::Event;
@@ -58,6 +58,8 @@ pub struct Machine {
     /// Items that wait for nothing but room.
     loose: BTreeSet<ItemId>,
     lanes: BTreeMap<Name, Lane>,
+    /// What is stored of triggers that the configuration does not have: it may have them again.
+    dormant: BTreeMap<Name, Dormant>,
     schedule: Schedule,
     timers: BTreeSet<(Mono, Timer)>,
     /// Mean time of a task's successful attempts, in nanoseconds.

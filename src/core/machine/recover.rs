@@ -56,6 +56,7 @@ impl Recovering {
             ended: BTreeMap::new(),
             items: BTreeMap::new(),
             loose: std::collections::BTreeSet::new(),
+            dormant: BTreeMap::new(),
             schedule: Schedule::default(),
             timers: std::collections::BTreeSet::new(),
             durations,

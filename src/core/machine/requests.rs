@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lane::{Gate, Lane};
+use super::lane::{Dormant, Gate, Lane};
 use super::{Machine, Stopping, Timer};
 use crate::core::candidate::{Kind, Stage};
 use crate::core::effect::{Command, Out, Reply};
@@ -11,7 +11,7 @@ use crate::core::id::{Name, Now, RunId, Wall};
 use crate::core::model::Model;
 use crate::core::record::{FileClaim, ItemQueued, Reason, Record, SignalInfo};
 use crate::core::task::{StopCause, TaskState};
-use crate::core::trigger::Overlap;
+use crate::core::trigger::{Overlap, TriggerSpec};
 
 impl Machine {
     /// A signal came for a trigger.
@@ -244,7 +244,7 @@ impl Machine {
         for (name, spec) in self.model.triggers.clone() {
             let lane = self.lanes.remove(&name);
             let same = lane.as_ref().is_some_and(|lane| lane.spec.rev == spec.rev);
-            let mut next = lane.unwrap_or_else(|| Lane::new(spec.clone()));
+            let mut next = lane.unwrap_or_else(|| self.new_lane(now, &spec));
             next.spec = spec;
             self.hot.insert(name.clone());
             if same {
@@ -293,8 +293,23 @@ impl Machine {
             let trigger = Some(name.clone());
             self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
         }
-        self.lanes.remove(name);
+        if let Some(Lane { paused, armed, .. }) = self.lanes.remove(name) {
+            self.dormant.insert(name.clone(), Dormant { paused, armed });
+        }
         self.hot.remove(name);
+    }
+
+    /// The lane of a trigger that was not configured. It may have been before: what is stored of it
+    /// holds, and its live runs have their files.
+    fn new_lane(&mut self, now: Now, spec: &Arc<TriggerSpec>) -> Lane {
+        let mut lane = Lane::new(spec.clone());
+        if let Some(Dormant { paused, armed }) = self.dormant.remove(&spec.name) {
+            (lane.paused, lane.armed) = (paused, armed);
+        }
+        for run in self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(&spec.name)) {
+            lane.claim(run.info(), now);
+        }
+        lane
     }
 
     /// Derives what is busy from the live runs.
