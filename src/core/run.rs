@@ -42,6 +42,8 @@ pub struct Node {
     pub outputs: BTreeMap<String, String>,
     /// Why its last attempt could not do its work, if it could not even start.
     pub error: Option<String>,
+    /// Whether its cancel was asked for while it ran.
+    cancelled: bool,
     /// Expected time from its start to the end of the longest path below it, in nanoseconds.
     pub weight: u64,
     counts: Counts,
@@ -205,8 +207,9 @@ impl Run {
         verdict: Verdict,
         ready: &mut Vec<usize>,
     ) -> bool {
-        let cancelled = self.cancelled.is_some() && !self.always(place);
+        let of_run = self.cancelled.is_some() && !self.always(place);
         let Some(node) = self.nodes.get_mut(place) else { return false };
+        let cancelled = of_run || node.cancelled;
         if node.state != TaskState::Running || node.attempt != attempt {
             return false;
         }
@@ -246,7 +249,7 @@ impl Run {
         waits
     }
 
-    /// Cancels the task at `place` unless it has started or ended.
+    /// Cancels the task at `place` unless it has ended. If an attempt is in flight, none follows.
     pub fn cancel_task(&mut self, place: usize, ready: &mut Vec<usize>) {
         let waits = matches!(
             self.nodes[place].state,
@@ -254,10 +257,12 @@ impl Run {
         );
         if waits {
             self.end(place, TaskState::Cancelled, ready);
+        } else if self.nodes[place].state == TaskState::Running {
+            self.nodes[place].cancelled = true;
         }
     }
 
-    /// Cancels all tasks that have not started, except those whose rule is `always`.
+    /// Cancels all tasks that have not ended, except those whose rule is `always`.
     pub fn cancel(&mut self, reason: &str, ready: &mut Vec<usize>) {
         self.cancelled.get_or_insert_with(|| reason.to_owned());
         for place in 0..self.nodes.len() {
@@ -379,6 +384,7 @@ impl Node {
             tries: Tries::default(),
             outputs: BTreeMap::new(),
             error: None,
+            cancelled: false,
             weight: 0,
             counts: Counts { all, open: all, ..Counts::default() },
         }

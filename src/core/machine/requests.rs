@@ -7,10 +7,10 @@ use super::{Machine, Stopping, Timer};
 use crate::core::candidate::{Kind, Stage};
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::{Fire, FireFile, FireWhat, Request};
-use crate::core::id::{Name, Now, RunId, Wall};
+use crate::core::id::{AttemptId, Name, Now, RunId, Wall};
 use crate::core::model::Model;
 use crate::core::record::{FileClaim, ItemQueued, Reason, Record, SignalInfo};
-use crate::core::task::{StopCause, TaskState};
+use crate::core::task::StopCause;
 use crate::core::trigger::{Overlap, TriggerSpec};
 
 impl Machine {
@@ -142,30 +142,17 @@ impl Machine {
             return Reply::NotFound(format!("run {id} has no task `{task}`"));
         };
         let node = run.plan().nodes()[place].ix;
-        match run.nodes()[place].state {
-            state if state.is_final() => {
-                return Reply::Refused(format!(
-                    "task `{task}` of run {id} has ended: {}",
-                    state.word()
-                ));
-            }
-            TaskState::Running => {
-                let ids: Vec<_> = self
-                    .in_flight()
-                    .keys()
-                    .filter(|a| a.run == id && a.node == node)
-                    .copied()
-                    .collect();
-                for attempt in ids {
-                    self.stop_attempt(now, attempt, StopCause::Cancel, out);
-                }
-            }
-            _ => {
-                let reason = "cancelled by request".to_owned();
-                let record =
-                    Record::CancelRequested { run: id, node: Some(node), reason, at: now.wall };
-                self.emit(now, record, out);
-            }
+        let state = run.nodes()[place].state;
+        if state.is_final() {
+            let word = state.word();
+            return Reply::Refused(format!("task `{task}` of run {id} has ended: {word}"));
+        }
+        let reason = "cancelled by request".to_owned();
+        let record = Record::CancelRequested { run: id, node: Some(node), reason, at: now.wall };
+        self.emit(now, record, out);
+        let mine = |a: &&AttemptId| a.run == id && a.node == node;
+        if let Some(attempt) = self.in_flight().keys().find(mine).copied() {
+            self.stop_attempt(now, attempt, StopCause::Cancel, out);
         }
         Reply::Done
     }
@@ -174,7 +161,7 @@ impl Machine {
     pub(super) fn cancel_run(&mut self, now: Now, id: RunId, reason: &str, out: &mut Out) {
         let reason = reason.to_owned();
         self.emit(now, Record::CancelRequested { run: id, node: None, reason, at: now.wall }, out);
-        let always = |attempt: &super::AttemptId| {
+        let always = |attempt: &AttemptId| {
             let rule = self.runs[&id].graph().task(attempt.node).rule;
             rule == crate::core::task::Rule::Always
         };
