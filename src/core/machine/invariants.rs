@@ -30,7 +30,7 @@ impl Machine {
         for (pool, size) in &self.model.pools {
             let uses = self.in_flight().keys().map(|id| {
                 let task = self.runs[&id.run].graph().task(id.node);
-                task.uses.get(pool).copied().unwrap_or(0)
+                task.uses.get(pool).copied().unwrap_or(0).min(*size)
             });
             assert!(uses.sum::<u32>() <= *size, "pool {pool} holds");
         }

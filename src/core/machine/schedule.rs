@@ -121,19 +121,28 @@ impl Schedule {
 
     /// Makes ready what is parked at `pool` and fits into what is free of it.
     fn offer(&mut self, pool: &Name, model: &Model, now: Mono, tried: &BTreeSet<Key>) {
-        let mut free = self.free(pool, model);
+        let size = model.pools.get(pool).copied().unwrap_or(u32::MAX);
+        let mut free = model.pools.get(pool).map_or(u32::MAX, |_| self.free(pool, model));
         let kept = self.kept(pool, now);
         let Some(parked) = self.parked.get(pool) else { return };
         for (key, entry) in parked {
             if free == 0 {
                 break;
             }
-            if entry.demand <= free && kept.is_none_or(|kept| kept == *key) && !tried.contains(key)
+            let demand = entry.demand.min(size);
+            if demand <= free && kept.is_none_or(|kept| kept == *key) && !tried.contains(key)
             {
-                free -= entry.demand;
+                free -= demand;
                 self.ready.insert(*key);
             }
         }
+    }
+
+    /// Whether too little is free of a pool. A demand above its size, from before a reload, is met
+    /// by the whole of it; a pool that is gone limits nothing.
+    fn is_short(&self, pool: &Name, demand: u32, model: &Model) -> bool {
+        let size = model.pools.get(pool);
+        size.is_some_and(|size| demand.min(*size) > self.free(pool, model))
     }
 
     fn free(&self, pool: &Name, model: &Model) -> u32 {
@@ -151,7 +160,7 @@ impl Schedule {
     /// The first pool that is too short for the task, or kept for another one.
     fn lacks(&self, key: Key, spec: &TaskSpec, model: &Model, now: Mono) -> Option<(Name, u32)> {
         let lacking = spec.uses.iter().find(|(pool, demand)| {
-            **demand > self.free(pool, model)
+            self.is_short(pool, **demand, model)
                 || self.kept(pool, now).is_some_and(|kept| kept != key)
         });
         lacking.map(|(pool, demand)| (pool.clone(), *demand))
