@@ -67,7 +67,9 @@ impl Schedule {
     }
 
     pub(super) fn ready_len(&self) -> usize {
-        self.ready.len() + self.parked.values().map(BTreeMap::len).sum::<usize>()
+        // What was offered a pool is parked there until it starts.
+        let parked = self.parked.values().flat_map(BTreeMap::keys);
+        self.ready.len() + parked.filter(|key| !self.ready.contains(key)).count()
     }
 
     /// The task at `place` has become ready.
