@@ -1,0 +1,202 @@
+//! The life of a world: a time of chaos, then a fair time in which it must come to rest.
+
+use std::sync::Arc;
+
+use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
+use dagd::core::id::Name;
+use dagd::core::record::SignalInfo;
+use dagd::core::selector::Selector;
+
+use super::checks;
+use super::models::{self, TRIGGERS};
+use super::watch::{names, root};
+use super::world::World;
+
+/// Actions of a time of chaos.
+const ACTIONS: usize = 60;
+/// Small steps that a world may take to come to rest. Worlds need a few hundred.
+const STEPS_MAX: usize = 20_000;
+
+/// Lives through the world.
+pub(crate) fn live(world: &mut World) {
+    for _ in 0..world.rng.below(4) {
+        touch(world);
+    }
+    world.boot();
+    let mut actions = 1 + world.rng.below(ACTIONS);
+    while actions > 0 {
+        if world.rng.chance(25) {
+            actions -= 1;
+            action(world);
+        } else {
+            step(world);
+        }
+    }
+    world.faulty = false;
+    for place in world.disk.close_all() {
+        world.hint(&place);
+    }
+    rest(world);
+    // A pause is no end: take it back, and rest once more.
+    for trigger in TRIGGERS {
+        world.asks.push(ask(Request::Resume { trigger: trigger.into() }));
+    }
+    rest(world);
+    checks::fold(world);
+    checks::quiet(world);
+}
+
+fn ask(request: Request) -> Event {
+    Event::Requested { token: 1, request }
+}
+
+/// Something small happens, somewhere.
+fn step(world: &mut World) {
+    match world.rng.below(8) {
+        0..3 => {
+            if world.has_events() {
+                world.turn();
+            }
+        }
+        3 | 4 => {
+            let at = world.rng.below(world.threads.len());
+            world.watch_step(at);
+        }
+        5 => {
+            let now = world.now().wall;
+            world.exec.end_one(now, &mut world.rng);
+        }
+        6 => dispose(world),
+        _ => {
+            let pause = world.rng.pick(&[1, 20, 150, 2000]);
+            world.now += pause * 1_000_000;
+        }
+    }
+}
+
+/// Goes on until nothing can happen any more.
+fn rest(world: &mut World) {
+    for _ in 0..STEPS_MAX {
+        if world.has_events() {
+            world.turn();
+            continue;
+        }
+        let busy = (0..world.threads.len()).find(|at| !world.threads[*at].is_idle());
+        if let Some(at) = busy {
+            world.watch_step(at);
+        } else if !world.exec.is_idle() {
+            let now = world.now().wall;
+            world.exec.end_one(now, &mut world.rng);
+            dispose(world);
+        } else if let Some(at) = world.machine().next_deadline() {
+            world.now = world.now.max(at.0);
+        } else {
+            return;
+        }
+    }
+    assert_eq!(0, STEPS_MAX, "the world comes to rest");
+}
+
+fn dispose(world: &mut World) {
+    let left = world.exec.dispose_one(&mut world.disk, &mut world.rng);
+    left.into_iter().for_each(|place| world.hint(&place));
+}
+
+/// The disk changes.
+fn touch(world: &mut World) {
+    let places = world.disk.change(&mut world.rng);
+    for place in &places {
+        world.hint(place);
+    }
+    world.say(|| format!("disk: {places:?}"));
+}
+
+fn action(world: &mut World) {
+    let trigger: Name = world.rng.pick(&TRIGGERS).into();
+    let event = match world.rng.below(40) {
+        0..20 => return touch(world),
+        20..27 => signal(world, trigger),
+        27..29 => fire(world, trigger),
+        29 => retry(world),
+        30 | 31 => cancel(world),
+        32 => Some(ask(Request::Pause { trigger })),
+        33 | 34 => Some(ask(Request::Resume { trigger })),
+        35 | 36 => return world.kill(),
+        37 => Some(Event::StopRequested),
+        38 if world.rng.chance(50) => {
+            let model = models::changed(&mut world.rng, &world.model);
+            Some(Event::Reloaded(Arc::new(model)))
+        }
+        _ => {
+            // A hint for nothing.
+            let place = world.disk.files.keys().next().cloned();
+            place.into_iter().for_each(|place| world.hint(&place));
+            None
+        }
+    };
+    world.asks.extend(event);
+}
+
+fn signal(world: &World, trigger: Name) -> Option<Event> {
+    let spec = world.model.triggers.get(&trigger)?;
+    spec.folder().is_none().then(|| Event::Signalled { trigger, info: SignalInfo::bare("SIGUSR1") })
+}
+
+fn fire(world: &mut World, trigger: Name) -> Option<Event> {
+    if world.rng.chance(30) {
+        let select = Selector::parse("*").expect("a constant selector parses");
+        let fire = Fire { what: FireWhat::Select(select), files: Vec::new() };
+        return Some(ask(Request::Fire(fire)));
+    }
+    let spec = world.model.triggers.get(&trigger)?.clone();
+    let files = spec.folder().filter(|_| world.rng.chance(70)).map(|folder| {
+        let names = names(&world.disk, folder);
+        let place = names.first().map(|rel| (root(folder), rel.clone()));
+        // Whoever asks has looked just now, and nobody is writing.
+        let file = place.and_then(|place| Some((place.clone(), world.disk.files.get(&place)?)));
+        let file = file.filter(|(_, file)| !file.writing);
+        let file = file.map(|((root, rel), file)| FireFile {
+            path: root.join(rel.as_bytes()),
+            rel,
+            version: file.version.clone(),
+            in_place: true,
+        });
+        file.into_iter().collect()
+    });
+    let fire = Fire { what: FireWhat::Trigger(trigger), files: files.unwrap_or_default() };
+    // Nothing may come between the look and the event.
+    world.asks.insert(0, ask(Request::Fire(fire)));
+    world.turn();
+    None
+}
+
+fn retry(world: &mut World) -> Option<Event> {
+    let runs: Vec<_> = world.store.ended.keys().copied().collect();
+    if runs.is_empty() {
+        return None;
+    }
+    let run = world.rng.pick(&runs);
+    let ended = &world.store.ended[&run];
+    let keep = if world.rng.chance(50) { ended.succeeded.clone() } else { Vec::new() };
+    let keep = keep.into_iter().map(|name| (name, [].into())).collect();
+    let created = &ended.created;
+    let of = RetryOf {
+        run,
+        trigger: created.trigger.clone(),
+        select: created.select.clone(),
+        signal: created.signal.clone(),
+        keep,
+    };
+    let fire = Fire { what: FireWhat::Retry(Box::new(of)), files: Vec::new() };
+    Some(ask(Request::Fire(fire)))
+}
+
+fn cancel(world: &mut World) -> Option<Event> {
+    let runs = world.live_runs();
+    if runs.is_empty() {
+        return None;
+    }
+    let run = world.rng.pick(&runs);
+    let task = world.rng.chance(50).then(|| format!("t{}", world.rng.below(7)).as_str().into());
+    Some(ask(Request::Cancel { run, task }))
+}

@@ -1,0 +1,147 @@
+//! What must hold: of each record, after each turn, at the end of a world.
+
+use dagd::core::candidate::Kind;
+use dagd::core::machine::Machine;
+use dagd::core::record::{Noted, Reason, Record, RunCreated};
+use dagd::core::run::Run;
+use dagd::core::task::TaskState;
+use dagd::core::trigger::{InitialScan, Overlap, ReadLock};
+
+use super::oracle;
+use super::watch::{names, root};
+use super::world::{World, is_delivery};
+
+/// A record, just before it is stored.
+pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
+    match record {
+        Record::ItemQueued(queued) => {
+            world.accepted.insert(queued.item);
+        }
+        Record::RunCreated(created) => run_created(world, created),
+        Record::RunEnded { run, state, .. } => {
+            let ended = machine.run(*run).expect("a run is there until its end is committed");
+            oracle::check(ended, &world.store.facts[run], *state);
+        }
+        Record::FileNoted { trigger, why, .. } => {
+            let spec = &world.model.triggers[trigger];
+            let by_rule = match why {
+                Noted::Baseline => {
+                    spec.folder().is_some_and(|f| f.initial_scan == InitialScan::Baseline)
+                }
+                Noted::Kinds => spec.folder().is_some_and(|f| f.kinds.len() < 2),
+                Noted::Skipped => spec.overlap == Overlap::Skip,
+                Noted::Signalled => matches!(spec.overlap, Overlap::Signal(_)),
+            };
+            assert!(by_rule, "{why:?} is a rule of {trigger}");
+        }
+        _ => {}
+    }
+}
+
+fn run_created(world: &mut World, created: &RunCreated) {
+    let Some(trigger) = created.trigger.clone() else { return };
+    let Some(spec) = world.model.triggers.get(&trigger).cloned() else { return };
+    let in_order = spec.folder().is_none() && spec.overlap == Overlap::Queue;
+    if in_order && created.reason == Reason::Signal {
+        for item in &created.items {
+            let last = world.last_item.insert(trigger.clone(), *item);
+            assert!(last < Some(*item), "signals of {trigger} run in order");
+        }
+    }
+    let Some(folder) = spec.folder() else { return };
+    for file in created.files.iter().filter(|file| file.in_place) {
+        let place = (root(folder), file.rel.clone());
+        let version = file.version.mtime_ns;
+        if file.kind == Kind::Deleted || !is_delivery(created.reason, created.parent.is_some()) {
+            continue;
+        }
+        let came = world.disk.arrivals.get(&(place.clone(), version)).copied().unwrap_or(0);
+        let key = (trigger.clone(), place.clone(), version);
+        let delivered = world.deliveries.entry(key).or_default();
+        *delivered += 1;
+        let times = *delivered;
+        assert!(times <= came, "{trigger}: v{version} at {place:?} came {came}, ran {times} times");
+        if matches!(folder.read_lock, ReadLock::Auto | ReadLock::Lease) {
+            let whole = world.disk.complete.contains(&version);
+            assert!(whole, "{trigger}: v{version} at {place:?} is not half-written");
+        }
+    }
+}
+
+/// After a turn: what runs is what the machine says, and it works if it can.
+pub(crate) fn turn(world: &World) {
+    let machine = world.machine();
+    for id in world.exec.live() {
+        assert!(machine.in_flight().contains_key(id), "{id:?} runs, and the machine knows it");
+    }
+    let ready = machine
+        .runs()
+        .values()
+        .flat_map(Run::nodes)
+        .filter(|node| node.state == TaskState::Ready)
+        .count();
+    assert_eq!(ready, machine.ready_tasks(), "what is ready waits for a slot or a pool");
+    let idle = machine.in_flight().is_empty() && !machine.is_stopping();
+    assert!(!(idle && ready > 0), "{ready} tasks are ready, nothing runs");
+}
+
+/// The stored records give the machine that there is.
+pub(crate) fn fold(world: &World) {
+    let folded = world.store.fold(&world.model, world.seed, world.now());
+    let (live, folded) = (world.machine(), folded.view());
+    folded.check_invariants();
+    let ids = |m: &Machine| m.runs().keys().copied().collect::<Vec<_>>();
+    assert_eq!(ids(folded), ids(live), "the runs are stored");
+    for (run, twin) in live.runs().values().zip(folded.runs().values()) {
+        let id = run.info().run;
+        assert_eq!(run.info(), twin.info(), "run {id} is stored");
+        assert_eq!(run.cancelled(), twin.cancelled(), "the cancel of run {id} is stored");
+        assert_eq!(run.fates(), twin.fates(), "the fates of run {id} are stored");
+        assert_eq!(run.verdict(), twin.verdict(), "the verdict of run {id} is stored");
+        for (node, other) in run.nodes().iter().zip(twin.nodes()) {
+            // That a delay has passed is not stored.
+            let durable = |state| match state {
+                TaskState::Retrying => TaskState::Ready,
+                other => other,
+            };
+            assert_eq!(durable(node.state), durable(other.state), "states of run {id} are stored");
+            assert_eq!(node.attempt, other.attempt, "attempts of run {id} are stored");
+            assert_eq!(node.tries, other.tries, "tries of run {id} are stored");
+            assert_eq!(node.outputs, other.outputs, "outputs of run {id} are stored");
+        }
+    }
+    assert_eq!(live.items(), folded.items(), "items are stored");
+    for (lane, other) in live.lanes().values().zip(folded.lanes().values()) {
+        let name = &lane.spec.name;
+        assert_eq!(lane.paused, other.paused, "the pause of {name} is stored");
+        assert_eq!(lane.armed, other.armed, "the arming of {name} is stored");
+        assert_eq!(lane.live, other.live, "the busy keys of {name} are stored");
+        assert_eq!(lane.items, other.items, "the items of {name} are stored");
+    }
+}
+
+/// Everything has been answered, and time has run: nothing may be left.
+pub(crate) fn quiet(world: &World) {
+    let machine = world.machine();
+    assert!(machine.runs().is_empty(), "every run ends: {:?}", machine.runs());
+    assert!(machine.items().is_empty(), "every item is consumed: {:?}", machine.items());
+    assert!(machine.in_flight().is_empty(), "nothing is in flight");
+    let leftovers = world.store.leftovers();
+    assert!(leftovers.is_empty(), "nothing lives but idle triggers: {leftovers:?}");
+    for (name, lane) in machine.lanes() {
+        assert!(lane.candidates.is_empty(), "{name} has delivered all: {:?}", lane.candidates);
+        let Some(folder) = lane.spec.folder() else { continue };
+        assert!(lane.armed, "{name} is armed");
+        let at = root(folder);
+        for rel in names(&world.disk, folder) {
+            let version = &world.disk.files[&(at.clone(), rel.clone())].version;
+            let row = world.store.rows.get(&(name.clone(), rel.clone()));
+            let known = row.is_some_and(|row| row.open && row.version == *version);
+            assert!(known, "{name}: {rel:?} v{} was delivered or noted: {row:?}", version.mtime_ns);
+        }
+        for ((of, rel), row) in &world.store.rows {
+            let gone = !world.disk.files.contains_key(&(at.clone(), rel.clone()));
+            assert!(!(of == name && row.open && gone), "{name}: {rel:?} is gone, and so it is told");
+        }
+    }
+}

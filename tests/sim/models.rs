@@ -1,0 +1,254 @@
+//! Random configurations: small enough to understand a failure, rich enough to cause one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use dagd::core::candidate::Kind;
+use dagd::core::graph::Graph;
+use dagd::core::model::Model;
+use dagd::core::selector::Selector;
+use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
+use dagd::core::template::Template;
+use dagd::core::trigger::{
+    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+};
+
+use super::rng::Rng;
+
+pub(crate) const TRIGGERS: [&str; 3] = ["ta", "tb", "tc"];
+
+static FILTER: LazyLock<Filter> = LazyLock::new(|| {
+    Filter::new(vec!["*".to_owned()], Vec::new(), true, false).expect("a plain pattern compiles")
+});
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub(crate) fn template(text: &str) -> Template {
+    Template::parse(text).expect("a constant template parses")
+}
+
+pub(crate) fn random(rng: &mut Rng) -> Model {
+    let graph = graph(rng);
+    let count = 1 + rng.below(3);
+    let triggers = TRIGGERS[..count].iter().map(|name| {
+        let spec = trigger(rng, name, graph.len());
+        (spec.name.clone(), Arc::new(spec))
+    });
+    Model {
+        triggers: triggers.collect(),
+        graph: Arc::new(graph),
+        pools: pools(rng),
+        slots: 1 + rng.below(3),
+        max_live_runs: rng.pick(&[1, 2, 4, 8]),
+        stop_timeout: ms(500),
+    }
+}
+
+/// Another configuration, as a reload would bring it.
+pub(crate) fn changed(rng: &mut Rng, old: &Model) -> Model {
+    let graph = if rng.chance(50) { Arc::new(graph(rng)) } else { old.graph.clone() };
+    let fresh = !Arc::ptr_eq(&graph, &old.graph);
+    let mut triggers = BTreeMap::new();
+    for name in TRIGGERS {
+        let known = old.triggers.get(name).filter(|_| !fresh);
+        let spec = match known {
+            Some(spec) if rng.chance(60) => spec.clone(),
+            _ if rng.chance(70) => Arc::new(trigger(rng, name, graph.len())),
+            _ => continue,
+        };
+        triggers.insert(spec.name.clone(), spec);
+    }
+    Model {
+        graph,
+        triggers,
+        pools: pools(rng),
+        slots: old.slots,
+        max_live_runs: old.max_live_runs,
+        stop_timeout: old.stop_timeout,
+    }
+}
+
+fn pools(rng: &mut Rng) -> BTreeMap<Arc<str>, u32> {
+    let size = |rng: &mut Rng| 1 + u32::from(rng.chance(50));
+    BTreeMap::from([("p".into(), size(rng)), ("q".into(), size(rng))])
+}
+
+fn graph(rng: &mut Rng) -> Graph {
+    let count = 1 + rng.below(7);
+    let mut tasks: Vec<TaskSpec> = Vec::new();
+    for n in 0..count {
+        // Names in random order, so that the order of names is not the order of needs.
+        let mut task = TaskSpec::new(&format!("t{}", (n * 3 + count) % 7), Vec::new());
+        for need in &tasks {
+            if rng.chance(40) {
+                task.needs.push(need.name.clone());
+            }
+        }
+        random_policies(rng, &mut task);
+        tasks.push(task);
+    }
+    Graph::build(tasks).expect("tasks need earlier ones only")
+}
+
+fn random_policies(rng: &mut Rng, task: &mut TaskSpec) {
+    use Rule::{
+        AllDone, AllFailed, Always, NoneFailed, NoneFailedMinOneSuccess, OneFailed, OneSuccess,
+    };
+    if rng.chance(45) {
+        task.rule = rng.pick(&[
+            AllDone,
+            OneSuccess,
+            OneFailed,
+            AllFailed,
+            NoneFailed,
+            NoneFailedMinOneSuccess,
+            Always,
+        ]);
+    }
+    if rng.chance(35) {
+        task.retry = Retry {
+            max: 1 + u32::from(rng.chance(50)),
+            delay: rng.pick(&[ms(0), ms(100), ms(5000)]),
+            jitter: rng.chance(50),
+            never_on: if rng.chance(20) { [FailureKind::Signal].into() } else { [].into() },
+            ..Retry::default()
+        };
+    }
+    if rng.chance(25) {
+        task.timeout = Some(rng.pick(&[ms(50), ms(1000)]));
+        task.kill_after = rng.pick(&[ms(0), ms(100)]);
+    }
+    for pool in ["p", "q"] {
+        if rng.chance(20) {
+            task.uses.insert(pool.into(), 1 + u32::from(rng.chance(30)));
+        }
+    }
+    task.skip = [99].into();
+    task.priority = i32::from(rng.chance(20));
+    task.allow_failure = rng.chance(15);
+    task.on_crash = if rng.chance(15) { OnCrash::Fail } else { OnCrash::Retry };
+}
+
+pub(crate) fn select(rng: &mut Rng, tasks: usize) -> Selector {
+    // Which names exist is known only roughly; what selects nothing becomes everything.
+    let one = rng.below(7);
+    let text = rng.pick(&[
+        "*".to_owned(),
+        format!("t{one}+,*"),
+        format!("*,-t{one}"),
+        format!("*,-(t{one},t{})", (one + 3) % 7),
+    ]);
+    let text = if tasks < 3 { "*".to_owned() } else { text };
+    Selector::parse(&text).expect("a constant shape parses")
+}
+
+fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
+    let mut spec = TriggerSpec {
+        name: name.into(),
+        source: Source::Signal { signo: 10, name: "SIGUSR1".into(), sender_uid: Vec::new() },
+        select: select(rng, tasks),
+        overlap: Overlap::Queue,
+        max_runs: None,
+        order_key: None,
+        rev: format!("{:x}", rng.next()).as_str().into(),
+    };
+    match rng.below(10) {
+        0..5 => drop_files(rng, &mut spec),
+        5 => batch(rng, &mut spec),
+        6 | 7 => watch(rng, &mut spec),
+        _ => {
+            let runs = Some(1 + rng.below(2));
+            (spec.overlap, spec.max_runs) = rng.pick(&[
+                (Overlap::Queue, Some(1)),
+                (Overlap::Coalesce, Some(1)),
+                (Overlap::Queue, runs),
+                (Overlap::Skip, Some(1)),
+                (Overlap::Restart, Some(1)),
+                (Overlap::Signal(12), Some(1)),
+                (Overlap::Parallel, None),
+            ]);
+        }
+    }
+    spec
+}
+
+fn folder(rng: &mut Rng, name: &str, folder: Folder) -> FolderSpec {
+    FolderSpec {
+        folder,
+        // Two triggers may share a root.
+        root: if name == "tc" { "/ta".into() } else { format!("/{name}").into() },
+        recursive: false,
+        filter: FILTER.clone(),
+        kinds: vec![Kind::Created, Kind::Modified],
+        read_lock: ReadLock::Auto,
+        stability_threshold: ms(200),
+        settle: rng.pick(&[ms(0), ms(0), ms(100)]),
+        settle_empty: ms(300),
+        max_wait: rng.pick(&[None, Some(ms(1000))]),
+        fan_out: FanOut::File,
+        batch_max_files: 1 + rng.below(3),
+        initial_scan: InitialScan::Unprocessed,
+        initial_max: rng.pick(&[2, 10_000]),
+        move_to: None,
+        move_failed: None,
+        reconcile_interval: None,
+    }
+}
+
+fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
+    let mut into = folder(rng, &spec.name, Folder::Drop);
+    let key = |text| Some(template(text));
+    (spec.overlap, spec.order_key) = rng.pick(&[
+        (Overlap::Queue, None),
+        (Overlap::Queue, None),
+        (Overlap::Queue, key("{ext}")),
+        (Overlap::Queue, key("{name}")),
+        (Overlap::Parallel, None),
+        (Overlap::Restart, key("{ext}")),
+        (Overlap::Restart, key("{name}")),
+        (Overlap::Skip, key("{ext}")),
+        (Overlap::Signal(12), key("{ext}")),
+    ]);
+    spec.max_runs = rng.pick(&[None, Some(1), Some(2)]);
+    // Two triggers that both dispose under one root are an error of configuration.
+    if &*spec.name != "tc" {
+        into.move_to = rng.chance(50).then(|| template("/done/{run}/{name}"));
+        into.move_failed = rng.chance(30).then(|| template("/failed/{run}/{name}"));
+    }
+    if rng.chance(15) {
+        into.kinds = rng.pick(&[vec![Kind::Created], vec![Kind::Modified]]);
+    }
+    if rng.chance(15) {
+        into.initial_scan = InitialScan::Baseline;
+    }
+    if rng.chance(15) {
+        into.read_lock = ReadLock::Changed;
+    }
+    spec.source = Source::Folder(Box::new(into));
+}
+
+fn batch(rng: &mut Rng, spec: &mut TriggerSpec) {
+    let mut into = folder(rng, &spec.name, Folder::Drop);
+    into.fan_out = FanOut::Batch;
+    spec.overlap = rng.pick(&[Overlap::Queue, Overlap::Coalesce, Overlap::Skip]);
+    spec.max_runs = Some(1);
+    spec.source = Source::Folder(Box::new(into));
+}
+
+fn watch(rng: &mut Rng, spec: &mut TriggerSpec) {
+    let mut into = folder(rng, &spec.name, Folder::Watch);
+    into.fan_out = FanOut::Batch;
+    into.kinds.push(Kind::Deleted);
+    into.read_lock = ReadLock::None;
+    into.settle = ms(100);
+    into.settle_empty = ms(100);
+    into.max_wait = Some(ms(5000));
+    into.batch_max_files = 1000;
+    into.initial_scan = rng.pick(&[InitialScan::Baseline, InitialScan::Unprocessed]);
+    spec.overlap = Overlap::Coalesce;
+    spec.max_runs = Some(1);
+    spec.source = Source::Folder(Box::new(into));
+}

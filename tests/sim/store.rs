@@ -1,0 +1,189 @@
+//! The fake store: live records, ledger, history. Applies records in one go per commit, the way
+//! [`dagd::core::record`] says, and checks that each is one that a store could take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dagd::core::candidate::{Kind, Row};
+use dagd::core::graph::Graph;
+use dagd::core::id::{AttemptId, ItemId, Name, NodeIx, Now, Rev, RunId};
+use dagd::core::machine::{Recovering, Start};
+use dagd::core::model::Model;
+use dagd::core::path::Bytes;
+use dagd::core::record::{Aggregate, FileClaim, MoveResult, Record, RunCreated, RunState};
+use dagd::core::task::{TaskState, Verdict};
+
+/// What is on disk, and survives a crash.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    live: BTreeMap<Aggregate, Vec<(u64, Record)>>,
+    order: u64,
+    pub(crate) rows: BTreeMap<(Name, Bytes), Row>,
+    pub(crate) graphs: BTreeMap<Rev, Arc<Graph>>,
+    pub(crate) ended: BTreeMap<RunId, Ended>,
+    next_run: u64,
+    next_item: u64,
+    started: BTreeSet<AttemptId>,
+    planned: BTreeSet<(RunId, u32)>,
+    pub(crate) facts: BTreeMap<RunId, Facts>,
+}
+
+/// What was recorded of a run, for the oracle.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) results: BTreeMap<NodeIx, TaskState>,
+    pub(crate) attempted: BTreeSet<NodeIx>,
+    pub(crate) cancelled: bool,
+    pub(crate) cancelled_tasks: BTreeSet<NodeIx>,
+}
+
+/// A run in the history.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) created: RunCreated,
+    pub(crate) state: RunState,
+    pub(crate) succeeded: Vec<Name>,
+}
+
+impl Store {
+    pub(crate) fn apply(&mut self, record: &Record, graph: impl Fn(&Rev) -> Option<Arc<Graph>>) {
+        let of = record.aggregate();
+        match record {
+            Record::ItemQueued(queued) => {
+                assert!(queued.item.0 >= self.next_item, "item numbers only grow");
+                self.next_item = queued.item.0 + 1;
+            }
+            Record::ItemDropped { item, .. } => self.consume(*item),
+            Record::RunCreated(created) => {
+                self.create(created, graph(&created.rev).expect("a live run's graph is known"));
+            }
+            Record::RunEnded { run, state, .. } => return self.end(*run, *state),
+            Record::MovePlanned { run, file, .. } => {
+                assert!(self.planned.insert((*run, *file)), "a move is planned once");
+            }
+            Record::MoveDone { run, file, result, .. } => self.disposed(*run, *file, result),
+            Record::FileNoted { trigger, rel, version, .. } => {
+                let row = Row { version: version.clone(), open: true, run: None };
+                self.rows.insert((trigger.clone(), rel.clone()), row);
+            }
+            Record::FileDeparted { trigger, rel, .. } => {
+                let row = self.rows.get_mut(&(trigger.clone(), rel.clone()));
+                row.expect("only what was there departs").open = false;
+            }
+            Record::AttemptStarted { run, node, attempt, .. } => {
+                let id = AttemptId { run: *run, node: *node, attempt: *attempt };
+                assert!(self.started.insert(id), "an attempt starts once: {id:?}");
+                self.facts.entry(*run).or_default().attempted.insert(*node);
+            }
+            Record::AttemptEnded { run, node, verdict: Verdict::Final(state), .. } => {
+                let old = self.facts.entry(*run).or_default().results.insert(*node, *state);
+                assert_eq!(old, None, "a task ends once");
+            }
+            Record::CancelRequested { run, node, .. } => {
+                let facts = self.facts.entry(*run).or_default();
+                facts.cancelled |= node.is_none();
+                facts.cancelled_tasks.extend(node);
+            }
+            Record::AttemptEnded { .. }
+            | Record::TriggerPaused { .. }
+            | Record::TriggerResumed { .. }
+            | Record::TriggerArmed { .. } => {}
+        }
+        if matches!(of, Aggregate::Ledger(_)) || matches!(record, Record::ItemDropped { .. }) {
+            return;
+        }
+        if let Aggregate::Run(run) = &of {
+            let known = matches!(record, Record::RunCreated(_)) || self.live.contains_key(&of);
+            assert!(known, "run {run} is live");
+        }
+        self.order += 1;
+        self.live.entry(of).or_default().push((self.order, record.clone()));
+    }
+
+    fn consume(&mut self, item: ItemId) {
+        let was = self.live.remove(&Aggregate::Item(item));
+        assert!(was.is_some(), "item {item:?} is consumed or dropped exactly once");
+    }
+
+    fn create(&mut self, created: &RunCreated, graph: Arc<Graph>) {
+        assert_eq!(created.run.0, self.next_run.max(1), "runs are numbered in order");
+        self.next_run = created.run.0 + 1;
+        for item in &created.items {
+            self.consume(*item);
+        }
+        self.graphs.insert(created.rev.clone(), graph);
+        self.facts.insert(created.run, Facts::default());
+        let Some(trigger) = &created.trigger else { return };
+        for file in created.files.iter().filter(|file| file.in_place) {
+            let row = Row {
+                version: file.version.clone(),
+                open: file.kind != Kind::Deleted,
+                run: Some(created.run),
+            };
+            self.rows.insert((trigger.clone(), file.rel.clone()), row);
+        }
+    }
+
+    fn disposed(&mut self, run: RunId, file: u32, result: &MoveResult) {
+        assert!(self.planned.remove(&(run, file)), "what is disposed of was planned");
+        let created = self.created(run).expect("a live run");
+        let FileClaim { rel, version, in_place, .. } = created.files[file as usize].clone();
+        let left = matches!(result, MoveResult::Moved(_) | MoveResult::Gone) && in_place;
+        let key = created.trigger.clone().map(|trigger| (trigger, rel));
+        if let Some(row) = key.and_then(|key| self.rows.get_mut(&key))
+            && left
+            && row.version == version
+        {
+            row.open = false;
+        }
+    }
+
+    fn end(&mut self, run: RunId, state: RunState) {
+        let created = self.created(run).expect("a live run ends once").clone();
+        self.live.remove(&Aggregate::Run(run));
+        let graph = self.graphs[&created.rev].clone();
+        let results = &self.facts[&run].results;
+        let ok = results.iter().filter(|(_, state)| **state == TaskState::Succeeded);
+        let succeeded = ok.map(|(node, _)| graph.task(*node).name.clone()).collect();
+        self.ended.insert(run, Ended { created, state, succeeded });
+    }
+
+    pub(crate) fn created(&self, run: RunId) -> Option<&RunCreated> {
+        match self.live.get(&Aggregate::Run(run))?.first()? {
+            (_, Record::RunCreated(created)) => Some(created),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn has_started(&self, id: AttemptId) -> bool {
+        self.started.contains(&id) && self.live.contains_key(&Aggregate::Run(id.run))
+    }
+
+    pub(crate) fn is_planned(&self, run: RunId, file: u32) -> bool {
+        self.planned.contains(&(run, file))
+    }
+
+    /// What lives beside the idle triggers.
+    pub(crate) fn leftovers(&self) -> Vec<&Aggregate> {
+        self.live.keys().filter(|of| !matches!(of, Aggregate::Trigger(_))).collect()
+    }
+
+    pub(crate) fn fold(&self, model: &Arc<Model>, seed: u64, now: Now) -> Recovering {
+        let start = Start {
+            model: model.clone(),
+            graphs: self.graphs.values().cloned().collect(),
+            next_run: RunId(self.next_run.max(1)),
+            next_item: ItemId(self.next_item),
+            durations: BTreeMap::new(),
+            seed,
+        };
+        let mut recovering = Recovering::new(start);
+        let mut records: Vec<&(u64, Record)> = self.live.values().flatten().collect();
+        records.sort_unstable_by_key(|(order, _)| *order);
+        for (_, record) in records {
+            let folded = recovering.fold(record, now);
+            assert!(folded.is_ok(), "a stored record folds: {folded:?}");
+        }
+        recovering
+    }
+}

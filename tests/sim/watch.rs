@@ -1,0 +1,239 @@
+//! The fake watch side: threads that look, scan and count, and speak the real protocol. Each owns
+//! the folders of some triggers and sends what it finds in order.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use dagd::core::candidate::{Disk as Found, Observed, Origin, Probe, Row, Seen};
+use dagd::core::event::Event;
+use dagd::core::id::{Name, Seq};
+use dagd::core::model::Model;
+use dagd::core::path::Bytes;
+use dagd::core::trigger::{FolderSpec, ReadLock};
+
+use super::disk::{Disk, Place};
+use super::rng::Rng;
+use super::store::Store;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Job {
+    Look(Name, Bytes),
+    Scan(Name),
+    Count(Name, u64),
+}
+
+#[derive(Debug)]
+struct Scan {
+    trigger: Name,
+    left: VecDeque<Bytes>,
+}
+
+/// A batch of looks under way: first the number of the last commit is read, then the disk, then
+/// the ledger, and anything may happen in between.
+#[derive(Debug)]
+struct Active {
+    seq: Seq,
+    origin: Origin,
+    targets: Vec<(Name, Bytes)>,
+    found: Option<Vec<Found>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Thread {
+    pub(crate) jobs: VecDeque<Job>,
+    dirty: BTreeSet<(Name, Bytes)>,
+    lost: BTreeSet<Name>,
+    scans: VecDeque<Scan>,
+    pub(crate) held: BTreeSet<Name>,
+    active: Option<Active>,
+    /// What the engine has not read yet.
+    pub(crate) out: VecDeque<Event>,
+}
+
+/// What a thread can see.
+pub(crate) struct Sight<'a> {
+    pub(crate) disk: &'a Disk,
+    pub(crate) store: &'a Store,
+    pub(crate) model: &'a Model,
+    pub(crate) seq: Seq,
+}
+
+fn folder<'a>(model: &'a Model, trigger: &Name) -> Option<&'a FolderSpec> {
+    model.triggers.get(trigger)?.folder()
+}
+
+pub(crate) fn root(folder: &FolderSpec) -> Bytes {
+    Bytes::from(folder.root.as_path())
+}
+
+/// The names on disk that a trigger is for.
+pub(crate) fn names(disk: &Disk, folder: &FolderSpec) -> Vec<Bytes> {
+    let root = root(folder);
+    let mine = disk.files.keys().filter(|(at, rel)| *at == root && matches(folder, rel));
+    mine.map(|(_, rel)| rel.clone()).collect()
+}
+
+fn matches(folder: &FolderSpec, rel: &Bytes) -> bool {
+    folder.filter.rejects(rel).is_none()
+}
+
+impl Thread {
+    /// The kernel hints at a place, or has lost the hint and says so.
+    pub(crate) fn hint(&mut self, model: &Model, trigger: &Name, place: &Place, lost: bool) {
+        let Some(folder) = folder(model, trigger) else { return };
+        if root(folder) != place.0 || !matches(folder, &place.1) {
+            return;
+        }
+        if lost {
+            self.lost.insert(trigger.clone());
+        } else {
+            self.dirty.insert((trigger.clone(), place.1.clone()));
+        }
+    }
+
+    fn free_scan(&self) -> Option<usize> {
+        self.scans.iter().position(|scan| !self.held.contains(&scan.trigger))
+    }
+
+    fn free_dirty(&self) -> Vec<(Name, Bytes)> {
+        self.dirty.iter().filter(|(trigger, _)| !self.held.contains(trigger)).cloned().collect()
+    }
+
+    fn free_lost(&self) -> Option<Name> {
+        self.lost.iter().find(|trigger| !self.held.contains(*trigger)).cloned()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active.is_none()
+            && self.jobs.is_empty()
+            && self.free_dirty().is_empty()
+            && self.free_lost().is_none()
+            && self.free_scan().is_none()
+    }
+
+    /// Does one small thing.
+    pub(crate) fn step(&mut self, rng: &mut Rng, sight: &Sight<'_>) {
+        if let Some(active) = self.active.take() {
+            return self.advance(active, rng, sight);
+        }
+        match rng.below(4) {
+            0 => {
+                if let Some(job) = self.jobs.pop_front() {
+                    self.job(job, sight);
+                }
+            }
+            1 => {
+                let all = self.free_dirty();
+                let some = all.into_iter().filter(|_| rng.chance(60)).collect::<Vec<_>>();
+                // A hint that comes twice is not forgotten the first time.
+                let twice = rng.chance(10);
+                for target in &some {
+                    if !twice {
+                        self.dirty.remove(target);
+                    }
+                }
+                self.begin(Origin::Event, some, sight);
+            }
+            2 => {
+                if let Some(at) = self.free_scan() {
+                    self.scan_on(at, rng, sight);
+                }
+            }
+            _ => {
+                if let Some(trigger) = self.free_lost() {
+                    self.lost.remove(&trigger);
+                    self.begin_scan(trigger, sight);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, origin: Origin, targets: Vec<(Name, Bytes)>, sight: &Sight<'_>) {
+        if !targets.is_empty() {
+            self.active = Some(Active { seq: sight.seq, origin, targets, found: None });
+        }
+    }
+
+    fn job(&mut self, job: Job, sight: &Sight<'_>) {
+        match job {
+            Job::Look(trigger, rel) => self.begin(Origin::Look, vec![(trigger, rel)], sight),
+            Job::Scan(trigger) => self.begin_scan(trigger, sight),
+            Job::Count(trigger, limit) => {
+                let Some(folder) = folder(sight.model, &trigger) else { return };
+                let new = |rel: &&Bytes| {
+                    let row = sight.store.rows.get(&(trigger.clone(), (*rel).clone()));
+                    row.is_none_or(|row| !row.open)
+                };
+                let names = names(sight.disk, folder);
+                let files = (names.iter().filter(new).count() as u64).min(limit + 1);
+                self.out.push_back(Event::Counted { trigger, files });
+            }
+        }
+    }
+
+    fn begin_scan(&mut self, trigger: Name, sight: &Sight<'_>) {
+        let Some(folder) = folder(sight.model, &trigger) else { return };
+        let mut all: BTreeSet<Bytes> = names(sight.disk, folder).into_iter().collect();
+        let rows = sight.store.rows.iter().filter(|((of, _), row)| *of == trigger && row.open);
+        all.extend(rows.map(|((_, rel), _)| rel.clone()).filter(|rel| matches(folder, rel)));
+        self.scans.push_back(Scan { trigger, left: all.into_iter().collect() });
+    }
+
+    fn scan_on(&mut self, at: usize, rng: &mut Rng, sight: &Sight<'_>) {
+        let scan = &mut self.scans[at];
+        if scan.left.is_empty() {
+            let trigger = scan.trigger.clone();
+            self.scans.remove(at);
+            self.out.push_back(Event::Scanned { trigger });
+            return;
+        }
+        let many = (1 + rng.below(3)).min(scan.left.len());
+        let trigger = scan.trigger.clone();
+        let some = scan.left.drain(..many).map(|rel| (trigger.clone(), rel)).collect();
+        self.begin(Origin::Scan, some, sight);
+    }
+
+    fn advance(&mut self, mut active: Active, rng: &mut Rng, sight: &Sight<'_>) {
+        let look = |(trigger, rel): &(Name, Bytes)| {
+            let Some(folder) = folder(sight.model, trigger) else { return Found::Absent };
+            let place = (root(folder), rel.clone());
+            match (folder.read_lock, sight.disk.look(&place, false)) {
+                (ReadLock::None, Found::File { version, .. }) => {
+                    Found::File { version, probe: Probe::NotAsked }
+                }
+                (ReadLock::Changed, _) => sight.disk.look(&place, true),
+                (_, found) => found,
+            }
+        };
+        let Some(found) = active.found.take() else {
+            active.found = Some(active.targets.iter().map(look).collect());
+            self.active = Some(active);
+            return;
+        };
+        let rows = active.targets.iter().map(|key| sight.store.rows.get(key).cloned());
+        let rows: Vec<Option<Row>> = rows.collect();
+        let mut seen = Vec::new();
+        for ((key, disk), row) in active.targets.into_iter().zip(found).zip(rows) {
+            if active.origin == Origin::Scan && is_known(&disk, row.as_ref()) {
+                continue;
+            }
+            let (trigger, rel) = key;
+            if folder(sight.model, &trigger).is_some() {
+                seen.push(Seen { trigger, rel, disk, row });
+            }
+        }
+        let observed = Observed { seq: active.seq, origin: active.origin, seen };
+        if rng.chance(5) {
+            self.out.push_back(Event::Observed(observed.clone()));
+        }
+        self.out.push_back(Event::Observed(observed));
+    }
+}
+
+/// What a scan does not tell: that nothing has changed.
+fn is_known(disk: &Found, row: Option<&Row>) -> bool {
+    let open = row.filter(|row| row.open);
+    match disk {
+        Found::File { version, .. } => open.is_some_and(|row| row.version == *version),
+        Found::Absent | Found::Other => open.is_none(),
+    }
+}

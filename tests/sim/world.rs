@@ -1,0 +1,412 @@
+//! One world: a machine, the engine around it, and everything that can go wrong.
+//!
+//! The engine keeps its law: take a batch of events, step, commit the records, then act on the
+//! commands. A crash may fall on every boundary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dagd::core::effect::{Command, Out, Reply};
+use dagd::core::event::Event;
+use dagd::core::id::{ItemId, Mono, Name, Now, RunId, Seq, Wall};
+use dagd::core::machine::Machine;
+use dagd::core::model::Model;
+use dagd::core::record::{Reason, Record};
+
+use super::checks;
+use super::disk::{Disk, Place};
+use super::exec::Exec;
+use super::models;
+use super::rng::Rng;
+use super::store::Store;
+use super::watch::{Job, Sight, Thread};
+
+/// A shell that does not keep the law. Each must be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// Commands are acted on before their records are committed.
+    ActFirst,
+    /// Processes of a killed daemon are not swept, and their results come through.
+    Orphans,
+    /// A result of an old attempt is taken for one of the current attempt.
+    NoFencing,
+    /// Events are taken before what ran in the past is gone.
+    EarlyEvents,
+}
+
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) seed: u64,
+    mutation: Option<Mutation>,
+    pub(crate) now: u64,
+    pub(crate) model: Arc<Model>,
+    machine: Option<Machine>,
+    pub(crate) store: Store,
+    pub(crate) disk: Disk,
+    pub(crate) threads: Vec<Thread>,
+    pub(crate) exec: Exec,
+    pub(crate) asks: Vec<Event>,
+    seq: u64,
+    /// Whether faults are still injected.
+    pub(crate) faulty: bool,
+    pub(crate) stopping: bool,
+    /// A reload has changed limits: what was there before may exceed them.
+    pub(crate) lax: bool,
+    late_sweep: bool,
+    pub(crate) deliveries: BTreeMap<(Name, Place, i64), u32>,
+    pub(crate) last_item: BTreeMap<Name, ItemId>,
+    pub(crate) accepted: BTreeSet<ItemId>,
+    pub(crate) crashes: u32,
+    pub(crate) trace: Option<Vec<String>>,
+    /// Hash of all record bytes, if it is asked for.
+    pub(crate) hash: Option<u64>,
+}
+
+/// Something on the way failed as planned: the daemon is dead.
+struct Crash;
+
+impl World {
+    pub(crate) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
+        let mut rng = Rng::new(seed);
+        let model = Arc::new(models::random(&mut rng));
+        let threads = (0..=rng.below(2)).map(|_| Thread::default()).collect();
+        Self {
+            rng,
+            seed,
+            mutation,
+            now: 1_000_000_000,
+            model,
+            machine: None,
+            store: Store::default(),
+            disk: Disk::default(),
+            threads,
+            exec: Exec::default(),
+            asks: Vec::new(),
+            seq: 0,
+            faulty: true,
+            stopping: false,
+            lax: false,
+            late_sweep: false,
+            deliveries: BTreeMap::new(),
+            last_item: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            crashes: 0,
+            trace: None,
+            hash: None,
+        }
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        self.machine.as_ref().expect("the daemon runs")
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let wall = Wall(1_700_000_000_000_000_000 + i64::try_from(self.now).expect("in this age"));
+        Now { mono: Mono(self.now), wall, utc_offset_s: 3600 }
+    }
+
+    pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
+        let at = self.now / 1_000_000;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{at:>8} {}", what()));
+        }
+    }
+
+    pub(crate) fn thread_of(&self, trigger: &Name) -> usize {
+        trigger.bytes().map(usize::from).sum::<usize>() % self.threads.len()
+    }
+
+    /// The kernel hints at a place to everyone who watches it.
+    pub(crate) fn hint(&mut self, place: &Place) {
+        for trigger in self.model.triggers.keys() {
+            let lost = self.faulty && self.rng.chance(10);
+            let at = trigger.bytes().map(usize::from).sum::<usize>() % self.threads.len();
+            self.threads[at].hint(&self.model, trigger, place, lost);
+        }
+    }
+
+    /// Starts the daemon: sweep, fold, finish, commit, act. It may be killed while it does.
+    pub(crate) fn boot(&mut self) {
+        loop {
+            self.seq = 0;
+            self.stopping = false;
+            for thread in &mut self.threads {
+                *thread = Thread::default();
+            }
+            let orphans = self.mutation == Some(Mutation::Orphans);
+            self.late_sweep = self.mutation == Some(Mutation::EarlyEvents);
+            if !orphans && !self.late_sweep {
+                self.exec.sweep();
+            }
+            self.exec.forget(orphans);
+            if self.faulty && self.rng.chance(10) {
+                self.crashes += 1;
+                continue;
+            }
+            let mut out = Out::default();
+            let recovering = self.store.fold(&self.model, self.seed, self.now());
+            recovering.view().check_invariants();
+            let machine = recovering.finish(self.now(), Seq(1), &mut out);
+            machine.check_invariants();
+            self.machine = Some(machine);
+            self.say(|| "boot".to_owned());
+            if self.commit_and_act(out).is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn crash(&mut self) -> Result<(), Crash> {
+        if self.faulty && self.rng.chance(2) {
+            self.crashes += 1;
+            self.machine = None;
+            self.say(|| "crash".to_owned());
+            return Err(Crash);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.crashes += 1;
+        self.say(|| "kill -9".to_owned());
+        self.machine = None;
+        self.boot();
+    }
+
+    fn commit_and_act(&mut self, out: Out) -> Result<(), Crash> {
+        let Out { records, commands } = out;
+        if self.mutation == Some(Mutation::ActFirst) {
+            self.act(commands)?;
+            self.crash()?;
+            self.commit(&records);
+            return Ok(());
+        }
+        self.crash()?;
+        self.commit(&records);
+        self.crash()?;
+        self.act(commands)
+    }
+
+    fn commit(&mut self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let machine = self.machine.take().expect("the daemon runs");
+        for record in records {
+            self.say(|| format!("  {}", short(record)));
+            if let Some(hash) = &mut self.hash {
+                let bytes = serde_json::to_vec(record).expect("a record is plain data");
+                for byte in bytes {
+                    *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+            }
+            checks::record(self, &machine, record);
+            self.store.apply(record, |rev| machine.graph(rev).cloned());
+        }
+        self.machine = Some(machine);
+        self.seq += 1;
+        self.machine.as_mut().expect("the daemon runs").forget();
+        if self.rng.chance(20) || self.trace.is_some() {
+            checks::fold(self);
+        }
+    }
+
+    fn act(&mut self, commands: Vec<Command>) -> Result<(), Crash> {
+        for command in commands {
+            self.crash()?;
+            match command {
+                Command::Start(start) => {
+                    let id = start.id;
+                    assert!(self.store.has_started(id), "the start of {id:?} is committed");
+                    let spec = self.store.graphs[&start.run.rev].task(id.node);
+                    assert_eq!(start.task, *spec, "an attempt is of the run's own graph");
+                    let now = self.now().wall;
+                    self.exec.start(&start, now, &mut self.rng);
+                }
+                Command::Stop { id, how } => {
+                    self.say(|| format!("  ! {how:?} {}.{}.{}", id.run, id.node.0, id.attempt));
+                    self.exec.stop(id, how);
+                }
+                Command::Move(order) => {
+                    let (run, file) = (order.run, order.file);
+                    assert!(self.store.is_planned(run, file), "a move is committed first");
+                    self.exec.dispose_later(order);
+                }
+                Command::Look { trigger, rel } => {
+                    self.say(|| format!("  ! look {trigger} {rel:?}"));
+                    self.job(&trigger.clone(), Job::Look(trigger, rel));
+                }
+                Command::Scan { trigger } => self.job(&trigger.clone(), Job::Scan(trigger)),
+                Command::Count { trigger, limit } => {
+                    self.job(&trigger.clone(), Job::Count(trigger, limit));
+                }
+                Command::Hold { trigger } => {
+                    let at = self.thread_of(&trigger);
+                    self.threads[at].held.insert(trigger);
+                }
+                Command::Release { trigger } => {
+                    let at = self.thread_of(&trigger);
+                    self.threads[at].held.remove(&trigger);
+                }
+                Command::Finished { run, state } => {
+                    let ended = self.store.ended.get(&run).map(|ended| ended.state);
+                    assert_eq!(ended, Some(state), "an end is committed before it is told");
+                }
+                Command::Reply { token, reply } => self.replied(token, &reply),
+                Command::Exit => {
+                    assert!(self.machine().is_stopping(), "it was asked to stop");
+                    assert_eq!(self.exec.live().count(), 0, "nothing runs at the exit");
+                    self.say(|| "exit".to_owned());
+                    self.machine = None;
+                    return Err(Crash);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn job(&mut self, trigger: &Name, job: Job) {
+        let at = self.thread_of(trigger);
+        self.threads[at].jobs.push_back(job);
+    }
+
+    fn replied(&mut self, token: u64, reply: &Reply) {
+        self.say(|| format!("  ! reply {token}: {reply:?}"));
+        match reply {
+            Reply::Run(run) => assert!(self.store.facts.contains_key(run), "the run is committed"),
+            Reply::Queued(item) => assert!(self.accepted.contains(item), "the item is committed"),
+            Reply::Done | Reply::NotFound(_) | Reply::Refused(_) => {}
+        }
+    }
+
+    /// The next event, from any of the queues.
+    fn take(&mut self) -> Option<Event> {
+        let machine = self.machine();
+        let due = machine.next_deadline().is_some_and(|at| at.0 <= self.now);
+        let threads = self.threads.len();
+        let start = self.rng.below(threads + 4);
+        for turn in 0..threads + 4 {
+            let from = (start + turn) % (threads + 4);
+            let event = match from.checked_sub(threads) {
+                None => self.threads[from].out.pop_front(),
+                Some(0) => self.exec.out.pop_front(),
+                Some(1) => self.exec.moved.pop_front(),
+                Some(2) => due.then_some(Event::Tick),
+                Some(_) => (!self.asks.is_empty()).then(|| self.asks.remove(0)),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+        None
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        let due = self.machine().next_deadline().is_some_and(|at| at.0 <= self.now);
+        due || !self.asks.is_empty()
+            || !self.exec.out.is_empty()
+            || !self.exec.moved.is_empty()
+            || self.threads.iter().any(|thread| !thread.out.is_empty())
+    }
+
+    /// One turn of the engine. Boots anew if it is killed or exits.
+    pub(crate) fn turn(&mut self) {
+        if self.turn_or_crash().is_err() {
+            self.boot();
+        }
+    }
+
+    fn turn_or_crash(&mut self) -> Result<(), Crash> {
+        if self.late_sweep && self.rng.chance(30) {
+            self.exec.sweep();
+            self.late_sweep = false;
+        }
+        let most = 1 + self.rng.below(3);
+        let mut out = Out::default();
+        for _ in 0..most {
+            let Some(event) = self.take() else { break };
+            let event = self.relabelled(event);
+            self.say(|| format!("> {}", shown(&event)));
+            if let Event::Reloaded(model) = &event {
+                self.model = model.clone();
+                self.lax = true;
+            }
+            self.stopping |= matches!(event, Event::StopRequested);
+            let (now, seq) = (self.now(), Seq(self.seq + 1));
+            let machine = self.machine.as_mut().expect("the daemon runs");
+            machine.step(now, seq, event, &mut out);
+            machine.check_invariants();
+            if !self.lax {
+                machine.check_limits();
+            }
+        }
+        self.commit_and_act(out)?;
+        checks::turn(self);
+        Ok(())
+    }
+
+    fn relabelled(&self, event: Event) -> Event {
+        match event {
+            Event::Ended { id, ended } if self.mutation == Some(Mutation::NoFencing) => {
+                let same = |a: &&_| {
+                    let a: &dagd::core::id::AttemptId = a;
+                    a.run == id.run && a.node == id.node
+                };
+                let current = self.machine().in_flight().keys().find(same).copied();
+                Event::Ended { id: current.unwrap_or(id), ended }
+            }
+            other => other,
+        }
+    }
+
+    pub(crate) fn watch_step(&mut self, at: usize) {
+        let sight = Sight {
+            disk: &self.disk,
+            store: &self.store,
+            model: &self.model,
+            seq: Seq(self.seq),
+        };
+        self.threads[at].step(&mut self.rng, &sight);
+    }
+
+    pub(crate) fn live_runs(&self) -> Vec<RunId> {
+        self.machine().runs().keys().copied().collect()
+    }
+}
+
+/// Whether a run was made by the disk, and for the first time.
+pub(crate) fn is_delivery(reason: Reason, again: bool) -> bool {
+    matches!(reason, Reason::Event | Reason::Scan) && !again
+}
+
+/// A record in a line, for the trace.
+pub(crate) fn short(record: &Record) -> String {
+    match record {
+        Record::RunCreated(c) => {
+            let files: Vec<String> = c
+                .files
+                .iter()
+                .map(|f| format!("{:?}:{}:v{}", f.rel, f.kind.word(), f.version.mtime_ns))
+                .collect();
+            let (run, trigger, reason) = (c.run, &c.trigger, c.reason.word());
+            format!("run {run} of {trigger:?} ({reason}) items {:?} files {files:?}", c.items)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn shown(event: &Event) -> String {
+    match event {
+        Event::Reloaded(_) => "reloaded".to_owned(),
+        Event::Observed(observed) => {
+            let seen: Vec<String> = observed
+                .seen
+                .iter()
+                .map(|s| format!("{} {:?} {:?} row {:?}", s.trigger, s.rel, s.disk, s.row))
+                .collect();
+            format!("observed@{} {:?} {seen:?}", observed.seq.0, observed.origin)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
