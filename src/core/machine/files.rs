@@ -128,7 +128,11 @@ impl Machine {
         }
     }
 
+    /// A change is remembered without a run. Of a deletion that is only that the file has left.
     fn note(&mut self, now: Now, seen: &Seen, version: Version, why: Noted, out: &mut Out) {
+        if !matches!(seen.disk, Disk::File { .. }) {
+            return self.departed(now, seen, out);
+        }
         let (trigger, rel) = (seen.trigger.clone(), seen.rel.clone());
         self.emit(now, Record::FileNoted { trigger, rel, version, why, at: now.wall }, out);
     }
