@@ -288,7 +288,9 @@ impl super::Lane {
                 order,
             });
             self.ready.remove(&candidate.order);
+            // An item may have waited while the path went on: look when its run has ended.
             let changed = candidate.version != file.version
+                || !created.items.is_empty()
                 || matches!(candidate.stage, Stage::Claimed { changed: true, .. });
             candidate.version = file.version.clone();
             candidate.kind = file.kind;
