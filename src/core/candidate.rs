@@ -193,6 +193,8 @@ pub struct Candidate {
     pub looks: u32,
     /// Arrival order among the trigger's candidates.
     pub order: u64,
+    /// Whether a scan has come by since the last one was over.
+    pub scanned: bool,
 }
 
 /// What an observation means.

@@ -25,6 +25,9 @@ pub(crate) enum Job {
 struct Scan {
     trigger: Name,
     left: VecDeque<Bytes>,
+    /// What was listed; what the ledger has beside it is asked for at the end.
+    listed: BTreeSet<Bytes>,
+    rows_done: bool,
 }
 
 /// A batch of looks under way: first the number of the last commit is read, then the disk, then
@@ -172,14 +175,20 @@ impl Thread {
 
     fn begin_scan(&mut self, trigger: Name, sight: &Sight<'_>) {
         let Some(folder) = folder(sight.model, &trigger) else { return };
-        let mut all: BTreeSet<Bytes> = names(sight.disk, folder).into_iter().collect();
-        let rows = sight.store.rows.iter().filter(|((of, _), row)| *of == trigger && row.open);
-        all.extend(rows.map(|((_, rel), _)| rel.clone()).filter(|rel| matches(folder, rel)));
-        self.scans.push_back(Scan { trigger, left: all.into_iter().collect() });
+        let listed: BTreeSet<Bytes> = names(sight.disk, folder).into_iter().collect();
+        let left = listed.iter().cloned().collect();
+        self.scans.push_back(Scan { trigger, left, listed, rows_done: false });
     }
 
     fn scan_on(&mut self, at: usize, rng: &mut Rng, sight: &Sight<'_>) {
         let scan = &mut self.scans[at];
+        if scan.left.is_empty() && !scan.rows_done {
+            scan.rows_done = true;
+            let rows = sight.store.rows.iter();
+            let open = rows.filter(|((of, _), row)| *of == scan.trigger && row.open);
+            let open = open.map(|((_, rel), _)| rel.clone());
+            scan.left = open.filter(|rel| !scan.listed.contains(rel)).collect();
+        }
         if scan.left.is_empty() {
             let trigger = scan.trigger.clone();
             self.scans.remove(at);

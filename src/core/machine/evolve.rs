@@ -286,6 +286,7 @@ impl super::Lane {
                 waiting_since: now.mono,
                 looks: 0,
                 order,
+                scanned: false,
             });
             self.ready.remove(&candidate.order);
             // An item may have waited while the path went on: look when its run has ended.

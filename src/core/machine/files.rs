@@ -157,7 +157,22 @@ impl Machine {
 
     /// The watch side has gone through the folder.
     pub(super) fn scanned(&mut self, now: Now, trigger: &Name, out: &mut Out) {
-        if self.lanes.get(trigger).is_some_and(|lane| lane.gate == Gate::Baseline) {
+        let Some(lane) = self.lanes.get_mut(trigger) else { return };
+        let baseline = lane.gate == Gate::Baseline;
+        // What it has not come by may be gone, and the hint at that may be lost.
+        for (rel, candidate) in &mut lane.candidates {
+            if std::mem::take(&mut candidate.scanned) {
+                continue;
+            }
+            match &mut candidate.stage {
+                Stage::Claimed { changed, .. } => *changed = true,
+                Stage::Ready | Stage::Pending(..) => {
+                    let (trigger, rel) = (trigger.clone(), rel.clone());
+                    out.commands.push(Command::Look { trigger, rel });
+                }
+            }
+        }
+        if baseline {
             self.open_gate(now, trigger, out);
         }
     }
@@ -212,6 +227,7 @@ fn next_candidate(
         if !same || origin == Origin::Event {
             candidate.last_change = now.mono;
         }
+        candidate.scanned |= origin == Origin::Scan;
         return Candidate { kind, version, ..candidate };
     }
     let order = *next_order;
@@ -227,5 +243,6 @@ fn next_candidate(
         waiting_since: now.mono,
         looks: 0,
         order,
+        scanned: origin == Origin::Scan,
     }
 }
