@@ -72,11 +72,11 @@ pub struct Supposed<'a> {
 impl Supposed<'_> {
     /// Why the trigger would not take the path.
     pub fn refused(&self) -> Option<String> {
-        let path = self.path?;
+        self.path?;
         match (self.trigger.folder(), &self.rel) {
             (None, _) => Some("this trigger waits for a signal, not for files".to_owned()),
             (Some(folder), None) => {
-                Some(format!("{path:?} does not lie below {}", folder.root.display()))
+                Some(format!("it does not lie below {}", folder.root.display()))
             }
             (Some(folder), Some(rel)) => rule_against(folder, rel),
         }
@@ -218,6 +218,9 @@ fn why(task: &TaskSpec, pass: bool, needs: &[&str], outside: usize) -> String {
     }
     if task.rule != Rule::AllSuccess {
         parts.push(format!("rule {}", rule_word(task.rule)));
+    }
+    if pass {
+        return parts.join("; ");
     }
     for (pool, amount) in &task.uses {
         parts.push(format!("{amount} of pool {pool}"));

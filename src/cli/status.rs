@@ -33,10 +33,10 @@ pub fn overview(status: &Status, now: Timestamp, style: Style) -> String {
     line(
         "dagd",
         &format!(
-            "{} {state}, pid {}, since {}",
+            "{} {state}, pid {}, started {}",
             status.version,
             status.pid,
-            ago(&status.started_at, now).trim_end_matches(" ago")
+            ago(&status.started_at, now)
         ),
     );
     if let Some(reason) = &status.stalled {

@@ -1,0 +1,196 @@
+//! Who may speak, how much, how long; and the socket itself.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dagd::io::client::{Client, ClientError};
+use dagd::io::control::{Sources, spawn};
+use rustix::process::Uid;
+
+use crate::world::{PATIENCE, World, raw};
+
+fn post(path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}").into()
+}
+
+#[test]
+fn nonsense_is_answered_with_a_problem() {
+    let world = World::new();
+    let answers = [
+        (post("/v1/fire", "{"), "400 Bad Request", "not the JSON expected"),
+        (post("/v1/fire", "[1]"), "400 Bad Request", "not the JSON expected"),
+        (post("/v1/replay", "{\"path_b64\":\"?\"}"), "400 Bad Request", "not valid base64"),
+        (post("/v1/runs/x/cancel", ""), "400 Bad Request", "no run's number"),
+        (post("/v1/nothing", ""), "404 Not Found", "no such path"),
+        (post("/v1/status", ""), "405 Method Not Allowed", "looking is GET"),
+        (b"GET /v1/runs?limit=x HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), "400 Bad Request", "limit"),
+        (b"GET /v1/explain HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(), "400 Bad Request", "path_b64"),
+    ];
+    for (request, status, words) in answers {
+        let answer = raw(&world.socket(), &request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains("{\"error\":") && answer.contains(words), "{answer}");
+    }
+    assert!(raw(&world.socket(), b"nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
+    assert!(world.requests.is_empty());
+}
+
+#[test]
+fn long_requests_are_cut() {
+    let world = World::new();
+    let body = format!("{{\"select\":\"{}\"}}", "a".repeat(9 << 20));
+    let answer = raw(&world.socket(), &post("/v1/fire", &body));
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let head = format!("GET /v1/status HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(64 << 10));
+    let answer = raw(&world.socket(), head.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    world.client().status().unwrap();
+}
+
+#[test]
+fn slow_clients_hold_nobody_up_and_are_dropped() {
+    let world = World::new();
+    // All connections but one are taken by clients that say nothing.
+    let idle: Vec<UnixStream> =
+        (0..63).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
+    let began = Instant::now();
+    world.client().status().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // One more says half of something; then there is room for nobody until time is up.
+    let mut half = UnixStream::connect(world.socket()).unwrap();
+    half.write_all(b"POST /v1/fire HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{").unwrap();
+    half.set_read_timeout(Some(PATIENCE)).unwrap();
+    world.client().status().unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    for mut stream in idle {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        drop(stream.read_to_end(&mut Vec::new()));
+    }
+}
+
+#[test]
+fn followers_leave_room_for_others() {
+    let world = World::new();
+    let waiting: Vec<UnixStream> = (0..48)
+        .map(|_| {
+            let mut stream = UnixStream::connect(world.socket()).unwrap();
+            stream.write_all(b"GET /v1/runs/50/wait HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    // Requests are read in no order: ask until all of them wait.
+    let deadline = Instant::now() + PATIENCE;
+    let refused = loop {
+        let mut stream = UnixStream::connect(world.socket()).unwrap();
+        stream.write_all(b"GET /v1/items/4/wait HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        if answer.starts_with("HTTP/1.1 503") {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "{answer}");
+    };
+    assert!(refused.contains("48 clients already wait"), "{refused}");
+    world.client().status().unwrap();
+    drop(waiting);
+}
+
+#[test]
+fn foreign_users_may_not_speak() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED foreign_users_may_not_speak: only root can be somebody else");
+        return;
+    }
+    let world = World::new();
+    let everybody = |path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    everybody(world.dir.path().to_owned(), 0o755);
+    everybody(world.socket(), 0o666);
+    let socket = world.socket();
+    // The identity of this thread alone changes; the kernel tells the server that of the thread.
+    let foreigner = std::thread::spawn(move || {
+        let nobody = Uid::from_raw(65534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        let client = Client::new(&socket).unwrap();
+        (client.status(), client.stop())
+    });
+    let (status, stop) = foreigner.join().unwrap();
+    for status in [status.map(drop).unwrap_err(), stop.map(drop).unwrap_err()] {
+        assert!(matches!(&status, ClientError::Refused { status: 403, .. }), "{status}");
+    }
+    world.client().status().unwrap();
+}
+
+#[test]
+fn an_engine_that_is_gone_is_told() {
+    let (asks, questions) = crossbeam_channel::bounded(1);
+    drop(questions);
+    let dir = tempfile::tempdir().unwrap();
+    let sources = Sources {
+        asks,
+        state_dir: dir.path().to_owned(),
+        triggers: Arc::new(Vec::new),
+        reader: Arc::new(|| Err("the database is away".to_owned())),
+    };
+    let socket = dir.path().join("s");
+    let (server, thread) = spawn(&socket, sources).unwrap();
+    let client = Client::new(&socket).unwrap();
+    for (outcome, words) in
+        [(client.status().map(drop), "stopping"), (client.run(1).map(drop), "database is away")]
+    {
+        let error = outcome.unwrap_err();
+        assert!(matches!(&error, ClientError::Refused { status: 503, .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    drop(server);
+    thread.join().unwrap();
+    assert!(client.status().unwrap_err().is_unreachable());
+}
+
+#[test]
+fn the_socket_is_private_and_goes_with_the_server() {
+    let mut world = World::new();
+    let mode = std::fs::metadata(world.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    world.close();
+    assert!(!world.socket().exists());
+    assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn stale_sockets_are_replaced_and_others_are_not() {
+    let world = World::new();
+    let sources = |asks| Sources {
+        asks,
+        state_dir: world.dir.path().to_owned(),
+        triggers: Arc::new(Vec::new),
+        reader: Arc::new(|| Err(String::new())),
+    };
+    let (asks, _questions) = crossbeam_channel::bounded(1);
+    let taken = spawn(&world.socket(), sources(asks.clone())).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "{taken}");
+    world.client().status().unwrap();
+    let file = world.dir.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    let error = spawn(&file, sources(asks.clone())).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    let stale = world.dir.path().join("stale");
+    drop(UnixListener::bind(&stale).unwrap());
+    assert!(UnixStream::connect(&stale).is_err());
+    let (server, thread) = spawn(&stale, sources(asks)).unwrap();
+    assert!(UnixStream::connect(&stale).is_ok());
+    // Another daemon's socket at the same place is left alone.
+    std::fs::remove_file(&stale).unwrap();
+    let _other = UnixListener::bind(&stale).unwrap();
+    server.close();
+    thread.join().unwrap();
+    assert!(stale.exists());
+}
