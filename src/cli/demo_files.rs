@@ -105,3 +105,18 @@ pub const NOTE: Dropped = Dropped {
     state: "succeeded",
     lands: None,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::{ADDED, CONFIG};
+
+    #[test]
+    fn both_configurations_are_toml() {
+        let tasks = |text: &str| {
+            let table: toml::Table = text.parse().unwrap();
+            table["tasks"].as_table().unwrap().len()
+        };
+        assert_eq!(tasks(CONFIG), 5);
+        assert_eq!(tasks(&format!("{CONFIG}{ADDED}")), 6);
+    }
+}

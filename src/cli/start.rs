@@ -63,18 +63,31 @@ pub fn start(args: &StartArgs, context: &mut Context) -> Outcome {
         }
         Forked::Child(outcome) => {
             drop(read);
-            let detached = outcome.map_err(|error| {
-                Failure::failed(format!(
-                    "cannot detach with the pid file {} (is a daemon running already?): {error}",
-                    pid_file.display()
-                ))
-            });
-            let ran = detached.and_then(|_| background(args, context, config, &write));
+            let ran = match outcome {
+                Ok(_) => background(args, context, config, &write),
+                // Its streams are still those of the terminal: only the parent speaks.
+                Err(error) => {
+                    tell(&write, &undetached(&pid_file, &error.to_string()));
+                    return Err(Failure::failed(""));
+                }
+            };
             if let Err(failure) = &ran {
                 tell(&write, failure);
             }
             remove(&pid_file, ran)
         }
+    }
+}
+
+/// Why there is no second daemon, if that is the reason.
+fn undetached(pid_file: &Path, error: &str) -> Failure {
+    let pid = std::fs::read_to_string(pid_file).unwrap_or_default();
+    let shown = pid_file.display();
+    match pid.trim().parse::<u32>() {
+        Ok(pid) if super::stop::Process::of(pid).is_some() => Failure::failed(format!(
+            "a daemon runs already (pid {pid}, {shown}); `dagd stop` stops it"
+        )),
+        _ => Failure::failed(format!("cannot detach with the pid file {shown}: {error}")),
     }
 }
 

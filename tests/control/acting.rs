@@ -204,9 +204,9 @@ fn what_cannot_be_retried_is_refused() {
     let (status, error) = refusal(client.retry(2, false));
     assert_eq!((status, error.contains("has not ended")), (409, true));
     let file = claim(&world.write("in/a.csv", "x"));
-    let mut fine = source(file.clone(), None);
-    fine.tasks[1].1 = "succeeded".to_owned();
-    world.past.lock().unwrap().retries.insert(3, fine);
+    let mut green = source(file.clone(), None);
+    green.tasks[1].1 = "succeeded".to_owned();
+    world.past.lock().unwrap().retries.insert(3, green);
     let (status, error) = refusal(client.retry(3, true));
     assert_eq!((status, error.contains("nothing failed")), (409, true));
     let gone = RetrySource { graph: None, ..source(file, None) };

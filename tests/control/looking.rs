@@ -185,14 +185,14 @@ fn paths_are_explained() {
     };
     assert!(verdict(&Bytes::from("/elsewhere/x")).is_empty());
 
-    let (_, word, text, _) = one(&world.write("in/a.txt", "x"));
-    assert_eq!(word, "ignored");
+    let (_, judged, text, _) = one(&world.write("in/a.txt", "x"));
+    assert_eq!(judged, "ignored");
     assert!(text.contains("include: no pattern matches"), "{text}");
-    let (_, word, text, _) = one(&world.path("in/sub/a.csv"));
-    assert_eq!((word.as_str(), text.contains("recursive: false")), ("ignored", true));
+    let (_, judged, text, _) = one(&world.path("in/sub/a.csv"));
+    assert_eq!((judged.as_str(), text.contains("recursive: false")), ("ignored", true));
     std::fs::create_dir(world.dir.path().join("tree/.git")).unwrap();
-    let (_, word, text, _) = one(&world.write("tree/.git/index", "x"));
-    assert_eq!((word.as_str(), text.contains("hidden: folder `.git`")), ("ignored", true));
+    let (_, judged, text, _) = one(&world.write("tree/.git/index", "x"));
+    assert_eq!((judged.as_str(), text.contains("hidden: folder `.git`")), ("ignored", true));
 
     let a = world.write("in/a.csv", "x");
     assert_eq!(one(&a).1, "unseen");
@@ -205,8 +205,8 @@ fn paths_are_explained() {
     };
     let key = ("orders".to_owned(), Bytes::from("a.csv"));
     world.past.lock().unwrap().told.insert(key.clone(), told.clone());
-    let (_, word, text, run) = one(&a);
-    assert_eq!((word.as_str(), run), ("delivered", Some(12)));
+    let (_, judged, text, run) = one(&a);
+    assert_eq!((judged.as_str(), run), ("delivered", Some(12)));
     assert!(
         text.starts_with("it was delivered to run 12, which failed; the same version"),
         "{text}"
@@ -221,8 +221,8 @@ fn paths_are_explained() {
         run: None,
     };
     world.present.lock().unwrap().pending = vec![entry];
-    let (_, word, text, _) = one(&a);
-    assert_eq!((word.as_str(), text.contains("writer_open")), ("pending", true));
+    let (_, judged, text, _) = one(&a);
+    assert_eq!((judged.as_str(), text.contains("writer_open")), ("pending", true));
     world.present.lock().unwrap().pending.clear();
 
     // A new version, then one that the run has moved away.
@@ -238,10 +238,10 @@ fn paths_are_explained() {
         .unwrap()
         .located
         .insert(done.clone(), vec![("orders".into(), "a.csv".into())]);
-    let (_, word, text, _) = one(&a);
-    assert_eq!(word, "delivered");
+    let (_, judged, text, _) = one(&a);
+    assert_eq!(judged, "delivered");
     assert!(text.contains("it was moved to"), "{text}");
-    let (trigger, word, text, run) = one(&done);
-    assert_eq!((trigger.as_str(), word.as_str(), run), ("orders", "delivered", Some(12)));
+    let (trigger, judged, text, run) = one(&done);
+    assert_eq!((trigger.as_str(), judged.as_str(), run), ("orders", "delivered", Some(12)));
     assert!(text.contains("moved it here; it had come in as a.csv"), "{text}");
 }
