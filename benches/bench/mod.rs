@@ -8,19 +8,19 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Figures of several runs.
-pub type Lot = Vec<f64>;
+pub(crate) type Lot = Vec<f64>;
 
 /// Programs and a scratch folder.
-pub struct Bench {
-    pub dagd: PathBuf,
-    pub floor: PathBuf,
-    pub probe: PathBuf,
+pub(crate) struct Bench {
+    pub(crate) dagd: PathBuf,
+    pub(crate) floor: PathBuf,
+    pub(crate) probe: PathBuf,
     scratch: tempfile::TempDir,
 }
 
 impl Bench {
     /// Builds the floor. The scratch folder lies where `DAGD_BENCH_DIR` says, else in `target`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let place =
             std::env::var_os("DAGD_BENCH_DIR").map_or_else(|| here.join("target"), PathBuf::from);
@@ -43,7 +43,7 @@ impl Bench {
     }
 
     /// A folder in the scratch folder.
-    pub fn dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn dir(&self, name: &str) -> PathBuf {
         let dir = self.scratch.path().join(name.replace([' ', ','], "-"));
         fs::create_dir_all(&dir).unwrap();
         dir
@@ -51,12 +51,12 @@ impl Bench {
 }
 
 /// How many rounds: the first argument that is a number.
-pub fn rounds(default: usize) -> usize {
+pub(crate) fn rounds(default: usize) -> usize {
     std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(default)
 }
 
 /// Runs a command to its success and says how long it took.
-pub fn timed(command: &mut Command) -> Duration {
+pub(crate) fn timed(command: &mut Command) -> Duration {
     let start = Instant::now();
     let output = command.stdin(Stdio::null()).output().unwrap();
     let took = start.elapsed();
@@ -65,12 +65,12 @@ pub fn timed(command: &mut Command) -> Duration {
 }
 
 /// The figure in the middle.
-pub fn median(lot: &[f64]) -> f64 {
+pub(crate) fn median(lot: &[f64]) -> f64 {
     quantile(lot, 0.5)
 }
 
 /// The figure below which the given share lies.
-pub fn quantile(lot: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(lot: &[f64], share: f64) -> f64 {
     let mut sorted = lot.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]

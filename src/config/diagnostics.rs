@@ -170,7 +170,9 @@ impl Diagnostics {
             whole.push_str("\n\n");
         }
         if self.more > 0 {
-            whole.push_str(&format!("… and {} more\n\n", self.more));
+            whole.push_str("… and ");
+            whole.push_str(&self.more.to_string());
+            whole.push_str(" more\n\n");
         }
         whole
     }
@@ -198,31 +200,44 @@ impl Diagnostics {
         if elements.is_empty() { group } else { group.elements(elements) }
     }
 
-    /// The excerpts that show `marks`: near ones of a file together, the first mark first.
+    /// The excerpts that show `marks`: near ones of a file together, the one with the caret first.
     fn snippets<'a>(
         &'a self,
-        marks: Vec<(Span, &'a str, AnnotationKind)>,
+        mut marks: Vec<Mark<'a>>,
     ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
-        let mut groups: Vec<(u32, usize, usize, Vec<(Span, &str, AnnotationKind)>)> = Vec::new();
+        // In the order of their places, so that a chain of near marks stays together.
+        marks.sort_by_key(|mark| mark.0);
+        let mut excerpts: Vec<Excerpt<'a>> = Vec::new();
         for mark in marks {
             let Some(source) = self.sources.get(mark.0.file as usize) else { continue };
             let (first, last) = (source.line(mark.0.start), source.line(mark.0.end));
-            let near = groups.iter_mut().find(|(file, from, to, _)| {
-                *file == mark.0.file && first <= *to + TOGETHER_MAX && last + TOGETHER_MAX >= *from
-            });
-            match near {
-                Some((_, from, to, marks)) => {
-                    (*from, *to) = ((*from).min(first), (*to).max(last));
-                    marks.push(mark);
+            match excerpts.last_mut() {
+                Some(near) if near.file == mark.0.file && first <= near.last + TOGETHER_MAX => {
+                    near.last = near.last.max(last);
+                    near.marks.push(mark);
                 }
-                None => groups.push((mark.0.file, first, last, vec![mark])),
+                Some(_) | None => {
+                    excerpts.push(Excerpt { file: mark.0.file, first, last, marks: vec![mark] });
+                }
             }
         }
-        groups
-            .into_iter()
-            .map(|(file, from, to, marks)| self.sources[file as usize].snippet(from, to, &marks))
-            .collect()
+        excerpts.sort_by_key(|excerpt| {
+            !excerpt.marks.iter().any(|mark| mark.2 == AnnotationKind::Primary)
+        });
+        let shown = excerpts.iter();
+        shown.map(|excerpt| self.sources[excerpt.file as usize].snippet(excerpt)).collect()
     }
+}
+
+/// A place, what to say at it, and whether it is the caret's.
+type Mark<'a> = (Span, &'a str, AnnotationKind);
+
+/// Lines of a file with their marks.
+struct Excerpt<'a> {
+    file: u32,
+    first: usize,
+    last: usize,
+    marks: Vec<Mark<'a>>,
 }
 
 impl Source {
@@ -240,15 +255,14 @@ impl Source {
         self.lines.partition_point(|&start| start <= at as usize).saturating_sub(1)
     }
 
-    /// Lines `from..=to` with their marks. Very long lines are cut.
+    /// The lines of an excerpt with their marks. Very long lines are cut.
     fn snippet<'a>(
         &'a self,
-        from: usize,
-        to: usize,
-        marks: &[(Span, &'a str, AnnotationKind)],
+        shown: &Excerpt<'a>,
     ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let (from, marks) = (shown.first, &shown.marks);
         let start = self.lines[from];
-        let end = self.lines.get(to + 1).copied().unwrap_or(self.text.len());
+        let end = self.lines.get(shown.last + 1).copied().unwrap_or(self.text.len());
         let last = marks.iter().map(|mark| mark.0.end as usize).max().unwrap_or(start);
         let end = self.text.floor_char_boundary(end.min(last + EXCERPT_MAX));
         let excerpt = self.text.get(start..end).unwrap_or_default();

@@ -81,9 +81,9 @@ fn each<T>(
             lines.push(format!("+ {what} {name}"));
             continue;
         };
-        let changed = changes(before, after);
-        if !changed.is_empty() {
-            lines.push(format!("~ {what} {name} ({})", changed.join(", ")));
+        let fields = changes(before, after);
+        if !fields.is_empty() {
+            lines.push(format!("~ {what} {name} ({})", fields.join(", ")));
         }
     }
     lines

@@ -126,6 +126,10 @@ fn outputs(reader: &mut Reader<'_>, graph: &Graph, places: &BTreeMap<Name, Place
                     let meant = meant.map(|meant| format!("did you mean `{{out.{meant}.{key}}}`?"));
                     Problem::at(demand.span, what).maybe_help(meant)
                 }
+                (Some(source), Some(user)) if source == user => {
+                    let what = format!("task `{name}` cannot use its own output");
+                    Problem::at(demand.span, what).help("only outputs of tasks before it are known")
+                }
                 (Some(source), Some(user)) if late.contains(&(source, user)) => {
                     let what = format!("task `{name}` does not come after task `{task}`");
                     Problem::at(demand.span, what)

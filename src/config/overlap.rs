@@ -2,8 +2,8 @@
 //!
 //! Applies the defaults of each kind of trigger and notes what cannot go together.
 
-use super::diagnostics::Problem;
-use super::reader::{At, Reader};
+use super::diagnostics::{Problem, Span};
+use super::reader::Reader;
 use super::trigger::{OverlapWord, RawTrigger};
 use crate::core::template::Template;
 use crate::core::trigger::{FanOut, Overlap};
@@ -34,6 +34,7 @@ pub struct Kinship {
 pub fn decide(
     reader: &mut Reader<'_>,
     kind: Kinship,
+    name: Span,
     raw: &RawTrigger<'_>,
     defaults: &RawTrigger<'_>,
 ) -> (Option<Overlap>, Option<usize>) {
@@ -45,8 +46,14 @@ pub fn decide(
     };
     let written = raw.on_overlap.as_ref().or(defaults.on_overlap.as_ref());
     let word = written.map_or(default, |written| written.value);
-    if let Some(at) = written {
-        faults(reader, at, kind, raw, defaults);
+    if let Some(at) = written
+        && let Some((what, help)) = fault(at.value, kind, raw, defaults)
+    {
+        let mut problem = Problem::at(at.span, what).help(help);
+        if raw.on_overlap.is_none() {
+            problem = problem.also(name, "it is the default of this trigger");
+        }
+        reader.note(problem);
     }
     let told = raw.overlap_signal.as_ref().or(defaults.overlap_signal.as_ref());
     if let Some(told) = raw.overlap_signal.as_ref().filter(|_| word != OverlapWord::Signal) {
@@ -78,16 +85,15 @@ pub fn decide(
 }
 
 /// What `on_overlap` cannot be for this trigger.
-fn faults(
-    reader: &mut Reader<'_>,
-    at: &At<OverlapWord>,
+fn fault(
+    word: OverlapWord,
     kind: Kinship,
     raw: &RawTrigger<'_>,
     defaults: &RawTrigger<'_>,
-) {
+) -> Option<(&'static str, &'static str)> {
     let Kinship { role, fan_out, .. } = kind;
     let ordered = raw.key("order_key").or(defaults.key("order_key"));
-    let (what, help) = match at.value {
+    Some(match word {
         OverlapWord::Coalesce if fan_out == Some(FanOut::File) => (
             "`coalesce` cannot be with one run per file: there is nothing to merge",
             "write fan_out = \"batch\", or on_overlap = \"queue\"",
@@ -112,9 +118,8 @@ fn faults(
                 "say which one running tasks are sent, as in overlap_signal = \"SIGUSR1\"",
             )
         }
-        _ => return,
-    };
-    reader.note(Problem::at(at.span, what).help(help));
+        _ => return None,
+    })
 }
 
 /// The key that deliveries are kept in order by, where it means something.

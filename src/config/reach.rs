@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostics::{Problem, Span};
-use super::reader::{At, Reader};
+use super::reader::{At, Reader, list};
 use super::tasks::Place;
 use super::triggers::{TriggerPlace, Triggers};
 use super::words;
@@ -14,6 +14,9 @@ use crate::core::id::{Name, NodeIx};
 use crate::core::selector::{Selector, is_name_byte};
 use crate::core::template::Slot;
 use crate::core::trigger::{FanOut, Source, TriggerSpec};
+
+/// As many tasks are named where one is missed.
+const FEW: usize = 8;
 
 /// What a trigger brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,18 +88,25 @@ fn unmatched_at(reader: &mut Reader<'_>, graph: &Graph, part: &At<Selector>, pat
         None if pattern.contains(['*', '?']) => format!("no task matches `{pattern}`"),
         None => format!("there is no task `{pattern}`"),
     };
-    let meant = match tag {
-        Some(tag) => {
-            let tags = graph.nodes().flat_map(|ix| graph.task(ix).tags.iter());
-            reader.suggest.like(tag, tags.map(AsRef::as_ref)).map(|tag| format!("tag:{tag}"))
-        }
-        None => {
-            let names = graph.nodes().map(|ix| graph.task(ix).name.as_ref());
-            reader.suggest.like(pattern, names).map(ToOwned::to_owned)
-        }
+    let meant = if let Some(tag) = tag {
+        let tags = graph.nodes().flat_map(|ix| graph.task(ix).tags.iter());
+        reader.suggest.like(tag, tags.map(AsRef::as_ref)).map(|tag| format!("tag:{tag}"))
+    } else {
+        let names = graph.nodes().map(|ix| graph.task(ix).name.as_ref());
+        reader.suggest.like(pattern, names).map(ToOwned::to_owned)
     };
-    let help = meant.map(|meant| format!("did you mean `{meant}`?"));
-    reader.note(Problem::at(span, what).maybe_help(help));
+    let help = meant.map_or_else(
+        || match graph.len() {
+            0 => "no task is defined".to_owned(),
+            1..=FEW => {
+                let names: Vec<&str> = graph.nodes().map(|ix| &*graph.task(ix).name).collect();
+                format!("the tasks are {}", list(&names, "and"))
+            }
+            _ => "`dagd graph` shows all tasks".to_owned(),
+        },
+        |meant| format!("did you mean `{meant}`?"),
+    );
+    reader.note(Problem::at(span, what).help(help));
 }
 
 /// Where `pattern` stands in `text` as a whole word.

@@ -42,6 +42,11 @@ impl Value<'_> {
         span(self.key.file, &self.node.span())
     }
 
+    /// Whether it is a table.
+    pub fn is_table(&self) -> bool {
+        self.node.get_ref().is_table()
+    }
+
     /// Whether it is a string.
     pub fn is_text(&self) -> bool {
         self.node.get_ref().is_str()
@@ -97,13 +102,11 @@ impl<'s> Reader<'s> {
 
     /// The entries of a table, in the order of their names.
     pub fn table(&mut self, value: Value<'s>, example: &str) -> Vec<Value<'s>> {
-        match value.node.get_ref() {
-            DeValue::Table(map) => entries(value.key.file, map),
-            _ => {
-                self.mismatch(value, "a table", &format!("write it as {example}"));
-                Vec::new()
-            }
+        if let DeValue::Table(map) = value.node.get_ref() {
+            return entries(value.key.file, map);
         }
+        self.mismatch(value, "a table", &format!("write it as {example}"));
+        Vec::new()
     }
 
     /// Notes that a key means nothing in `scope`, or nothing yet.
@@ -119,7 +122,9 @@ impl<'s> Reader<'s> {
                 .or_else(|| {
                     keys::elsewhere(value.name).map(|home| format!("`{shown}` belongs into {home}"))
                 })
-                .unwrap_or_else(|| format!("the keys of {} are {}", scope.what, list(scope.keys)));
+                .unwrap_or_else(|| {
+                    format!("the keys of {} are {}", scope.what, list(scope.keys, "and"))
+                });
             Problem::at(value.key, format!("unknown key `{shown}` in {}", scope.what)).help(help)
         };
         self.note(problem);
@@ -152,7 +157,7 @@ impl<'s> Reader<'s> {
                 DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => {
                     format!("write \"{}\"", self.raw(value.span()))
                 }
-                _ => "write it in quotes".to_owned(),
+                _ => "write one string, in quotes".to_owned(),
             };
             self.mismatch(value, "a string", &help);
             return None;
@@ -208,7 +213,8 @@ impl<'s> Reader<'s> {
         let read = i64::from_str_radix(int.as_str(), int.radix()).ok();
         let read = read.filter(|read| range.contains(read));
         if read.is_none() {
-            let what = format!("`{}` is out of range", words::shown(value.name));
+            let raw = words::shown(self.raw(value.span()));
+            let what = format!("`{}` cannot be {raw}", words::shown(value.name));
             let help = format!("it goes from {} to {}", range.start(), range.end());
             self.note(Problem::at(value.span(), what).help(help));
         }
@@ -235,7 +241,7 @@ impl<'s> Reader<'s> {
 
     /// A number of bytes.
     pub fn size(&mut self, value: Value<'s>) -> Option<u64> {
-        self.unit(value, "a size", "MiB", units::size)
+        self.unit(value, "a size", "B", units::size)
     }
 
     fn unit<T>(
@@ -252,7 +258,7 @@ impl<'s> Reader<'s> {
                     value.name,
                     self.raw(value.span()).replace('_', "")
                 ),
-                _ => format!("write it as \"30{unit}\""),
+                _ => format!("write it as \"100{unit}\""),
             };
             self.mismatch(value, &format!("{what} with a unit"), &help);
             return None;
@@ -281,12 +287,12 @@ impl<'s> Reader<'s> {
         let shown = words::shown(text);
         let problem = if later.contains(&text) {
             let what = format!("`{} = \"{shown}\"` is not supported yet", value.name);
-            Problem::at(value.span(), what).help(format!("it can be {}", list(&known)))
+            Problem::at(value.span(), what).help(format!("it can be {}", list(&known, "or")))
         } else {
             let what = format!("`{}` cannot be \"{shown}\"", value.name);
             Problem::at(value.span(), what)
                 .maybe_help(self.suggest.did_you_mean(text, known.iter().copied()))
-                .help(format!("it can be {}", list(&known)))
+                .help(format!("it can be {}", list(&known, "or")))
         };
         self.note(problem);
         None
@@ -296,7 +302,9 @@ impl<'s> Reader<'s> {
     pub fn path(&mut self, value: Value<'s>) -> Option<PathBuf> {
         let text = self.text(value)?;
         if text.is_empty() {
-            self.note(Problem::at(value.span(), format!("`{}` is empty", value.name)));
+            let help = "write a path, absolute or relative to the folder of this file";
+            let what = format!("`{}` is empty", value.name);
+            self.note(Problem::at(value.span(), what).help(help));
             return None;
         }
         Some(self.folder(value.key.file).join(text).components().collect())
@@ -335,13 +343,13 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// `a`, `b` and `c`.
-pub fn list(words: &[&str]) -> String {
+/// `a`, `b` and `c`, with `and` or another word before the last.
+pub fn list(words: &[&str], joint: &str) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.as_slice() {
         [] => String::new(),
         [one] => one.clone(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+        [most @ .., last] => format!("{} {joint} {last}", most.join(", ")),
     }
 }
 

@@ -135,7 +135,7 @@ impl RawDaemon {
             runtime_dir: self.runtime_dir.clone().unwrap_or(runtime),
             retention: Retention {
                 runs: self.runs.unwrap_or(10_000),
-                age: self.age.unwrap_or(Duration::from_secs(30 * 86_400)),
+                age: self.age.unwrap_or(Duration::from_hours(30 * 24)),
                 logs: self.logs.unwrap_or(10 << 30),
             },
             durability: self.durability.unwrap_or(Durability::Normal),

@@ -138,8 +138,9 @@ fn unknown(name: &str, fits: impl Fn(&str) -> bool) -> SignalFault {
     let upper = name.trim().to_ascii_uppercase().replace(' ', "");
     let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
     let numbered = SENT.iter().find(|(_, signo)| signo.to_string() == name);
-    let meant = numbered.map(|(name, _)| (*name).to_owned()).unwrap_or(full);
-    SignalFault::Unknown(fits(&meant).then_some(meant))
+    let meant = numbered.map_or(full, |(name, _)| (*name).to_owned());
+    // The same name again would be asked for ever.
+    SignalFault::Unknown((meant != name && fits(&meant)).then_some(meant))
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! What the trees mean is read by [`super::resolve`].
 
+use std::path::Path;
+
 use toml::Spanned;
 use toml::de::DeTable;
 
@@ -28,39 +30,54 @@ pub struct Tree<'s> {
 /// Parses file number `file`.
 pub fn parse<'s>(file: u32, source: &'s SourceText, problems: &mut Vec<Problem>) -> Tree<'s> {
     if source.text.len() > FILE_MAX {
-        let what = format!("the file is larger than {} MiB", FILE_MAX >> 20);
-        problems.push(Problem::file(&source.path, what).help("split it into files in conf.d"));
+        problems.push(too_large(&source.path));
         let broken = Some(Span { file, start: 0, end: 0 });
         return Tree { root: Spanned::new(0..0, DeTable::new()), broken };
     }
     let (root, errors) = DeTable::parse_recoverable(&source.text);
-    let mut broken = None;
+    let mut broken: Option<Span> = None;
+    let mut told = None;
     for error in errors.iter().take(ERRORS_MAX) {
         let end = source.text.len();
         let range = error.span().unwrap_or(end..end);
-        let span = reader::span(file, &range);
-        let earlier = broken.is_none_or(|first: Span| span.start < first.start);
-        if earlier {
-            // The whole line: its beginning may have been read as something else.
-            let line = source.text[..range.start.min(end)].rfind('\n').map_or(0, |at| at + 1);
-            broken = Some(reader::span(file, &(line..range.end)));
+        let before = &source.text[..range.start.min(end)];
+        // From the beginning of the line: it may have been read as something else.
+        let line = before.rfind('\n').map_or(0, |at| at + 1);
+        if told.replace(line) == Some(line) {
+            // A second error in a line is an echo of the first.
+            continue;
         }
-        problems.push(problem(file, &source.text, span, &range, error.message()));
+        let first = broken.map_or(line, |first| line.min(first.start as usize));
+        broken = Some(reader::span(file, &(first..range.end.max(first))));
+        problems.push(problem(file, &source.text, &range, error.message()));
+        if error.message().contains("array") || error.message().contains("inline table") {
+            // The parser takes all that follows for a part of it.
+            break;
+        }
     }
     Tree { root, broken }
 }
 
-fn problem(
-    file: u32,
-    text: &str,
-    span: Span,
-    range: &std::ops::Range<usize>,
-    message: &str,
-) -> Problem {
+/// The problem of a file beyond [`FILE_MAX`].
+pub fn too_large(path: &Path) -> Problem {
+    let what = format!("the file is larger than {} MiB", FILE_MAX >> 20);
+    Problem::file(path, what).help("split it into files in conf.d")
+}
+
+fn problem(file: u32, text: &str, range: &std::ops::Range<usize>, message: &str) -> Problem {
+    let span = reader::span(file, range);
+    let key = text.get(range.clone()).unwrap_or_default();
+    if message.starts_with("string values must be quoted") {
+        let help = format!("write \"{}\"", words::shown(key));
+        return Problem::at(span, "a string must stand in quotes").help(help);
+    }
+    if message.contains("array") {
+        let help = "end the list with `]`, and put a `,` between its items";
+        return Problem::at(span, message).help(help);
+    }
     if message != "duplicate key" {
         return Problem::at(span, message);
     }
-    let key = text.get(range.clone()).unwrap_or_default();
     let problem = Problem::at(span, format!("`{}` is defined twice", words::shown(key)))
         .label("defined again here")
         .help("rename or remove one of the two");

@@ -131,7 +131,13 @@ impl<'s> RawTask<'s> {
                     .size(value)
                     .filter(|&size| not_zero(reader, value, size == 0, "the default is 64MiB"));
             }
-            _ => reader.unknown(&TASK, value),
+            _ => {
+                // A misspelt `command` is told once, not as a missing one, too.
+                if reader.suggest.like(value.name, ["command", "shell"]).is_some() {
+                    self.bodies.push(value.key);
+                }
+                reader.unknown(&TASK, value);
+            }
         }
     }
 }
@@ -178,6 +184,15 @@ const COMMAND: &str = "command = [\"program\", \"argument\"]";
 fn command<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<Vec<Filled>> {
     let help = format!("a command is a program and its arguments: {COMMAND}");
     let before = reader.problems().len();
+    if value.is_text() {
+        let line = reader.text(value)?;
+        let words: Vec<String> =
+            line.split_whitespace().map(|word| format!("\"{}\"", words::shown(word))).collect();
+        let problem = Problem::at(value.span(), "`command` takes a list of strings, not a string");
+        let list = format!("write command = [{}]", words.join(", "));
+        reader.note(problem.help(list).help("for a line that a shell is to read, use `shell`"));
+        return None;
+    }
     let mut arguments = Vec::new();
     for item in reader.items(value, "strings", COMMAND) {
         let Some(text) = reader.text(item) else { continue };
@@ -217,7 +232,12 @@ fn shell_program<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<At<Vec
     if program.contains('/') {
         let absolute = reader.folder(value.key.file).join(&*program);
         let absolute: PathBuf = absolute.components().collect();
-        *program = absolute.to_str()?.to_owned();
+        let Some(absolute) = absolute.to_str() else {
+            let help = "write an absolute path: the name of this file's folder is not UTF-8";
+            reader.note(Problem::at(value.span(), "cannot name this program").help(help));
+            return None;
+        };
+        absolute.clone_into(program);
     }
     Some(value.at(words))
 }

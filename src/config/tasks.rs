@@ -56,6 +56,16 @@ impl Tasks {
             reader.twice(&what, place.name, value.key);
             return;
         }
+        if !value.is_table() {
+            // Nothing more is known, so nothing more is said.
+            reader.table(value, "[tasks.NAME]");
+            let spec = TaskSpec::new(value.name, Vec::new());
+            let place =
+                Place { name: value.key, needs: Vec::new(), tags: Vec::new(), demands: Vec::new() };
+            self.places.insert(spec.name.clone(), place);
+            self.specs.push(spec);
+            return;
+        }
         let mut raw = RawTask::default();
         for entry in reader.table(value, "[tasks.NAME]") {
             raw.read(reader, entry);

@@ -93,7 +93,7 @@ pub fn read<'s>(reader: &mut Reader<'s>, value: Value<'s>, text: &str, how: Use)
         let whole = &text[at..at + len];
         if !how.allows(&slot) {
             good = false;
-            let help = format!("it can have {}", list(how.names()));
+            let help = format!("it can have {}", list(how.names(), "and"));
             let what = format!("`{whole}` cannot stand in `{}`", value.name);
             reader.note(Problem::at(span, what).help(help));
         } else if slot == Slot::Paths && !(how == Use::Argument && template.is_paths()) {
@@ -125,9 +125,12 @@ fn faults<'s>(reader: &mut Reader<'s>, value: Value<'s>, text: &str, first: Temp
             }
             TemplateError::Unknown { name, .. } => {
                 let meant = reader.suggest.like(&name, Slot::NAMES);
-                let meant = meant.map(|meant| format!("did you mean `{{{meant}}}`?"));
+                let meant = meant.map_or_else(
+                    || format!("the placeholders are {}", list(&Slot::NAMES, "and")),
+                    |meant| format!("did you mean `{{{meant}}}`?"),
+                );
                 let literal = format!("to have these characters literally, write {{{{{name}}}");
-                problem.maybe_help(meant).help(literal)
+                problem.help(meant).help(literal)
             }
             TemplateError::BadDate { .. } => {
                 problem.help("formats are those of strftime, as in {date:%Y%m%d}")

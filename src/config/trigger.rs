@@ -236,8 +236,9 @@ fn run<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<At<Selector>> {
     let texts = if value.is_text() {
         reader.text(value).map(|text| value.at(text)).into_iter().collect()
     } else {
+        let before = reader.problems().len();
         let texts = reader.texts(value, "run = \"task+\"");
-        if texts.is_empty() {
+        if texts.is_empty() && reader.problems().len() == before {
             let what = "`run` names no task";
             reader.note(
                 Problem::at(value.span(), what).help("write it as run = \"task+\"").absence(),

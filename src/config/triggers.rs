@@ -68,6 +68,10 @@ impl Triggers {
             return;
         }
         self.names.insert(value.name.to_owned(), value.key);
+        if !value.is_table() {
+            reader.table(value, "[triggers.NAME]");
+            return;
+        }
         let mut raw = RawTrigger::default();
         for entry in reader.table(value, "[triggers.NAME]") {
             raw.read(reader, entry);
@@ -98,7 +102,7 @@ fn finish<'s>(
     let (source, real_time, fan_out) = match role {
         Role::Drop | Role::Watch => {
             let folder = if role == Role::Drop { Folder::Drop } else { Folder::Watch };
-            let spec = folder_spec(reader, folder, raw, defaults);
+            let spec = folder_spec(reader, value.key, folder, raw, defaults);
             let fan_out = raw.fan_out.as_ref().or(defaults.fan_out.as_ref());
             let fan_out = fan_out.map_or(default_fan_out(folder), |fan_out| fan_out.value);
             (spec.map(|spec| Source::Folder(Box::new(spec))), false, Some(fan_out))
@@ -114,7 +118,7 @@ fn finish<'s>(
         }
     };
     let kind = Kinship { role, fan_out, real_time };
-    let (overlap, max_runs) = overlap::decide(reader, kind, raw, defaults);
+    let (overlap, max_runs) = overlap::decide(reader, kind, value.key, raw, defaults);
     let order_key = overlap::order_key(reader, kind, raw, defaults);
     let mut spec = TriggerSpec {
         name: value.name.into(),
@@ -148,6 +152,7 @@ fn role<'s>(reader: &mut Reader<'s>, value: Value<'s>, raw: &RawTrigger<'s>) -> 
     let shown = words::shown(value.name);
     match written.as_slice() {
         [(_, role)] => return Some(*role),
+        [] if ["schedule", "absent", "subject"].iter().any(|key| raw.key(key).is_some()) => {}
         [] => {
             let what = format!("trigger `{shown}` has no source of events");
             let help = "give it `drop = \"FOLDER\"`, `watch = \"FOLDER\"` or `signal = \"NAME\"`";
@@ -208,13 +213,14 @@ fn default_fan_out(folder: Folder) -> FanOut {
 
 fn folder_spec(
     reader: &mut Reader<'_>,
+    name: Span,
     folder: Folder,
     raw: &RawTrigger<'_>,
     defaults: &RawTrigger<'_>,
 ) -> Option<FolderSpec> {
     let drop = folder == Folder::Drop;
     let recursive = raw.recursive.or(defaults.recursive).unwrap_or(!drop);
-    let filter = filter(reader, recursive, raw, defaults);
+    let filter = filter(reader, name, recursive, raw, defaults);
     let default_kinds = [Kind::Created, Kind::Modified, Kind::Deleted];
     let default_kinds = if drop { &default_kinds[..2] } else { &default_kinds[..] };
     let default_lock = if drop { ReadLock::Auto } else { ReadLock::None };
@@ -269,6 +275,7 @@ fn folder_spec(
 
 fn filter(
     reader: &mut Reader<'_>,
+    name: Span,
     recursive: bool,
     raw: &RawTrigger<'_>,
     defaults: &RawTrigger<'_>,
@@ -294,11 +301,17 @@ fn filter(
         None if written("exclude") => return None,
         exclude => exclude.or_else(|| texts(&defaults.exclude)),
     };
-    Filter::new(
+    let filter = Filter::new(
         include.unwrap_or_else(|| vec![all.to_owned()]),
         exclude.unwrap_or_default(),
         raw.default_ignores.or(defaults.default_ignores).unwrap_or(true),
         raw.hidden.or(defaults.hidden).unwrap_or(false),
-    )
-    .ok()
+    );
+    // Each pattern was good by itself, so together they are too many.
+    filter
+        .map_err(|(_, why)| {
+            let what = format!("the patterns cannot be compiled together: {why}");
+            reader.note(Problem::at(name, what).help("use fewer or simpler patterns"));
+        })
+        .ok()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The longest duration that can be configured: a hundred years. Sums of a few of them stay far
 /// from any overflow.
-const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+const DURATION_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Why a text is no duration or size.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -349,7 +349,9 @@ impl Run {
         match node.counts.decide(rule) {
             Decision::Wait => None,
             // Whether it was reached by the cancel itself or through what it needs is all the same.
-            Decision::Run | Decision::Skip(_) if self.cancelled.is_some() && rule != Rule::Always => {
+            Decision::Run | Decision::Skip(_)
+                if self.cancelled.is_some() && rule != Rule::Always =>
+            {
                 Some(TaskState::Cancelled)
             }
             Decision::Skip(cause) => Some(TaskState::Skipped(cause)),

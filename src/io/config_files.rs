@@ -175,9 +175,13 @@ impl Look {
     }
 
     fn text(&mut self, path: &Path, bytes: Vec<u8>) {
+        if bytes.len() > syntax::FILE_MAX {
+            self.problems.push(syntax::too_large(path));
+            return;
+        }
         let text = String::from_utf8(bytes).unwrap_or_else(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let line = valid.split(|&byte| byte == b'\n').count();
             let odd = error.as_bytes().get(valid.len()).copied().unwrap_or_default();
             let what = format!("byte 0x{odd:02x} in line {line} is not UTF-8");
             let help = "save the file as UTF-8; a path with other bytes cannot be written in it";

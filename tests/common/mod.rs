@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long a test waits for something that should come at once.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration, and perhaps a daemon that runs on it.
-pub struct Env {
+pub(crate) struct Env {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     notify: UnixDatagram,
@@ -26,7 +26,7 @@ pub struct Env {
 impl Env {
     /// A folder whose `dagd.toml` is `config` behind a `[daemon]` table that keeps all state in
     /// the folder. `{dir}` in the text is the folder.
-    pub fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("dagd-test-").tempdir().unwrap();
         let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -36,7 +36,7 @@ impl Env {
     }
 
     /// Writes another configuration.
-    pub fn configure(&self, config: &str) {
+    pub(crate) fn configure(&self, config: &str) {
         let daemon = if config.contains("[daemon]") {
             String::new()
         } else {
@@ -52,24 +52,24 @@ impl Env {
     }
 
     /// The folder.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// A path in the folder.
-    pub fn at(&self, rel: &str) -> PathBuf {
+    pub(crate) fn at(&self, rel: &str) -> PathBuf {
         self.path().join(rel)
     }
 
     /// Creates a folder in the folder.
-    pub fn mkdir(&self, rel: &str) -> PathBuf {
+    pub(crate) fn mkdir(&self, rel: &str) -> PathBuf {
         let dir = self.at(rel);
         fs::create_dir_all(&dir).unwrap();
         dir
     }
 
     /// A `dagd` command that finds this folder's configuration and socket.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dagd"));
         command
             .args(args)
@@ -83,31 +83,31 @@ impl Env {
     }
 
     /// Runs `dagd` to its end.
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// Runs `dagd`, which must succeed, and returns what it printed.
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "dagd {args:?}: {output:?}\n{}", self.log());
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs `dagd`, which must succeed and print JSON.
-    pub fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let text = self.ok(&[args, &["--json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
     /// Starts the daemon and waits until it says that it watches.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.spawn(&mut self.command(&["run"]));
         self.await_ready();
     }
 
     /// Starts the daemon as the given command, without waiting.
-    pub fn spawn(&mut self, command: &mut Command) {
+    pub(crate) fn spawn(&mut self, command: &mut Command) {
         assert!(self.daemon.is_none(), "one daemon at a time");
         let log =
             fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
@@ -121,7 +121,7 @@ impl Env {
     }
 
     /// Waits until the daemon says that it watches.
-    pub fn await_ready(&mut self) {
+    pub(crate) fn await_ready(&mut self) {
         let mut buffer = [0; 4096];
         let deadline = Instant::now() + PATIENCE;
         self.notify.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -139,17 +139,17 @@ impl Env {
     }
 
     /// The daemon's process.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.daemon.as_ref().unwrap().id()).unwrap()
     }
 
     /// Sends a signal to the daemon.
-    pub fn signal(&self, signo: i32) {
+    pub(crate) fn signal(&self, signo: i32) {
         assert_eq!(kill(self.pid(), signo), 0);
     }
 
     /// Kills the daemon as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.daemon.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -161,7 +161,7 @@ impl Env {
     }
 
     /// Stops the daemon by TERM and returns whether it ended well.
-    pub fn stop(&mut self) -> bool {
+    pub(crate) fn stop(&mut self) -> bool {
         self.signal(15);
         let mut child = self.daemon.take().unwrap();
         let deadline = Instant::now() + PATIENCE;
@@ -183,27 +183,27 @@ impl Env {
     }
 
     /// What the daemon logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.at("daemon.log")).unwrap_or_default()
     }
 
     /// All runs, newest first.
-    pub fn runs(&self) -> Vec<Value> {
+    pub(crate) fn runs(&self) -> Vec<Value> {
         self.json(&["runs", "--limit", "1000000"]).as_array().unwrap().clone()
     }
 
     /// A counter of the daemon; 0 if it has not counted yet.
-    pub fn counter(&self, name: &str) -> u64 {
+    pub(crate) fn counter(&self, name: &str) -> u64 {
         self.json(&["status"])["counters"][name].as_u64().unwrap_or(0)
     }
 
     /// Waits until `n` runs have ended since the daemon's start and nothing else waits.
-    pub fn await_ended(&self, n: u64) {
+    pub(crate) fn await_ended(&self, n: u64) {
         self.wait(&format!("{n} ended runs"), || self.counter("runs_ended") >= n);
     }
 
     /// Waits until all runs have ended and nothing is queued or pending.
-    pub fn await_idle(&self) {
+    pub(crate) fn await_idle(&self) {
         self.wait("an idle daemon", || {
             let status = self.json(&["status"]);
             let waiting =
@@ -214,7 +214,7 @@ impl Env {
     }
 
     /// Waits until `done`.
-    pub fn wait(&self, what: &str, done: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !done() {
             assert!(Instant::now() < deadline, "timed out waiting for {what}\n{}", self.log());
@@ -236,20 +236,20 @@ impl Drop for Env {
 }
 
 /// Sends a signal.
-pub fn kill(pid: i32, signo: i32) -> i32 {
+pub(crate) fn kill(pid: i32, signo: i32) -> i32 {
     let status =
         Command::new("kill").args([format!("-{signo}"), pid.to_string()]).status().unwrap();
     status.code().unwrap()
 }
 
 /// Whether we may do what only root may.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0)
 }
 
 /// Whether a program is installed. If it is not, says aloud that the test is skipped; on a machine
 /// where everything has to run that is a failure.
-pub fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
     if !found {
@@ -259,7 +259,7 @@ pub fn have(program: &str) -> bool {
 }
 
 /// Says aloud that a test is skipped.
-pub fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("DAGD_CI").is_none(), "must not be skipped here: {why}");
     eprintln!("SKIPPED: {why}");
 }

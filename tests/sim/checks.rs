@@ -141,7 +141,10 @@ pub(crate) fn quiet(world: &World) {
         }
         for ((of, rel), row) in &world.store.rows {
             let gone = !world.disk.files.contains_key(&(at.clone(), rel.clone()));
-            assert!(!(of == name && row.open && gone), "{name}: {rel:?} is gone, and so it is told");
+            assert!(
+                !(of == name && row.open && gone),
+                "{name}: {rel:?} is gone, and so it is told"
+            );
         }
     }
 }

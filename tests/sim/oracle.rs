@@ -117,8 +117,7 @@ pub(crate) fn check(run: &Run, facts: &Facts, verdict_of_run: RunState) {
         let node = &plan.nodes()[place];
         assert!(!node.pass, "a pass-through is not attempted");
         let done = &run.nodes();
-        let needs: Vec<Way> =
-            node.needs.iter().map(|&at| way(done[at as usize].state)).collect();
+        let needs: Vec<Way> = node.needs.iter().map(|&at| way(done[at as usize].state)).collect();
         assert_eq!(rule(graph.task(*ix).rule, &needs), None, "what was attempted may run");
     }
 }

@@ -369,12 +369,8 @@ impl World {
     }
 
     pub(crate) fn watch_step(&mut self, at: usize) {
-        let sight = Sight {
-            disk: &self.disk,
-            store: &self.store,
-            model: &self.model,
-            seq: Seq(self.seq),
-        };
+        let sight =
+            Sight { disk: &self.disk, store: &self.store, model: &self.model, seq: Seq(self.seq) };
         self.threads[at].step(&mut self.rng, &sight);
     }
 
@@ -418,4 +414,3 @@ fn shown(event: &Event) -> String {
         other => format!("{other:?}"),
     }
 }
-

@@ -3,7 +3,8 @@
 use super::lane::{Gate, Window};
 use super::{Machine, Timer};
 use crate::core::candidate::{
-    Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Readiness, Seen, Stage, Version, decide,
+    Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Readiness, Seen, Stage, Version,
+    decide,
 };
 use crate::core::effect::{Command, Out};
 use crate::core::id::{Name, Now, Seq};

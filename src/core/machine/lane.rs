@@ -158,11 +158,7 @@ impl Lane {
     }
 
     /// `back`: those that gave way, otherwise the others.
-    fn next_items(
-        &self,
-        items: &BTreeMap<ItemId, ItemQueued>,
-        back: bool,
-    ) -> Option<Vec<ItemId>> {
+    fn next_items(&self, items: &BTreeMap<ItemId, ItemQueued>, back: bool) -> Option<Vec<ItemId>> {
         let key = |id: &ItemId| {
             let item = &items[id];
             let rel = item.files.first().map(|file| &file.rel);

@@ -132,8 +132,7 @@ impl Schedule {
                 break;
             }
             let demand = entry.demand.min(size);
-            if demand <= free && kept.is_none_or(|kept| kept == *key) && !tried.contains(key)
-            {
+            if demand <= free && kept.is_none_or(|kept| kept == *key) && !tried.contains(key) {
                 free -= demand;
                 self.ready.insert(*key);
             }

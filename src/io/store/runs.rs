@@ -67,7 +67,8 @@ impl Reader {
             Ok(view(&loaded).into_iter().find(|detail| detail.run.id == id.0))
         })?;
         let logs = self.logs();
-        let attempts = found.iter_mut().flat_map(|run| &mut run.tasks).flat_map(|t| &mut t.attempts);
+        let attempts =
+            found.iter_mut().flat_map(|run| &mut run.tasks).flat_map(|t| &mut t.attempts);
         for log in attempts.filter_map(|attempt| attempt.log.as_mut()) {
             *log = logs.join(&log).display().to_string();
         }

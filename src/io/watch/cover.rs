@@ -133,10 +133,11 @@ impl Cover {
         self.problems.insert(path, Problem::Refused(why));
     }
 
-    /// Forgets a directory and all below it, and returns them. `told` says that the backend was
-    /// told by the kernel and has forgotten them as well.
+    /// Forgets a directory and all below it, and returns them. `told` says that the kernel told; if
+    /// the directory above is watched, the backend has then forgotten them as well.
     pub fn forget(&mut self, top: &Bytes, told: bool) -> Vec<(Bytes, Covered)> {
-        let knows = told && self.dirs.get(top).is_some_and(|dir| dir.watched);
+        let watched = |path: &Bytes| self.dirs.get(path).is_some_and(|dir| dir.watched);
+        let knows = told && watched(top) && watched(&Bytes::from(top.dir()));
         let paths: Vec<Bytes> = tree(&self.dirs, top).cloned().collect();
         let troubled: Vec<Bytes> = tree(&self.problems, top).cloned().collect();
         for path in &troubled {
@@ -195,7 +196,10 @@ impl Cover {
 
     /// Watches a directory for a root to appear in it.
     pub fn anchor(&mut self, path: &Bytes) {
-        // Asked even if it is known: it may have gone and come back.
+        // Even if it is known: it may have gone and come back, and a second watch does nothing.
+        if !self.dirs.contains_key(path) {
+            self.backend.unwatch(std::slice::from_ref(path));
+        }
         if let Some(outcome) = self.backend.watch(std::slice::from_ref(path)).pop() {
             self.anchors.insert(path.clone(), outcome);
         }
@@ -265,7 +269,8 @@ mod tests {
     #[test]
     fn a_tree_is_the_top_and_all_below() {
         let paths = ["/a", "/a b", "/a/x", "/a/x/y", "/a0", "/b"];
-        let map: BTreeMap<Bytes, ()> = paths.iter().map(|&p| (p.into(), ())).collect();
+        let map: BTreeMap<Bytes, usize> =
+            paths.iter().enumerate().map(|(at, &p)| (p.into(), at)).collect();
         let picked = |top: &str| tree(&map, &top.into()).cloned().collect::<Vec<_>>();
         assert_eq!(picked("/a"), ["/a".into(), "/a/x".into(), "/a/x/y".into()] as [Bytes; 3]);
         assert_eq!(picked("/b"), ["/b".into()] as [Bytes; 1]);

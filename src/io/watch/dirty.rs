@@ -22,8 +22,17 @@ pub const DIRTY_MAX: usize = 65_536;
 /// Orders that wait at most. Beyond it looks become scans of their triggers, one for each.
 pub const ORDERS_MAX: usize = 65_536;
 
-/// Hints by absolute path, in order of arrival; the value tells whether the name was seen to go.
-pub type Hints = IndexMap<Bytes, bool>;
+/// What is worth knowing of a hint; hints for one name are merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// Something went from the name.
+    pub gone: bool,
+    /// A writer closed it.
+    pub closed: bool,
+}
+
+/// Hints by absolute path, in order of arrival.
+pub type Hints = IndexMap<Bytes, How>;
 
 /// What was lost since the last time it was asked.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -70,10 +79,11 @@ impl Dirty {
         Self { hints: Hints::new(), lost: Lost::default(), roots: Arc::new([]), max: max.max(1) }
     }
 
-    /// Notes that `path` wants a look; `gone` if it was seen to go.
-    pub fn mark(&mut self, path: Bytes, gone: bool) {
+    /// Notes that `path` wants a look.
+    pub fn mark(&mut self, path: Bytes, how: How) {
         if let Some(seen) = self.hints.get_mut(&path) {
-            *seen |= gone;
+            seen.gone |= how.gone;
+            seen.closed |= how.closed;
             return;
         }
         if self.hints.len() >= self.max {
@@ -82,7 +92,7 @@ impl Dirty {
         if self.is_lost(&path) {
             return;
         }
-        self.hints.insert(path, gone);
+        self.hints.insert(path, how);
     }
 
     /// Whether every root over `path` is lost, so that its scan will see to it.
@@ -150,9 +160,9 @@ impl Inbox {
     }
 
     /// A name wants a look.
-    pub fn mark(&self, path: Bytes, gone: bool) {
+    pub fn mark(&self, path: Bytes, how: How) {
         let mut state = self.lock();
-        state.dirty.mark(path, gone);
+        state.dirty.mark(path, how);
         self.rouse(&mut state);
     }
 
@@ -239,17 +249,17 @@ impl State {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Dirty, beneath};
+    use super::{Dirty, How, beneath};
     use crate::core::path::Bytes;
 
     #[test]
     fn a_million_hints_for_one_name_are_one() {
         let mut dirty = Dirty::new(4);
         for n in 0..1_000_000 {
-            dirty.mark("/in/a".into(), n == 7);
+            dirty.mark("/in/a".into(), How { gone: n == 7, closed: false });
         }
         assert_eq!(dirty.hints.len(), 1);
-        assert!(dirty.hints["/in/a".into() as &Bytes], "that it went is not forgotten");
+        assert!(dirty.hints[&Bytes::from("/in/a")].gone, "that it went is not forgotten");
     }
 
     #[test]
@@ -257,10 +267,10 @@ mod tests {
         let mut dirty = Dirty::new(4);
         dirty.roots = Arc::new(["/in".into(), "/in/deep".into(), "/other".into()]);
         for n in 0..20 {
-            dirty.mark(format!("/in/{n}").as_str().into(), false);
+            dirty.mark(format!("/in/{n}").as_str().into(), How::default());
         }
-        dirty.mark("/other/x".into(), false);
-        dirty.mark("/in/deep/x".into(), false);
+        dirty.mark("/other/x".into(), How::default());
+        dirty.mark("/in/deep/x".into(), How::default());
         assert!(dirty.lost.roots.iter().eq([&Bytes::from("/in")]), "{:?}", dirty.lost);
         assert!(!dirty.lost.outside);
         let kept: Vec<_> = dirty.hints.keys().cloned().collect();
@@ -272,7 +282,7 @@ mod tests {
         let mut dirty = Dirty::new(4);
         dirty.roots = Arc::new(["/in".into()]);
         for n in 0..5 {
-            dirty.mark(format!("/tmp/{n}").as_str().into(), false);
+            dirty.mark(format!("/tmp/{n}").as_str().into(), How::default());
         }
         assert!(dirty.lost.outside && dirty.lost.roots.is_empty());
         assert_eq!(dirty.hints.len(), 1);

@@ -4,6 +4,7 @@
 //! reported, a directory is covered, a root is armed or given up.
 
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
@@ -19,18 +20,44 @@ use super::worker::Worker;
 /// for: no path that can be opened has more components that matter.
 const SEEKS_MAX: usize = 64;
 
+/// Pauses before a closed file that somebody seems to write is looked at again. Later it is the
+/// core's turn, which asks from a quarter of a second on.
+const AGAIN: [Duration; 6] = [
+    Duration::from_micros(200),
+    Duration::from_millis(1),
+    Duration::from_millis(4),
+    Duration::from_millis(15),
+    Duration::from_millis(50),
+    Duration::from_millis(150),
+];
+
+/// Files that are looked at again soon, at most; others wait for the core to ask.
+const CLOSING_MAX: usize = 1024;
+
+/// A file whose writer has closed it and still counts.
+pub struct Closing {
+    /// Its absolute path.
+    path: Bytes,
+    tries: usize,
+    /// When it is looked at again.
+    pub at: Instant,
+}
+
 impl Worker {
     /// Serves a batch of hints.
     pub(super) fn step_hints(&mut self) -> Result<(), Stopped> {
         for _ in 0..BATCH_MAX {
-            let Some((path, gone)) = self.hints.next() else { break };
-            self.hint(&path, gone)?;
-            self.touch_roots(&path, gone);
+            let Some((path, how)) = self.hints.next() else { break };
+            if self.hint(&path, how.gone)? && how.closed {
+                self.closing(path.clone());
+            }
+            self.touch_roots(&path, how.gone);
         }
         self.reporter.flush()
     }
 
-    fn hint(&mut self, path: &Bytes, gone: bool) -> Result<(), Stopped> {
+    /// Serves a hint. Returns whether somebody writes there.
+    fn hint(&mut self, path: &Bytes, gone: bool) -> Result<bool, Stopped> {
         let dir = parent(path);
         let dev = self.cover.get(&dir).map(|dir| dir.id.dev);
         let concerned: Vec<usize> =
@@ -43,27 +70,68 @@ impl Worker {
             first = Some(disk::find(root.as_fd(), &rel));
             break;
         }
-        let Some(found) = first else { return Ok(()) };
+        let Some(found) = first else { return Ok(false) };
         if let Ok(Found::Directory(id)) = &found {
             self.directory(path, id, gone);
-            return Ok(());
+            return Ok(false);
         }
         if self.cover.get(path).is_some() {
             self.vanish(path, gone);
         }
-        let mut found = Some(found);
+        let (mut found, mut busy) = (Some(found), false);
         for at in concerned {
             let trigger = &mut self.triggers[at];
             let Some(target) = trigger.target(path) else { continue };
             if trigger.held {
                 trigger.keep(target.rel);
             } else if let Some(found) = found.take() {
-                self.reporter.found(target, found, false);
+                busy |= self.reporter.found(target, found, false);
             } else if let Some(root) = trigger.open() {
-                self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
+                busy |= self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
             }
         }
-        Ok(())
+        Ok(busy)
+    }
+
+    /// The kernel tells of a close before it stops to count the writer; for a large file it can be
+    /// long before. Looking again at once saves the pause after which the core would ask.
+    fn closing(&mut self, path: Bytes) {
+        if self.closing.len() < CLOSING_MAX {
+            self.closing.push(Closing { path, tries: 0, at: Instant::now() + AGAIN[0] });
+        }
+    }
+
+    /// Looks again where a writer was about to be gone.
+    pub(super) fn step_closing(&mut self) -> Result<(), Stopped> {
+        if self.closing.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        for mut closing in std::mem::take(&mut self.closing) {
+            if closing.at <= now {
+                if !self.is_still_busy(&closing.path)? {
+                    continue;
+                }
+                closing.tries += 1;
+                let Some(pause) = AGAIN.get(closing.tries) else { continue };
+                closing.at = now + *pause;
+            }
+            self.closing.push(closing);
+        }
+        self.reporter.flush()
+    }
+
+    fn is_still_busy(&mut self, path: &Bytes) -> Result<bool, Stopped> {
+        let mut busy = false;
+        for trigger in &mut self.triggers {
+            let Some(target) = trigger.target(path) else { continue };
+            if trigger.held {
+                trigger.keep(target.rel);
+            } else if let Some(root) = trigger.open() {
+                busy |= self.reporter.look_again(root.as_fd(), target)?;
+            }
+        }
+        Ok(busy)
     }
 
     /// A hint concerned a name that is a directory now.
@@ -110,7 +178,7 @@ impl Worker {
             match (&trigger.root, &trigger.awaits) {
                 (Some(root), _) if touches(&root.base) => {
                     if gone {
-                        self.lose_root(at, root.base == *path);
+                        self.lose_root(at);
                     }
                     self.check_root(at, true);
                 }
@@ -126,7 +194,7 @@ impl Worker {
         let trigger = &mut self.triggers[at];
         trigger.close();
         if trigger.root.is_some() && trigger.open().is_none() {
-            self.lose_root(at, false);
+            self.lose_root(at);
         }
         self.triggers[at].doubtful = false;
         if self.triggers[at].root.is_none() {
@@ -134,12 +202,13 @@ impl Worker {
         }
     }
 
-    fn lose_root(&mut self, at: usize, told: bool) {
+    fn lose_root(&mut self, at: usize) {
         let trigger = &mut self.triggers[at];
         trigger.close();
         if let Some(root) = trigger.root.take() {
             tracing::info!(trigger = &*trigger.name, root = %root.base.lossy(), "root has gone");
-            self.forget(&root.base, told);
+            // Nobody told the backend: it hears of what goes from the directory above.
+            self.forget(&root.base, false);
             // Others that share the tree still want it.
             for other in self.triggers.iter().filter_map(|trigger| trigger.root.as_ref()) {
                 if other.base == root.base {
@@ -173,7 +242,9 @@ impl Worker {
                 Sought::Away { anchor, awaits, trouble } => {
                     let settled = last.as_ref() == Some(&awaits);
                     // Watched first, sought again then: it may have appeared in between.
-                    self.cover.anchor(&anchor);
+                    if !settled {
+                        self.cover.anchor(&anchor);
+                    }
                     last = Some(awaits.clone());
                     let trigger = &mut self.triggers[at];
                     (trigger.awaits, trigger.trouble) = (Some((anchor, awaits)), trouble);

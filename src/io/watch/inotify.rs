@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use notify::event::{ModifyKind, RenameMode};
+use notify::event::{AccessKind, ModifyKind, RenameMode};
 use notify::{
     Config, ErrorKind, Event, EventKind, EventKindMask, PathOp, RecommendedWatcher, RecursiveMode,
     UpdatePathsError, WatchPathConfig, Watcher as _,
@@ -20,9 +20,11 @@ use notify::{
 use crate::core::path::Bytes;
 
 use super::backend::{Outcome, Problem};
-use super::dirty::Inbox;
+use super::dirty::{How, Inbox};
 
-/// No reads, or our own looks would be hints.
+/// No reads, or our own looks would be hints. No plain writes: a million appends would cost the
+/// writer twice the time and three times the processor. So a truncation by path, which makes
+/// nothing else, is found by the next scan only.
 fn mask() -> EventKindMask {
     EventKindMask::CREATE
         | EventKindMask::REMOVE
@@ -157,14 +159,18 @@ fn hint(inbox: &Inbox, event: notify::Result<Event>) {
     if event.need_rescan() {
         return inbox.lose();
     }
-    let gone = match event.kind {
+    let mut how = How::default();
+    match event.kind {
         // Both halves were told before.
         EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
-        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => true,
-        _ => false,
-    };
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+            how.gone = true;
+        }
+        EventKind::Access(AccessKind::Close(_)) => how.closed = true,
+        _ => {}
+    }
     for path in event.paths {
-        inbox.mark(Bytes::from(path.as_path()), gone);
+        inbox.mark(Bytes::from(path.as_path()), how);
     }
 }
 

@@ -10,9 +10,11 @@ pub mod descend;
 pub mod dirty;
 pub mod hints;
 pub mod inotify;
+pub mod recover;
 pub mod report;
 pub mod roots;
 pub mod scan;
+pub mod sweep;
 pub mod worker;
 
 use std::io;

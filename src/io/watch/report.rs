@@ -3,6 +3,7 @@
 //! Owns the order that makes an observation trustworthy: the committed sequence number first, then
 //! the disk, then the ledger row. The only place of the watch thread that waits for the engine.
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::{io, mem};
 
 use crossbeam_channel::{Receiver, Sender, select};
 
-use crate::core::candidate::{Disk, Observed, Origin, Row, Seen};
+use crate::core::candidate::{Disk, Observed, Origin, Probe, Row, Seen};
 use crate::core::id::{Name, Seq};
 use crate::core::path::Bytes;
 use crate::core::trigger::ReadLock;
@@ -21,6 +22,10 @@ use super::{FromWatch, Ledger};
 /// Looks in a batch at most: enough that the hop to the engine costs nothing per file, few enough
 /// that its step stays short.
 pub const BATCH_MAX: usize = 256;
+
+/// Files remembered in each of two generations: more than fit into a channel of 64 batches, so that
+/// a report that the engine has not dealt with is still remembered.
+const RECENT_MAX: usize = 16_384;
 
 /// Nobody listens any more, or the thread was told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct Reporter {
     out: Sender<FromWatch>,
     stop: Receiver<()>,
     batch: Observed,
+    /// Files that were reported not long ago, in two generations.
+    recent: [BTreeSet<(Name, Bytes)>; 2],
 }
 
 impl Reporter {
@@ -58,7 +65,8 @@ impl Reporter {
         stop: Receiver<()>,
     ) -> Self {
         let batch = Observed { seq: Seq(0), origin: Origin::Event, seen: Vec::new() };
-        Self { ledger, prober: Prober::new(), committed, out, stop, batch }
+        let recent = [BTreeSet::new(), BTreeSet::new()];
+        Self { ledger, prober: Prober::new(), committed, out, stop, batch, recent }
     }
 
     /// Must be called before each look: opens a batch if there is none for this origin.
@@ -75,8 +83,8 @@ impl Reporter {
 
     /// Completes and reports what was found at a target after [`Reporter::before_look`]. With
     /// `only_new`, a file whose open row has the same version is left out, without asking who
-    /// writes.
-    pub fn found(&mut self, target: Target, found: io::Result<Found>, only_new: bool) {
+    /// writes. Returns whether somebody writes.
+    pub fn found(&mut self, target: Target, found: io::Result<Found>, only_new: bool) -> bool {
         let row = self.ledger.row(&target.trigger, &target.rel);
         let disk = match found {
             Ok(Found::Absent) => Disk::Absent,
@@ -84,7 +92,7 @@ impl Reporter {
             Ok(Found::File(file)) => {
                 let known = |row: &Row| row.open && row.version == file.version;
                 if only_new && row.as_ref().is_some_and(known) {
-                    return;
+                    return false;
                 }
                 self.prober.probe(file, target.lock)
             }
@@ -95,27 +103,61 @@ impl Reporter {
             }
         };
         if only_new && row.is_none() && !matches!(disk, Disk::File { .. }) {
-            return;
+            return false;
         }
+        let busy = is_busy(&disk);
         self.push(target, disk, row);
+        busy
     }
 
-    /// Looks at a target and reports what is there. `root` is `None` if there is no root.
+    /// Looks again at a target where somebody wrote, and reports it unless somebody still does.
+    /// Returns whether somebody still writes.
+    pub fn look_again(&mut self, root: BorrowedFd<'_>, target: Target) -> Result<bool, Stopped> {
+        self.before_look(Origin::Event)?;
+        let disk = self.prober.look(root, &target.rel, target.lock);
+        let Some(disk) = disk.ok().filter(|disk| !is_busy(disk)) else { return Ok(true) };
+        let row = self.ledger.row(&target.trigger, &target.rel);
+        self.push(target, disk, row);
+        Ok(false)
+    }
+
+    /// Looks at a target and reports what is there. `root` is `None` if there is no root. Returns
+    /// whether somebody writes.
     pub fn look(
         &mut self,
         root: Option<BorrowedFd<'_>>,
         target: Target,
         origin: Origin,
         only_new: bool,
-    ) -> Result<(), Stopped> {
+    ) -> Result<bool, Stopped> {
         self.before_look(origin)?;
         let found = root.map_or(Ok(Found::Absent), |root| disk::find(root, &target.rel));
-        self.found(target, found, only_new);
-        Ok(())
+        Ok(self.found(target, found, only_new))
     }
 
     fn push(&mut self, target: Target, disk: Disk, row: Option<Row>) {
+        if matches!(disk, Disk::File { .. }) {
+            if self.recent[0].len() >= RECENT_MAX {
+                self.recent[1] = mem::take(&mut self.recent[0]);
+            }
+            self.recent[0].insert((target.trigger.clone(), target.rel.clone()));
+        }
         self.batch.seen.push(Seen { trigger: target.trigger, rel: target.rel, disk, row });
+    }
+
+    /// Files under `top` that were reported not long ago: the ledger may not know them yet. `top`
+    /// is relative to the trigger's root.
+    pub fn recent(&self, trigger: &Name, top: &Bytes) -> Vec<Bytes> {
+        let first = if top.as_bytes().is_empty() { Bytes::default() } else { top.join(b"") };
+        let of = |recent: &BTreeSet<(Name, Bytes)>| {
+            let from = recent.range((trigger.clone(), first.clone())..);
+            from.take_while(|(name, rel)| {
+                name == trigger && rel.as_bytes().starts_with(first.as_bytes())
+            })
+            .map(|(_, rel)| rel.clone())
+            .collect::<Vec<_>>()
+        };
+        self.recent.iter().flat_map(of).collect()
     }
 
     /// Sends what has been seen.
@@ -138,4 +180,8 @@ impl Reporter {
             recv(self.stop) -> _ => Err(Stopped),
         }
     }
+}
+
+fn is_busy(disk: &Disk) -> bool {
+    matches!(disk, Disk::File { probe: Probe::WriterOpen, .. })
 }

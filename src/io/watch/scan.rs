@@ -1,9 +1,9 @@
-//! Scans: walks over a trigger's tree, and sweeps over its ledger rows.
+//! Walks over a trigger's tree: full scans and counts; and single looks.
 //!
-//! A walk finds what is there and not known, a sweep what is known and not there. Both stop after
-//! a bounded step and go on later, so that hints are served in between; a held trigger's wait.
+//! A walk finds what is there and not known; what is known and not there is found by the sweep
+//! that ends it. It stops after a bounded step and goes on later, so that hints are served in
+//! between; that of a held trigger waits.
 
-use std::collections::VecDeque;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
@@ -18,13 +18,8 @@ use super::FromWatch;
 use super::cover::News;
 use super::descend::STEP_MAX;
 use super::report::{BATCH_MAX, Stopped};
+use super::sweep::Sweep;
 use super::worker::Worker;
-
-/// Sweeps that wait at most; more become one over the whole trigger.
-const SWEEPS_MAX: usize = 1024;
-
-/// Rows, and directories with rows, read from the ledger at once.
-const PAGE: usize = 256;
 
 enum Purpose {
     /// Report; `again`: it was asked for anew.
@@ -53,27 +48,6 @@ impl Walk {
     /// Whether it reports.
     pub fn is_scan(&self) -> bool {
         matches!(self.purpose, Purpose::Scan { .. })
-    }
-}
-
-/// A walk over ledger rows: reports those whose file is gone.
-pub struct Sweep {
-    /// The trigger.
-    pub trigger: Name,
-    origin: Origin,
-    top: Bytes,
-    deep: bool,
-    dir: Bytes,
-    /// The name after which it goes on in `dir`.
-    after: Vec<u8>,
-    /// Directories that come next, a page of them.
-    next: VecDeque<Bytes>,
-}
-
-impl Sweep {
-    fn new(trigger: Name, top: Bytes, deep: bool, origin: Origin) -> Self {
-        let dir = top.clone();
-        Self { trigger, origin, top, deep, dir, after: Vec::new(), next: VecDeque::new() }
     }
 }
 
@@ -107,7 +81,9 @@ impl Worker {
         };
         let root = self.triggers[at].open();
         let target = self.triggers[at].any_target(rel);
-        self.reporter.look(root.as_ref().map(|root| root.as_fd()), target, Origin::Look, false)
+        let root = root.as_ref().map(|root| root.as_fd());
+        self.reporter.look(root, target, Origin::Look, false)?;
+        Ok(())
     }
 
     /// The trigger has changed: what runs for it begins anew.
@@ -127,28 +103,6 @@ impl Worker {
         self.sweeps.retain(|sweep| sweep.trigger != *name);
     }
 
-    /// Asks that rows under `top`, relative to the root, be compared with the disk.
-    pub(super) fn sweep(&mut self, name: &Name, top: Bytes, deep: bool, origin: Origin) {
-        if self.sweeps.len() >= SWEEPS_MAX {
-            self.sweeps.retain(|sweep| sweep.trigger != *name);
-            let all = Sweep::new(name.clone(), Bytes::default(), true, Origin::Scan);
-            self.sweeps.push_back(all);
-        } else {
-            self.sweeps.push_back(Sweep::new(name.clone(), top, deep, origin));
-        }
-    }
-
-    /// The same for all triggers over the directory `path`.
-    pub(super) fn sweep_under(&mut self, path: &Bytes, deep: bool) {
-        let concerned: Vec<_> = (self.triggers.iter())
-            .filter_map(|trigger| Some((trigger.name.clone(), trigger.rel(path)?)))
-            .collect();
-        let origin = if deep { Origin::Event } else { Origin::Scan };
-        for (name, rel) in concerned {
-            self.sweep(&name, rel, deep, origin);
-        }
-    }
-
     /// Looks at some of what was kept while triggers were held.
     pub(super) fn step_kept(&mut self) -> Result<(), Stopped> {
         for trigger in self.triggers.iter_mut().filter(|trigger| !trigger.held) {
@@ -162,66 +116,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// Goes on with the first sweep whose trigger is not held.
-    pub(super) fn step_sweep(&mut self) -> Result<(), Stopped> {
-        let at = self.sweeps.iter().position(|sweep| !self.is_held(&sweep.trigger));
-        let Some(mut sweep) = at.and_then(|at| self.sweeps.remove(at)) else { return Ok(()) };
-        if !self.sweep_on(&mut sweep)? {
-            self.sweeps.push_back(sweep);
-        }
-        Ok(())
-    }
-
-    /// A step of a sweep. Returns whether it has ended.
-    fn sweep_on(&mut self, sweep: &mut Sweep) -> Result<bool, Stopped> {
-        let Some(at) = self.triggers.iter().position(|t| t.name == sweep.trigger) else {
-            return Ok(true);
-        };
-        // Without a root nothing is known to be gone: it may only be unmounted.
-        let Some(root) = self.triggers[at].open() else { return Ok(true) };
-        let name = sweep.trigger.clone();
-        for _ in 0..STEP_MAX / PAGE {
-            let ledger = &mut self.reporter.ledger;
-            let rows = ledger.open_rows(&name, sweep.dir.as_bytes(), &sweep.after, PAGE);
-            let full = rows.len() >= PAGE;
-            for (file, _) in rows {
-                sweep.after = file.as_bytes().to_vec();
-                let rel = sweep.dir.join(file.as_bytes());
-                self.reporter.before_look(sweep.origin)?;
-                let found = disk::find(root.as_fd(), &rel);
-                if matches!(found, Ok(Found::Absent | Found::Other | Found::Directory(_))) {
-                    self.reporter.found(self.triggers[at].any_target(rel), found, true);
-                }
-            }
-            if !full && !self.next_dir(sweep) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Moves a sweep on to the next directory with rows; false if there is none.
-    fn next_dir(&mut self, sweep: &mut Sweep) -> bool {
-        if !sweep.deep {
-            return false;
-        }
-        let first =
-            if sweep.top.as_bytes().is_empty() { Bytes::default() } else { sweep.top.join(b"") };
-        if sweep.next.is_empty() {
-            // Those below `top` follow `top/`, which is no directory's name itself.
-            let after = first.as_bytes().max(sweep.dir.as_bytes());
-            sweep.next = self.reporter.ledger.dirs(&sweep.trigger, after, PAGE).into();
-        }
-        match sweep.next.pop_front().filter(|dir| dir.as_bytes().starts_with(first.as_bytes())) {
-            Some(dir) => {
-                sweep.dir = dir;
-                sweep.after.clear();
-                true
-            }
-            None => false,
-        }
     }
 
     /// Goes on with the first walk that may, once everything is covered: what is listed after it
@@ -270,7 +164,7 @@ impl Worker {
         let dev = self.triggers[at].root.as_ref().map(|root| root.id.dev);
         for _ in 0..STEP_MAX {
             let Some((dir, stream)) = &mut walk.open else {
-                let Some(rel) = walk.stack.pop() else { return Ok(self.listed(walk)) };
+                let Some(rel) = walk.stack.pop() else { return Ok(Self::listed(walk)) };
                 let opened = disk::open_dir(root.as_fd(), &rel).ok();
                 // What cannot be read is told by the coverage; another file system is not entered.
                 walk.open = opened.filter(|(_, id)| Some(id.dev) == dev).map(|(d, _)| (rel, d));
@@ -303,7 +197,7 @@ impl Worker {
     }
 
     /// All is listed. Returns whether that was all.
-    fn listed(&self, walk: &mut Walk) -> bool {
+    fn listed(walk: &mut Walk) -> bool {
         if walk.is_scan() {
             let name = walk.trigger.clone();
             walk.sweep = Some(Sweep::new(name, Bytes::default(), true, Origin::Scan));

@@ -15,29 +15,20 @@ use crate::core::trigger::TriggerSpec;
 
 use super::cover::{Cover, Covered, News};
 use super::descend::Reading;
-use super::dirty::{Hints, Inbox, Lost, beneath};
+use super::dirty::{Hints, How, Inbox};
+use super::hints::Closing;
+use super::recover::Recovery;
 use super::report::{Reporter, Stopped};
 use super::roots::Armed;
-use super::scan::{Sweep, Walk};
+use super::scan::Walk;
+use super::sweep::Sweep;
 use super::{Coverage, ToWatch};
 
 /// How often directories that cannot be watched are polled, while there are any.
 pub const POLL: Duration = Duration::from_secs(5);
 
-/// First and longest pause between recoveries from lost hints; a minute without starts over.
-const RECOVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
 /// Turns after which the coverage is published although there is still work.
 const PUBLISH_TURNS: u64 = 64;
-
-/// What was lost and when it is made good.
-#[derive(Debug, Default)]
-struct Recovery {
-    lost: Lost,
-    due: Option<Instant>,
-    last: Option<Instant>,
-    pause: Duration,
-}
 
 /// The state of the watch thread.
 pub struct Worker {
@@ -46,14 +37,15 @@ pub struct Worker {
     pub(super) triggers: Vec<Armed>,
     pub(super) cover: Cover,
     pub(super) reading: Reading,
-    pub(super) hints: indexmap::map::IntoIter<Bytes, bool>,
+    pub(super) hints: indexmap::map::IntoIter<Bytes, How>,
+    pub(super) closing: Vec<Closing>,
     pub(super) walks: VecDeque<Walk>,
     pub(super) sweeps: VecDeque<Sweep>,
     /// Whether the published coverage is out of date.
     pub(super) changed: bool,
     coverage: super::Published,
     acks: Vec<Sender<()>>,
-    recovery: Recovery,
+    pub(super) recovery: Recovery,
     poll_at: Option<Instant>,
     turns: u64,
 }
@@ -73,6 +65,7 @@ impl Worker {
             triggers: Vec::new(),
             reading: Reading::default(),
             hints: Hints::new().into_iter(),
+            closing: Vec::new(),
             walks: VecDeque::new(),
             sweeps: VecDeque::new(),
             changed: false,
@@ -104,6 +97,7 @@ impl Worker {
         }
         self.lose(taken.lost);
         self.step_hints()?;
+        self.step_closing()?;
         self.timers();
         self.step_cover()?;
         self.step_kept()?;
@@ -219,70 +213,10 @@ impl Worker {
         inbox.set_roots(roots.into_iter().collect());
     }
 
-    /// Adds what was lost to what is to be made good.
-    fn lose(&mut self, lost: Lost) {
-        if lost.is_empty() {
-            return;
-        }
-        let concerns = |trigger: &Armed| {
-            lost.all || trigger.root.as_ref().is_some_and(|root| lost.roots.contains(&root.base))
-        };
-        for trigger in self.triggers.iter_mut().filter(|trigger| concerns(trigger)) {
-            trigger.overflows += 1;
-        }
-        tracing::warn!(all = lost.all, roots = lost.roots.len(), "hints were lost, scanning");
-        self.changed = true;
-        let recovery = &mut self.recovery;
-        recovery.lost.all |= lost.all;
-        recovery.lost.outside |= lost.outside;
-        recovery.lost.roots.extend(lost.roots);
-        if recovery.due.is_none() {
-            let now = Instant::now();
-            let recent = recovery.last.filter(|last| now.duration_since(*last) < RECOVERY.1);
-            recovery.pause = match recent {
-                Some(_) => (recovery.pause * 2).clamp(RECOVERY.0, RECOVERY.1),
-                None => Duration::ZERO,
-            };
-            recovery.due = Some(recent.map_or(now, |last| now.max(last + recovery.pause)));
-        }
-    }
-
-    /// Covers anew what was lost, then scans it.
-    fn recover(&mut self) {
-        let lost = std::mem::take(&mut self.recovery.lost);
-        (self.recovery.due, self.recovery.last) = (None, Some(Instant::now()));
-        let mut scans = Vec::new();
-        if lost.all {
-            self.cover.clear();
-            self.reading = Reading::default();
-        }
-        for base in lost.roots.iter().filter(|_| !lost.all) {
-            self.forget(base, true);
-        }
-        for at in 0..self.triggers.len() {
-            let trigger = &mut self.triggers[at];
-            let Some(root) = &trigger.root else {
-                self.seek(at, true);
-                continue;
-            };
-            let (base, bytes) = (root.base.clone(), root.base.as_bytes());
-            if lost.all || lost.roots.iter().any(|r| beneath(r.as_bytes(), bytes).is_some()) {
-                self.cover.ask(base.clone(), News::Known);
-                self.check_root(at, false);
-            }
-            if lost.all || lost.roots.contains(&base) {
-                scans.push(self.triggers[at].name.clone());
-            }
-        }
-        self.roots_changed();
-        for name in scans {
-            self.scan(&name);
-        }
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let scans = self.triggers.iter().filter_map(|trigger| trigger.next_scan);
-        scans.chain(self.recovery.due).chain(self.poll_at).min()
+        let closing = self.closing.iter().map(|closing| closing.at);
+        scans.chain(closing).chain(self.recovery.due).chain(self.poll_at).min()
     }
 
     fn timers(&mut self) {

@@ -1,0 +1,87 @@
+//! Makes lost hints good: covers anew, then scans, with a growing pause if it repeats.
+//!
+//! What was lost is told by [`super::dirty`]; the scans themselves are in [`super::scan`].
+
+use std::time::{Duration, Instant};
+
+use super::cover::News;
+use super::descend::Reading;
+use super::dirty::{Lost, beneath};
+use super::roots::Armed;
+use super::worker::Worker;
+
+/// First and longest pause between recoveries from lost hints; a minute without starts over.
+const RECOVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// What was lost and when it is made good.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    lost: Lost,
+    /// When it is made good.
+    pub due: Option<Instant>,
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl Worker {
+    /// Adds what was lost to what is to be made good.
+    pub(super) fn lose(&mut self, lost: Lost) {
+        if lost.is_empty() {
+            return;
+        }
+        let concerns = |trigger: &Armed| {
+            lost.all || trigger.root.as_ref().is_some_and(|root| lost.roots.contains(&root.base))
+        };
+        for trigger in self.triggers.iter_mut().filter(|trigger| concerns(trigger)) {
+            trigger.overflows += 1;
+        }
+        tracing::warn!(all = lost.all, roots = lost.roots.len(), "hints were lost, scanning");
+        self.changed = true;
+        let recovery = &mut self.recovery;
+        recovery.lost.all |= lost.all;
+        recovery.lost.outside |= lost.outside;
+        recovery.lost.roots.extend(lost.roots);
+        if recovery.due.is_none() {
+            let now = Instant::now();
+            let recent = recovery.last.filter(|last| now.duration_since(*last) < RECOVERY.1);
+            recovery.pause = match recent {
+                Some(_) => (recovery.pause * 2).clamp(RECOVERY.0, RECOVERY.1),
+                None => Duration::ZERO,
+            };
+            recovery.due = Some(recent.map_or(now, |last| now.max(last + recovery.pause)));
+        }
+    }
+
+    /// Covers anew what was lost, then scans it.
+    pub(super) fn recover(&mut self) {
+        let lost = std::mem::take(&mut self.recovery.lost);
+        (self.recovery.due, self.recovery.last) = (None, Some(Instant::now()));
+        let mut scans = Vec::new();
+        if lost.all {
+            self.cover.clear();
+            self.reading = Reading::default();
+        }
+        for base in lost.roots.iter().filter(|_| !lost.all) {
+            self.forget(base, true);
+        }
+        for at in 0..self.triggers.len() {
+            let trigger = &mut self.triggers[at];
+            let Some(root) = &trigger.root else {
+                self.seek(at, true);
+                continue;
+            };
+            let (base, bytes) = (root.base.clone(), root.base.as_bytes());
+            if lost.all || lost.roots.iter().any(|r| beneath(r.as_bytes(), bytes).is_some()) {
+                self.cover.ask(base.clone(), News::Known);
+                self.check_root(at, false);
+            }
+            if lost.all || lost.roots.contains(&base) {
+                scans.push(self.triggers[at].name.clone());
+            }
+        }
+        self.roots_changed();
+        for name in scans {
+            self.scan(&name);
+        }
+    }
+}

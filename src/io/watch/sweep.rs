@@ -1,0 +1,158 @@
+//! Sweeps over a trigger's ledger rows: finds what is known and not there any more.
+//!
+//! A sweep stops after a bounded step and goes on later, so that hints are served in between. It
+//! never concludes anything from a root that is not there.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd as _;
+
+use crate::core::candidate::Origin;
+use crate::core::id::Name;
+use crate::core::path::Bytes;
+use crate::io::disk::{self, Found};
+
+use super::descend::STEP_MAX;
+use super::report::Stopped;
+use super::worker::Worker;
+
+/// Sweeps that wait at most; more become one over the whole trigger.
+const SWEEPS_MAX: usize = 1024;
+
+/// Rows, and directories with rows, read from the ledger at once.
+const PAGE: usize = 256;
+
+/// A walk over ledger rows: reports those whose file is gone.
+pub struct Sweep {
+    /// The trigger.
+    pub trigger: Name,
+    origin: Origin,
+    top: Bytes,
+    deep: bool,
+    dir: Bytes,
+    /// The name after which it goes on in `dir`.
+    after: Vec<u8>,
+    /// Directories that come next, a page of them.
+    next: VecDeque<Bytes>,
+    /// Files that are looked at although the ledger may not know them yet.
+    also: Vec<Bytes>,
+}
+
+impl Sweep {
+    /// A sweep over the rows of files in `top`, relative to the root; `deep`: below it, too.
+    pub fn new(trigger: Name, top: Bytes, deep: bool, origin: Origin) -> Self {
+        let dir = top.clone();
+        Self {
+            trigger,
+            origin,
+            top,
+            deep,
+            dir,
+            after: Vec::new(),
+            next: VecDeque::new(),
+            also: Vec::new(),
+        }
+    }
+}
+
+impl Worker {
+    /// Asks that rows under `top`, relative to the root, be compared with the disk.
+    pub(super) fn sweep(&mut self, name: &Name, top: Bytes, deep: bool, origin: Origin) {
+        if self.sweeps.len() >= SWEEPS_MAX {
+            self.sweeps.retain(|sweep| sweep.trigger != *name);
+            let mut all = Sweep::new(name.clone(), Bytes::default(), true, Origin::Scan);
+            all.also = self.reporter.recent(name, &all.top);
+            self.sweeps.push_back(all);
+        } else {
+            let mut sweep = Sweep::new(name.clone(), top, deep, origin);
+            sweep.also = self.reporter.recent(name, &sweep.top);
+            self.sweeps.push_back(sweep);
+        }
+    }
+
+    /// The same for all triggers over the directory `path`.
+    pub(super) fn sweep_under(&mut self, path: &Bytes, deep: bool) {
+        let concerned: Vec<_> = (self.triggers.iter())
+            .filter_map(|trigger| Some((trigger.name.clone(), trigger.rel(path)?)))
+            .collect();
+        let origin = if deep { Origin::Event } else { Origin::Scan };
+        for (name, rel) in concerned {
+            self.sweep(&name, rel, deep, origin);
+        }
+    }
+
+    /// Goes on with the first sweep whose trigger is not held.
+    pub(super) fn step_sweep(&mut self) -> Result<(), Stopped> {
+        let at = self.sweeps.iter().position(|sweep| !self.is_held(&sweep.trigger));
+        let Some(mut sweep) = at.and_then(|at| self.sweeps.remove(at)) else { return Ok(()) };
+        if !self.sweep_on(&mut sweep)? {
+            self.sweeps.push_back(sweep);
+        }
+        Ok(())
+    }
+
+    /// A step of a sweep. Returns whether it has ended.
+    pub(super) fn sweep_on(&mut self, sweep: &mut Sweep) -> Result<bool, Stopped> {
+        let Some(at) = self.triggers.iter().position(|t| t.name == sweep.trigger) else {
+            return Ok(true);
+        };
+        // Without a root nothing is known to be gone: it may only be unmounted.
+        let Some(root) = self.triggers[at].open() else { return Ok(true) };
+        let name = sweep.trigger.clone();
+        if !sweep.also.is_empty() {
+            for rel in sweep.also.drain(sweep.also.len().saturating_sub(STEP_MAX)..) {
+                self.reporter.before_look(sweep.origin)?;
+                let found = disk::find(root.as_fd(), &rel);
+                if is_no_file(&found) {
+                    self.reporter.found(self.triggers[at].any_target(rel), found, false);
+                }
+            }
+            return Ok(false);
+        }
+        for _ in 0..STEP_MAX / PAGE {
+            let ledger = &mut self.reporter.ledger;
+            let rows = ledger.open_rows(&name, sweep.dir.as_bytes(), &sweep.after, PAGE);
+            let full = rows.len() >= PAGE;
+            for (file, _) in rows {
+                sweep.after = file.as_bytes().to_vec();
+                let rel = sweep.dir.join(file.as_bytes());
+                self.reporter.before_look(sweep.origin)?;
+                let found = disk::find(root.as_fd(), &rel);
+                if is_no_file(&found) {
+                    self.reporter.found(self.triggers[at].any_target(rel), found, true);
+                }
+            }
+            if !full && !self.next_dir(sweep) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Moves a sweep on to the next directory with rows; false if there is none.
+    fn next_dir(&mut self, sweep: &mut Sweep) -> bool {
+        if !sweep.deep {
+            return false;
+        }
+        let first =
+            if sweep.top.as_bytes().is_empty() { Bytes::default() } else { sweep.top.join(b"") };
+        if sweep.next.is_empty() {
+            // Those below `top` follow `top/`, which is no directory's name itself.
+            let after = first.as_bytes().max(sweep.dir.as_bytes());
+            sweep.next = self.reporter.ledger.dirs(&sweep.trigger, after, PAGE).into();
+        }
+        match sweep.next.pop_front().filter(|dir| dir.as_bytes().starts_with(first.as_bytes())) {
+            Some(dir) => {
+                sweep.dir = dir;
+                sweep.after.clear();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Whether there is certainly no regular file.
+fn is_no_file(found: &io::Result<Found>) -> bool {
+    matches!(found, Ok(Found::Absent | Found::Other | Found::Directory(_)))
+}

@@ -1,0 +1,746 @@
+//! The watch thread against the real kernel: real inotify, real files, real writers. Each test
+//! asserts what arrives, and waits on that with a deadline.
+
+#![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use dagd::core::candidate::{Disk, Kind, Origin, Probe, Row, Seen};
+use dagd::core::path::Bytes;
+use dagd::core::selector::Selector;
+use dagd::core::trigger::{
+    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+};
+use dagd::io::disk::{Prober, version_at};
+use dagd::io::watch::{Coverage, FromWatch, Ledger, Limits, ToWatch, WatchHandle, spawn_with};
+
+type Rows = BTreeMap<(String, Bytes), Row>;
+
+/// A ledger in memory.
+#[derive(Clone, Default)]
+// lock: shared between the test and the watch thread
+struct Memory(Arc<Mutex<Rows>>);
+
+impl Memory {
+    fn of(&self, trigger: &str) -> Vec<(Bytes, Row)> {
+        let rows = self.0.lock().unwrap();
+        let of = rows.iter().filter(|((name, _), row)| name == trigger && row.open);
+        of.map(|((_, rel), row)| (rel.clone(), row.clone())).collect()
+    }
+}
+
+impl Ledger for Memory {
+    fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row> {
+        self.0.lock().unwrap().get(&(trigger.to_owned(), rel.clone())).cloned()
+    }
+
+    fn open_rows(
+        &mut self,
+        trigger: &str,
+        dir: &[u8],
+        after: &[u8],
+        max: usize,
+    ) -> Vec<(Bytes, Row)> {
+        let mut rows: Vec<_> = (self.of(trigger).into_iter())
+            .filter(|(rel, _)| rel.dir() == dir && rel.name() > after)
+            .map(|(rel, row)| (Bytes::from(rel.name()), row))
+            .collect();
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        rows.truncate(max);
+        rows
+    }
+
+    fn dirs(&mut self, trigger: &str, after: &[u8], max: usize) -> Vec<Bytes> {
+        let dirs: BTreeSet<Bytes> =
+            self.of(trigger).iter().map(|(rel, _)| Bytes::from(rel.dir())).collect();
+        dirs.into_iter().filter(|dir| dir.as_bytes() > after).take(max).collect()
+    }
+}
+
+fn trigger(name: &str, root: &Path, recursive: bool) -> TriggerSpec {
+    with_filter(name, root, recursive, &[])
+}
+
+fn with_filter(name: &str, root: &Path, recursive: bool, exclude: &[&str]) -> TriggerSpec {
+    let include = if recursive { "**/*" } else { "*" };
+    let exclude = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
+    let folder = FolderSpec {
+        folder: Folder::Drop,
+        root: root.to_owned(),
+        recursive,
+        filter: Filter::new(vec![include.to_owned()], exclude, true, false).unwrap(),
+        kinds: vec![Kind::Created, Kind::Modified],
+        read_lock: ReadLock::Auto,
+        stability_threshold: Duration::from_secs(2),
+        settle: Duration::ZERO,
+        settle_empty: Duration::ZERO,
+        max_wait: None,
+        fan_out: FanOut::File,
+        batch_max_files: 1000,
+        initial_scan: InitialScan::Unprocessed,
+        initial_max: 10_000,
+        move_to: None,
+        move_failed: None,
+        reconcile_interval: None,
+    };
+    TriggerSpec {
+        name: name.into(),
+        source: Source::Folder(Box::new(folder)),
+        select: Selector::parse("*").unwrap(),
+        overlap: Overlap::Queue,
+        max_runs: None,
+        order_key: None,
+        rev: format!("{name}{recursive}{}", root.display()).into(),
+    }
+}
+
+/// A watch thread, and an engine that delivers whatever is complete.
+struct Bench {
+    root: tempfile::TempDir,
+    handle: WatchHandle,
+    thread: Option<JoinHandle<()>>,
+    from: Receiver<FromWatch>,
+    ledger: Memory,
+    committed: Arc<AtomicU64>,
+    seen: Vec<(Origin, Seen)>,
+    scanned: usize,
+    counted: Option<u64>,
+}
+
+/// Long enough for a machine under load; a test that passes never waits for it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Limits::default(), 64)
+    }
+
+    fn with(limits: Limits, capacity: usize) -> Self {
+        let (out, from) = bounded(capacity);
+        let ledger = Memory::default();
+        let committed = Arc::new(AtomicU64::new(1));
+        let (handle, thread) =
+            spawn_with(Box::new(ledger.clone()), committed.clone(), out, limits).unwrap();
+        let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self {
+            root,
+            handle,
+            thread: Some(thread),
+            from,
+            ledger,
+            committed,
+            seen: Vec::new(),
+            scanned: 0,
+            counted: None,
+        }
+    }
+
+    /// A recursive trigger `t` on the whole root.
+    fn armed() -> Self {
+        let mut bench = Self::new();
+        bench.arm(vec![trigger("t", &bench.at(""), true)]);
+        bench
+    }
+
+    fn at(&self, rel: &str) -> PathBuf {
+        if rel.is_empty() { self.root.path().to_owned() } else { self.root.path().join(rel) }
+    }
+
+    fn arm(&mut self, specs: Vec<TriggerSpec>) {
+        let (ack, armed) = bounded(1);
+        let specs = specs.into_iter().map(Arc::new).collect();
+        self.handle.send(ToWatch::Arm(specs, Some(ack)));
+        let deadline = Instant::now() + PATIENCE;
+        while armed.try_recv().is_err() {
+            self.step(deadline);
+        }
+    }
+
+    fn step(&mut self, deadline: Instant) {
+        assert!(Instant::now() < deadline, "not in time; last seen: {:?}", self.seen.last());
+        let Ok(message) = self.from.recv_timeout(Duration::from_millis(20)) else { return };
+        match message {
+            FromWatch::Scanned { .. } => self.scanned += 1,
+            FromWatch::Counted { files, .. } => self.counted = Some(files),
+            FromWatch::Observed(observed) => {
+                assert!(observed.seen.len() <= 256);
+                assert!(observed.seq.0 <= self.committed.load(Ordering::SeqCst));
+                for seen in observed.seen {
+                    self.deliver(&seen);
+                    self.seen.push((observed.origin, seen));
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, seen: &Seen) {
+        let mut rows = self.ledger.0.lock().unwrap();
+        let key = (seen.trigger.to_string(), seen.rel.clone());
+        match &seen.disk {
+            Disk::File { version, probe: Probe::Free | Probe::Unproved | Probe::NotAsked } => {
+                rows.insert(key, Row { version: version.clone(), open: true, run: None });
+            }
+            Disk::File { .. } => return,
+            Disk::Absent | Disk::Other => {
+                if let Some(row) = rows.get_mut(&key) {
+                    row.open = false;
+                }
+            }
+        }
+        self.committed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn until(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            self.step(deadline);
+        }
+    }
+
+    /// Waits until exactly these are delivered and open.
+    fn delivered(&mut self, trigger: &str, wanted: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+        let wanted: BTreeSet<Bytes> =
+            wanted.into_iter().map(|rel| Bytes::from(rel.as_ref())).collect();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open: BTreeSet<Bytes> =
+                self.ledger.of(trigger).into_iter().map(|(rel, _)| rel).collect();
+            if open == wanted {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "missing {:?}, too many {:?}",
+                wanted.difference(&open).take(5).collect::<Vec<_>>(),
+                open.difference(&wanted).take(5).collect::<Vec<_>>()
+            );
+            self.step(deadline);
+        }
+    }
+
+    /// Waits until a path was seen in this state.
+    fn saw(&mut self, rel: impl AsRef<[u8]>, is: impl Fn(&Disk) -> bool) {
+        let rel = Bytes::from(rel.as_ref());
+        self.until(|bench| bench.seen.iter().any(|(_, seen)| seen.rel == rel && is(&seen.disk)));
+    }
+
+    fn coverage(&self, name: &str) -> Option<Coverage> {
+        self.handle.coverage().into_iter().find(|coverage| &*coverage.trigger == name)
+    }
+
+    fn look(&mut self, rel: &str) -> Disk {
+        self.seen.clear();
+        self.handle.send(ToWatch::Look("t".into(), rel.into()));
+        self.until(|bench| bench.seen.iter().any(|(origin, _)| *origin == Origin::Look));
+        self.seen.iter().find(|(origin, _)| *origin == Origin::Look).unwrap().1.disk.clone()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.handle.send(ToWatch::Stop);
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
+fn is_free(disk: &Disk) -> bool {
+    matches!(disk, Disk::File { probe: Probe::Free, .. })
+}
+
+fn is_being_written(disk: &Disk) -> bool {
+    matches!(disk, Disk::File { probe: Probe::WriterOpen, .. })
+}
+
+#[test]
+fn files_in_new_directories_are_all_seen() {
+    let mut bench = Bench::armed();
+    let mut wanted = Vec::new();
+    for n in 0..2000 {
+        let rel = format!("{n}/b/c/f");
+        fs::create_dir_all(bench.at(&format!("{n}/b/c"))).unwrap();
+        fs::write(bench.at(&rel), b"x").unwrap();
+        wanted.push(rel);
+        while !bench.from.is_empty() {
+            bench.step(Instant::now() + PATIENCE);
+        }
+    }
+    bench.delivered("t", wanted);
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| c.directories == 6001));
+}
+
+#[test]
+fn trees_that_are_moved_in_are_all_seen() {
+    let mut bench = Bench::new();
+    fs::create_dir(bench.at("in")).unwrap();
+    bench.arm(vec![trigger("t", &bench.at("in"), true)]);
+    let mut wanted = Vec::new();
+    for n in 0..100 {
+        fs::create_dir_all(bench.at(&format!("out{n}/x/y"))).unwrap();
+        for file in ["top", "x/mid", "x/y/deep"] {
+            fs::write(bench.at(&format!("out{n}/{file}")), b"x").unwrap();
+            wanted.push(format!("{n}/{file}"));
+        }
+        fs::rename(bench.at(&format!("out{n}")), bench.at(&format!("in/{n}"))).unwrap();
+    }
+    bench.delivered("t", wanted);
+}
+
+#[test]
+fn renamed_directories_are_followed() {
+    let mut bench = Bench::armed();
+    let mut wanted = Vec::new();
+    for n in 0..200 {
+        fs::create_dir_all(bench.at(&format!("{n}/sub"))).unwrap();
+        fs::write(bench.at(&format!("{n}/sub/old")), b"x").unwrap();
+        wanted.push(format!("{n}/sub/old"));
+    }
+    bench.delivered("t", wanted);
+    let mut wanted = Vec::new();
+    for n in 0..200 {
+        fs::rename(bench.at(&format!("{n}")), bench.at(&format!("m{n}"))).unwrap();
+        fs::write(bench.at(&format!("m{n}/sub/new")), b"x").unwrap();
+        fs::rename(bench.at(&format!("m{n}")), bench.at(&format!("r{n}"))).unwrap();
+        fs::write(bench.at(&format!("r{n}/sub/newer")), b"x").unwrap();
+        wanted.extend(["old", "new", "newer"].map(|f| format!("r{n}/sub/{f}")));
+    }
+    bench.delivered("t", wanted.clone());
+    // And what comes later is seen under the new names, too.
+    for n in 0..200 {
+        fs::write(bench.at(&format!("r{n}/sub/late")), b"x").unwrap();
+        wanted.push(format!("r{n}/sub/late"));
+    }
+    bench.delivered("t", wanted);
+}
+
+#[test]
+fn a_directory_that_is_replaced_is_covered_anew() {
+    let mut bench = Bench::armed();
+    fs::create_dir_all(bench.at("a/x")).unwrap();
+    fs::create_dir_all(bench.at("b/x")).unwrap();
+    for n in 0..100 {
+        // Swaps a and b, writing into both.
+        fs::rename(bench.at("a"), bench.at("c")).unwrap();
+        fs::rename(bench.at("b"), bench.at("a")).unwrap();
+        fs::rename(bench.at("c"), bench.at("b")).unwrap();
+        fs::write(bench.at(&format!("a/x/{n}")), b"x").unwrap();
+        fs::remove_dir_all(bench.at("b")).unwrap();
+        fs::create_dir_all(bench.at("b/x")).unwrap();
+        fs::write(bench.at(&format!("b/x/{n}")), b"x").unwrap();
+    }
+    bench.delivered("t", ["a/x/99", "b/x/99"].into_iter().chain(["a/x/98"]));
+}
+
+#[test]
+fn a_full_dirty_map_loses_nothing() {
+    let mut bench = Bench::with(Limits { dirty: 100 }, 1);
+    bench.arm(vec![trigger("t", &bench.at(""), true)]);
+    // Nobody receives meanwhile: the watch thread blocks, the map overflows.
+    let mut wanted = Vec::new();
+    for n in 0..50_000 {
+        let rel = format!("{}/{n}", n % 50);
+        if n < 50 {
+            fs::create_dir(bench.at(&format!("{n}"))).unwrap();
+        }
+        File::create(bench.at(&rel)).unwrap();
+        wanted.push(rel);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while bench.ledger.0.lock().unwrap().len() < wanted.len() {
+        bench.step(deadline);
+    }
+    bench.delivered("t", wanted);
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| c.overflows > 0));
+}
+
+#[test]
+fn producers_that_never_close_under_the_final_name() {
+    let mut bench = Bench::armed();
+    fs::create_dir(bench.at(".out")).unwrap();
+    fs::write(bench.at(".out/a"), b"x").unwrap();
+    fs::hard_link(bench.at(".out/a"), bench.at("linked")).unwrap();
+    // As the sftp server does it.
+    fs::hard_link(bench.at(".out/a"), bench.at("uploaded")).unwrap();
+    fs::remove_file(bench.at(".out/a")).unwrap();
+    let mut unnamed =
+        OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).open(bench.at("")).unwrap();
+    unnamed.write_all(b"y").unwrap();
+    let by_number = format!("/proc/self/fd/{}", unnamed.as_raw_fd());
+    rustix::fs::linkat(
+        rustix::fs::CWD,
+        by_number,
+        rustix::fs::CWD,
+        bench.at("unnamed"),
+        rustix::fs::AtFlags::SYMLINK_FOLLOW,
+    )
+    .unwrap();
+    bench.saw("unnamed", is_being_written);
+    drop(unnamed);
+    assert!(is_free(&bench.look("unnamed")));
+    bench.delivered("t", ["linked", "uploaded", "unnamed"]);
+}
+
+#[test]
+fn an_open_writer_is_seen_and_its_close_too() {
+    let mut bench = Bench::armed();
+    let mut file = File::create(bench.at("f")).unwrap();
+    file.write_all(b"half").unwrap();
+    bench.saw("f", is_being_written);
+    assert!(is_being_written(&bench.look("f")));
+    file.write_all(b" and half").unwrap();
+    drop(file);
+    bench.saw(
+        "f",
+        |disk| matches!(disk, Disk::File { version, probe: Probe::Free } if version.size == 13),
+    );
+}
+
+#[test]
+fn a_large_file_is_complete_soon_after_its_close() {
+    // The kernel tells of the close before it stops to count the writer. ext4 starts to write a
+    // file that was truncated before, as by `cp` over it, between the two.
+    let mut bench = Bench::armed();
+    let block = vec![7; 1 << 20];
+    for n in 0..10 {
+        let name = format!("{n}");
+        fs::write(bench.at(&name), b"old").unwrap();
+        bench.saw(&name, is_free);
+        let mut file = File::create(bench.at(&name)).unwrap();
+        for _ in 0..32 {
+            file.write_all(&block).unwrap();
+        }
+        drop(file);
+        let whole = |disk: &Disk| matches!(disk, Disk::File { version, probe: Probe::Free } if version.size == 32 << 20);
+        bench.saw(&name, whole);
+        fs::remove_file(bench.at(&name)).unwrap();
+    }
+}
+
+#[test]
+fn a_shared_mapping_is_a_writer() {
+    let mut bench = Bench::armed();
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).open(bench.at("m")).unwrap();
+    file.set_len(4096).unwrap();
+    let map = map(&file);
+    drop(file);
+    bench.saw("m", is_being_written);
+    unmap(map);
+    bench.saw("m", is_free);
+}
+
+#[expect(unsafe_code, reason = "a mapping is what the test is about")]
+fn map(file: &File) -> *mut libc::c_void {
+    let (read_write, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a new mapping at an address of the kernel's choice, of a file of that size.
+    let map =
+        unsafe { libc::mmap(std::ptr::null_mut(), 4096, read_write, shared, file.as_raw_fd(), 0) };
+    assert_ne!(map, libc::MAP_FAILED);
+    map
+}
+
+#[expect(unsafe_code, reason = "a mapping is what the test is about")]
+fn unmap(map: *mut libc::c_void) {
+    // SAFETY: the mapping was made with this size and nothing refers to it.
+    assert_eq!(unsafe { libc::munmap(map, 4096) }, 0);
+}
+
+#[test]
+fn a_fifo_is_never_opened() {
+    let mut bench = Bench::armed();
+    let path = bench.at("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let mut both = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    bench.saw("fifo", |disk| *disk == Disk::Other);
+    assert_eq!(bench.look("fifo"), Disk::Other);
+    both.write_all(b"still alive").unwrap();
+}
+
+#[test]
+fn two_triggers_share_directories() {
+    let mut bench = Bench::new();
+    fs::create_dir_all(bench.at("sub/skip")).unwrap();
+    let (top, sub) = (bench.at(""), bench.at("sub"));
+    bench.arm(vec![
+        with_filter("t", &top, true, &["sub/skip"]),
+        trigger("flat", &sub, false),
+        trigger("deep", &sub, true),
+    ]);
+    for rel in ["a", "sub/b", "sub/skip/c", "sub/d.part"] {
+        fs::write(bench.at(rel), b"x").unwrap();
+    }
+    bench.delivered("t", ["a", "sub/b"]);
+    bench.delivered("flat", ["b"]);
+    bench.delivered("deep", ["b", "skip/c"]);
+    let directories = |bench: &Bench| {
+        ["t", "flat", "deep"].map(|n| bench.coverage(n).map_or(0, |c| c.directories))
+    };
+    bench.until(|bench| directories(bench) == [2, 1, 2]);
+    // The others go on without the one that covered most.
+    bench.arm(vec![trigger("deep", &sub, true)]);
+    fs::write(bench.at("e"), b"x").unwrap();
+    fs::write(bench.at("sub/skip/f"), b"x").unwrap();
+    bench.delivered("deep", ["b", "skip/c", "skip/f"]);
+    bench.delivered("t", ["a", "sub/b"]);
+}
+
+#[test]
+fn a_root_appears_goes_and_is_replaced() {
+    let mut bench = Bench::new();
+    let root = bench.at("x/y/in");
+    bench.arm(vec![trigger("t", &root, true)]);
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| !c.exists));
+    fs::create_dir_all(root.join("sub")).unwrap();
+    fs::write(root.join("sub/1"), b"x").unwrap();
+    bench.delivered("t", ["sub/1"]);
+    assert!(bench.coverage("t").unwrap().exists);
+    fs::rename(&root, bench.at("x/y/old")).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("2"), b"x").unwrap();
+    bench.delivered("t", ["2"]);
+    fs::remove_dir_all(bench.at("x")).unwrap();
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| !c.exists));
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("3"), b"x").unwrap();
+    bench.delivered("t", ["3"]);
+}
+
+#[test]
+fn symbolic_links_are_never_followed() {
+    let mut bench = Bench::new();
+    let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::write(elsewhere.path().join("secret"), b"x").unwrap();
+    bench.arm(vec![trigger("t", &bench.at(""), true)]);
+    fs::create_dir(bench.at("d")).unwrap();
+    symlink(".", bench.at("loop")).unwrap();
+    symlink("..", bench.at("d/up")).unwrap();
+    symlink(elsewhere.path(), bench.at("away")).unwrap();
+    symlink(elsewhere.path().join("secret"), bench.at("file")).unwrap();
+    fs::write(bench.at("d/real"), b"x").unwrap();
+    bench.delivered("t", ["d/real"]);
+    bench.saw("file", |disk| *disk == Disk::Other);
+    assert_eq!(bench.look("away/secret"), Disk::Absent);
+    assert_eq!(bench.look("loop/d/real"), Disk::Absent);
+    bench.handle.send(ToWatch::Scan("t".into()));
+    bench.until(|bench| bench.scanned == 1);
+    bench.delivered("t", ["d/real"]);
+}
+
+#[test]
+fn names_go_through_unchanged() {
+    let mut bench = Bench::armed();
+    let odd: [&[u8]; 5] = [b"a\nb", b"-rf", b"\xff\xfe", b" ", &[b'x'; 255]];
+    for name in odd {
+        let name = std::ffi::OsStr::from_bytes(name);
+        fs::create_dir(bench.at("").join(name)).unwrap();
+        fs::write(bench.at("").join(name).join(name), b"x").unwrap();
+    }
+    bench.delivered("t", odd.map(|name| [name, b"/", name].concat()));
+}
+
+#[test]
+fn a_scan_finds_the_difference_only() {
+    let mut bench = Bench::new();
+    fs::create_dir(bench.at("d")).unwrap();
+    for rel in ["kept", "d/gone", "changed"] {
+        fs::write(bench.at(rel), b"x").unwrap();
+    }
+    bench.arm(vec![trigger("t", &bench.at(""), true)]);
+    bench.handle.send(ToWatch::Count("t".into(), 2));
+    bench.until(|bench| bench.counted == Some(3));
+    bench.handle.send(ToWatch::Scan("t".into()));
+    bench.until(|bench| bench.scanned == 1);
+    bench.delivered("t", ["kept", "d/gone", "changed"]);
+    assert!(bench.seen.iter().all(|(origin, _)| *origin == Origin::Scan));
+    // While nobody is armed, nobody sees it.
+    bench.arm(Vec::new());
+    fs::remove_dir_all(bench.at("d")).unwrap();
+    fs::write(bench.at("changed"), b"xy").unwrap();
+    fs::write(bench.at("new"), b"x").unwrap();
+    bench.seen.clear();
+    bench.arm(vec![trigger("t", &bench.at(""), true)]);
+    bench.handle.send(ToWatch::Scan("t".into()));
+    bench.until(|bench| bench.scanned == 2);
+    let seen: BTreeSet<_> = bench.seen.iter().map(|(_, s)| s.rel.lossy().into_owned()).collect();
+    assert_eq!(seen, ["changed", "d/gone", "new"].map(str::to_owned).into());
+    bench.delivered("t", ["kept", "changed", "new"]);
+}
+
+#[test]
+fn a_held_trigger_misses_nothing() {
+    let mut bench = Bench::armed();
+    bench.handle.send(ToWatch::Hold("t".into()));
+    fs::create_dir(bench.at("d")).unwrap();
+    fs::write(bench.at("d/a"), b"x").unwrap();
+    fs::write(bench.at("b"), b"x").unwrap();
+    bench.handle.send(ToWatch::Scan("t".into()));
+    // A look is served all the same, behind the hints that came before.
+    assert!(is_free(&bench.look("b")));
+    assert!(bench.seen.iter().all(|(origin, _)| *origin == Origin::Look), "{:?}", bench.seen);
+    assert_eq!(bench.scanned, 0);
+    bench.handle.send(ToWatch::Release("t".into()));
+    bench.delivered("t", ["b", "d/a"]);
+    bench.until(|bench| bench.scanned == 1);
+}
+
+#[test]
+fn departures_are_seen() {
+    let mut bench = Bench::armed();
+    fs::create_dir_all(bench.at("d/e")).unwrap();
+    for rel in ["a", "b", "d/e/f", "d/g", "d0"] {
+        fs::write(bench.at(rel), b"x").unwrap();
+    }
+    bench.delivered("t", ["a", "b", "d/e/f", "d/g", "d0"]);
+    let elsewhere = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::remove_file(bench.at("a")).unwrap();
+    fs::rename(bench.at("d"), elsewhere.path().join("d")).unwrap();
+    bench.delivered("t", ["b", "d0"]);
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| c.directories == 1));
+}
+
+/// The voluntary context switches of the watch thread, by its directory in `/proc`.
+fn sleeps(task: &Path) -> u64 {
+    let status = fs::read_to_string(task.join("status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// The process's threads of that name.
+fn tasks(name: &str) -> BTreeSet<PathBuf> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is = |task: &PathBuf| {
+        fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    tasks.filter(is).collect()
+}
+
+/// Runs a test of this file again, alone in its own process, in which `ALONE` is set.
+fn alone(name: &str, program: &[&str]) -> bool {
+    let this = std::env::current_exe().unwrap();
+    let mut command = program.iter().copied().map(std::ffi::OsString::from).collect::<Vec<_>>();
+    command.extend([this.into(), name.into(), "--exact".into()]);
+    let status = std::process::Command::new(&command[0])
+        .args(&command[1..])
+        .env("ALONE", "1")
+        .stdout(std::process::Stdio::null())
+        .status();
+    status.unwrap().success()
+}
+
+#[test]
+fn an_idle_watch_thread_sleeps() {
+    if std::env::var_os("ALONE").is_none() {
+        return assert!(alone("an_idle_watch_thread_sleeps", &[]));
+    }
+    let mut bench = Bench::armed();
+    fs::write(bench.at("f"), b"x").unwrap();
+    bench.delivered("t", ["f"]);
+    let all = tasks("dagd-watch");
+    assert_eq!(all.len(), 1);
+    let task = all.first().unwrap();
+    // What the file has caused may still be under way; then the thread sleeps for good.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let before = sleeps(task);
+        assert!(bench.from.recv_timeout(Duration::from_secs(2)).is_err());
+        if sleeps(task) == before {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the watch thread wakes up");
+    }
+}
+
+#[test]
+fn directories_beyond_the_limit_are_polled() {
+    const NAME: &str = "directories_beyond_the_limit_are_polled";
+    let limit = Path::new("/proc/sys/user/max_inotify_watches");
+    if std::env::var_os("ALONE").is_none() {
+        // The limit of a user namespace of its own concerns nobody else.
+        let may = std::process::Command::new("unshare").args(["-Ur", "true"]).status();
+        if may.is_ok_and(|status| status.success()) {
+            assert!(alone(NAME, &["unshare", "-Ur"]));
+        } else {
+            println!("skipped: no user namespaces here");
+        }
+        return;
+    }
+    fs::write(limit, "4").unwrap();
+    let mut bench = Bench::new();
+    let mut wanted = Vec::new();
+    for n in 0..10 {
+        fs::create_dir(bench.at(&format!("{n}"))).unwrap();
+        wanted.push(format!("{n}/f"));
+    }
+    bench.arm(vec![trigger("t", &bench.at(""), true)]);
+    let problems = |bench: &Bench| bench.coverage("t").map_or(Vec::new(), |c| c.problems);
+    bench.until(|bench| problems(bench).len() == 1);
+    let line = problems(&bench).remove(0);
+    assert!(line.contains("7 directories"), "{line}");
+    assert!(line.contains("sysctl -w fs.inotify.max_user_watches="), "{line}");
+    for rel in &wanted {
+        fs::write(bench.at(rel), b"x").unwrap();
+    }
+    bench.delivered("t", &wanted);
+    fs::remove_file(bench.at(&wanted.remove(0))).unwrap();
+    fs::remove_file(bench.at(&wanted.remove(8))).unwrap();
+    bench.delivered("t", &wanted);
+    fs::write(limit, "1000").unwrap();
+    bench.until(|bench| problems(bench).is_empty());
+    assert_eq!(bench.coverage("t").unwrap().directories, 11);
+}
+
+#[test]
+fn one_event_arrives_at_once() {
+    let mut bench = Bench::armed();
+    let mut times = Vec::new();
+    for n in 0..200 {
+        let file = File::create(bench.at(&format!("{n}"))).unwrap();
+        bench.saw(format!("{n}"), is_being_written);
+        let closed = Instant::now();
+        drop(file);
+        bench.saw(format!("{n}"), is_free);
+        times.push(closed.elapsed());
+    }
+    times.sort();
+    println!("close to observation: p50 {:?}, p90 {:?}", times[100], times[180]);
+    assert!(times[100] < Duration::from_millis(10), "p50 {:?}", times[100]);
+}
+
+#[test]
+fn versions_tell_files_apart() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("f");
+    assert_eq!(version_at(&path).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    fs::write(&path, b"x").unwrap();
+    let first = version_at(&path).unwrap().unwrap();
+    fs::rename(&path, dir.path().join("g")).unwrap();
+    assert_eq!(version_at(&dir.path().join("g")).unwrap(), Some(first.clone()));
+    fs::remove_file(dir.path().join("g")).unwrap();
+    fs::write(&path, b"x").unwrap();
+    // The inode is usually the same again, the file is not.
+    assert_ne!(version_at(&path).unwrap().unwrap().file, first.file);
+    assert_eq!(version_at(dir.path()).unwrap(), None);
+    symlink(&path, dir.path().join("link")).unwrap();
+    assert_eq!(version_at(&dir.path().join("link")).unwrap(), None);
+    let readiness = Prober::new().readiness(dir.path());
+    assert!(["proved", "inferred"].contains(&readiness));
+    assert_eq!(Prober::new().readiness(Path::new("/proc")), "inferred");
+}
