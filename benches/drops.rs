@@ -1,6 +1,13 @@
 //! From the close of a dropped file to the first instruction of its command: a daemon with ledger,
 //! history and logs against the floor of the machine, in turn. `cargo bench --bench drops [DROPS]`
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark ends at the first thing that goes wrong, and prints its figures"
+)]
+
 mod bench;
 
 use std::collections::HashMap;

@@ -1,6 +1,13 @@
 //! Graphs of no-op tasks: `dagd once --keep`, with ledger, history and logs on, against the floor
 //! of the machine, in pairs. `cargo bench --bench graphs [ROUNDS]`
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark ends at the first thing that goes wrong, and prints its figures"
+)]
+
 mod bench;
 
 use std::fmt::Write as _;
@@ -101,7 +108,9 @@ fn text(graph: &Graph) -> String {
     let mut text = format!("{}\n", graph.len());
     for needs in graph {
         write!(text, "{}", needs.len()).unwrap();
-        needs.iter().for_each(|need| write!(text, " {need}").unwrap());
+        for need in needs {
+            write!(text, " {need}").unwrap();
+        }
         text.push('\n');
     }
     text

@@ -1,6 +1,13 @@
 //! What an idle daemon costs: wake-ups of all its threads, processor time and memory over a minute.
 //! `cargo bench --bench idle [SECONDS]`
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark ends at the first thing that goes wrong, and prints its figures"
+)]
+
 mod bench;
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! What the benchmarks share: a scratch folder, the floor built from C, timing in pairs.
 
-#![expect(dead_code, reason = "each benchmark uses its own part")]
+#![allow(dead_code, reason = "each benchmark uses its own part, and one of them all of it")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -73,5 +73,8 @@ pub(crate) fn median(lot: &[f64]) -> f64 {
 pub(crate) fn quantile(lot: &[f64], share: f64) -> f64 {
     let mut sorted = lot.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+    let at = (sorted.len() - 1) as f64 * share;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    let at = at.round() as usize;
+    sorted[at]
 }

@@ -89,9 +89,10 @@ impl Engine {
     }
 
     fn finished(&mut self, run: RunId, state: RunState) {
-        match state {
-            RunState::Failed => warn!(run = run.0, "run failed"),
-            _ => info!(run = run.0, state = state.word(), "run ended"),
+        if state == RunState::Failed {
+            warn!(run = run.0, "run failed");
+        } else {
+            info!(run = run.0, state = state.word(), "run ended");
         }
         if self.with_files.remove(&run) {
             remove_event_files(run, &self.dirs);
@@ -104,7 +105,7 @@ impl Engine {
 
     /// Removes a slice of history that has outlived its retention.
     pub(super) fn prune(&mut self) {
-        if self.seq.0 % PRUNE_EVERY != 0 {
+        if !self.seq.0.is_multiple_of(PRUNE_EVERY) {
             return;
         }
         let keep = self.settings.retention.runs;

@@ -26,8 +26,8 @@ pub fn history(state_dir: &Path) -> Result<Box<dyn History + Send>, String> {
     Ok(Box::new(reader))
 }
 
-fn text(error: StoreError) -> String {
-    error.to_string()
+fn text(error: impl Into<StoreError>) -> String {
+    error.into().to_string()
 }
 
 impl History for Reader {

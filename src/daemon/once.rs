@@ -8,7 +8,7 @@ use super::boot::Foundation;
 use super::engine::{Observer, lane};
 use super::{DaemonError, trying};
 use crate::config::{Durability, Resolved, Settings};
-use crate::core::effect::{Command, Out};
+use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::{Event, Fire, FireFile, FireWhat, Request};
 use crate::core::id::{Attempt, NodeIx, RunId};
 use crate::core::machine::Machine;
@@ -217,11 +217,9 @@ fn created(out: &Out) -> Option<RunId> {
 
 fn refusal(out: &Out) -> DaemonError {
     let why = out.commands.iter().find_map(|command| match command {
-        Command::Reply { reply, .. } => match reply {
-            crate::core::effect::Reply::Refused(why)
-            | crate::core::effect::Reply::NotFound(why) => Some(why.clone()),
-            _ => None,
-        },
+        Command::Reply { reply: Reply::Refused(why) | Reply::NotFound(why), .. } => {
+            Some(why.clone())
+        }
         _ => None,
     });
     DaemonError::Refused(why.unwrap_or_else(|| "there is no room for a run".to_owned()))

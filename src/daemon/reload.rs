@@ -151,12 +151,12 @@ impl Engine {
                 outcome.text.lines().next().unwrap_or("")
             ));
         }
-        self.status.reload = Some(outcome.clone());
         let Some(reloader) = &mut self.ports.reloader else { return };
         for asker in reloader.current.take().unwrap_or_default() {
             // Nobody is there to be told if the asker has gone.
             asker.send(outcome.clone()).ok();
         }
+        self.status.reload = Some(outcome);
         if let Some(next) = reloader.next.take() {
             reloader.current = Some(next);
             if let Err(error) = reloader.spawn() {

@@ -56,7 +56,13 @@ fn departed(rel: &str) -> Record {
 }
 
 fn noted(rel: &str, n: u64) -> Record {
-    Record::FileNoted { trigger: "orders".into(), rel: rel.into(), version: version(n), at: at(0) }
+    Record::FileNoted {
+        why: dagd::core::record::Noted::Baseline,
+        trigger: "orders".into(),
+        rel: rel.into(),
+        version: version(n),
+        at: at(0),
+    }
 }
 
 fn to(path: &str) -> MoveResult {

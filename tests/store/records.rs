@@ -87,6 +87,7 @@ fn passing() -> Vec<Record> {
         dropped(7),
         over(4, RunState::Cancelled),
         Record::FileNoted {
+            why: dagd::core::record::Noted::Baseline,
             trigger: trigger.into(),
             rel: rel.clone(),
             version: version(1),
