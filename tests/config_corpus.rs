@@ -3,10 +3,18 @@
 //! The explanations are snapshots beside the files. A configuration is a file, or a folder with
 //! `dagd.toml` and `conf.d`. All are read as if they lay in `/etc/dagd`.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
-use dagd::config::{Resolved, SourceText, Surroundings, resolve};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dagd::config::keys::{DAEMON, RETENTION, RETRY, ROOT, TASK, TRIGGER};
+use dagd::config::{Resolved, SourceText, Surroundings, diff, resolve};
+use dagd::core::task::Body;
+use dagd::core::template::Template;
+use dagd::core::trigger::{FanOut, InitialScan, Overlap, ReadLock};
 
 fn corpus(kind: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(kind);
@@ -87,8 +95,9 @@ fn invalid_ones_are_explained() {
         std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/invalid"))
             .unwrap()
     {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let left_over = name.ends_with(".snap") && !known.contains(&name);
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let left_over = path.extension().is_some_and(|ext| ext == "snap") && !known.contains(name);
         assert!(!left_over, "{name} belongs to no file");
     }
 }
@@ -100,7 +109,6 @@ fn the_reference_is_valid_and_whole() {
     if let Err(wrong) = one(&text) {
         panic!("{wrong}");
     }
-    use dagd::config::keys::{DAEMON, RETENTION, RETRY, ROOT, TASK, TRIGGER};
     for scope in [&ROOT, &DAEMON, &RETENTION, &TASK, &RETRY, &TRIGGER] {
         for key in scope.keys {
             let there = text.lines().any(|line| {
@@ -113,4 +121,193 @@ fn the_reference_is_valid_and_whole() {
             assert!(there, "`{key}` of {} is missing in config/dagd.toml", scope.what);
         }
     }
+}
+
+/// The text of a valid case, resolved.
+fn case(name: &str) -> Resolved {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid").join(name);
+    resolve(&sources(&path), &around()).map_err(|wrong| wrong.to_string()).unwrap()
+}
+
+#[test]
+fn what_is_written_is_what_is_meant() {
+    let Resolved { model, settings, warnings } = case("design.toml");
+    assert_eq!((model.slots, model.max_live_runs), (8, 64));
+    assert_eq!(settings.retention.logs, 10 << 30);
+    assert_eq!(warnings, Vec::<String>::new());
+    let task = |name: &str| model.graph.task(model.graph.find(name).unwrap());
+    assert_eq!(task("checksum").timeout, Some(Duration::from_hours(1)), "from the defaults");
+    let load = task("load");
+    assert_eq!(load.timeout, Some(Duration::from_mins(10)));
+    assert_eq!(load.retry.on.len(), 2);
+    assert!(matches!(&load.body, Body::Shell { program, .. } if program == &["/bin/sh", "-ec"]));
+    let orders = &model.triggers["orders"];
+    let folder = orders.folder().unwrap();
+    assert_eq!((orders.overlap, orders.max_runs), (Overlap::Queue, None));
+    assert_eq!((folder.settle, folder.settle_empty), (Duration::ZERO, Duration::from_secs(2)));
+    assert_eq!((folder.read_lock, folder.initial_max), (ReadLock::Auto, 10_000));
+    assert_eq!(
+        folder.move_to.clone().unwrap(),
+        Template::parse("/srv/done/{date:%Y%m%d}/{rel}").unwrap()
+    );
+    let site = &model.triggers["site"];
+    let folder = site.folder().unwrap();
+    assert_eq!((site.overlap, site.max_runs), (Overlap::Coalesce, Some(1)));
+    assert_eq!((folder.recursive, folder.fan_out), (true, FanOut::Batch));
+    assert_eq!(
+        (folder.settle, folder.max_wait),
+        (Duration::from_millis(100), Some(Duration::from_secs(5)))
+    );
+    assert_eq!((folder.initial_scan, folder.kinds.len()), (InitialScan::Baseline, 3));
+    assert_eq!(folder.filter.rejects(&"a/b".into()), None, "the pattern is **/* when recursive");
+    assert_eq!(model.triggers["rotate"].overlap, Overlap::Coalesce);
+}
+
+#[test]
+fn paths_begin_in_the_folder_of_their_file() {
+    let Resolved { model, .. } = case("three_files");
+    let a = model.graph.task(model.graph.find("a").unwrap());
+    let Body::Command(arguments) = &a.body else { panic!("a is a command") };
+    assert_eq!(arguments[0], Template::parse("/etc/dagd/conf.d/check.sh").unwrap());
+    let root = |name: &str| model.triggers[name].folder().unwrap().root.clone();
+    assert_eq!(root("in"), PathBuf::from("/etc/dagd/conf.d/inbox"));
+    assert!(model.triggers["in"].folder().unwrap().move_to.is_some(), "by default");
+    assert!(model.triggers["tree"].folder().unwrap().move_to.is_none(), "not for a watched tree");
+    assert_eq!(model.triggers["real_time"].overlap, Overlap::Queue);
+}
+
+#[test]
+fn defaults_follow_the_surroundings() {
+    let mut user = around();
+    user.is_root = false;
+    user.uid = 1000;
+    user.home = Some("/home/u".into());
+    let of = |around: &Surroundings| {
+        let source = SourceText { path: "/cfg/dagd.toml".into(), text: String::new() };
+        resolve(&[source], around)
+    };
+    let resolved = of(&user).unwrap();
+    assert_eq!(resolved.settings.state_dir, PathBuf::from("/home/u/.local/state/dagd"));
+    assert_eq!(resolved.settings.runtime_dir, PathBuf::from("/tmp/dagd-1000"));
+    assert_eq!((resolved.model.slots, resolved.model.max_live_runs), (4, 64));
+    user.xdg_state_home = Some("/s".into());
+    user.xdg_runtime_dir = Some("/run/user/1000".into());
+    let resolved = of(&user).unwrap();
+    assert_eq!(resolved.settings.state_dir, PathBuf::from("/s/dagd"));
+    assert_eq!(resolved.settings.runtime_dir, PathBuf::from("/run/user/1000/dagd"));
+    user.xdg_state_home = None;
+    user.home = None;
+    assert!(of(&user).unwrap_err().to_string().contains("state_dir"));
+}
+
+#[test]
+fn a_trigger_is_known_by_its_settings() {
+    let rev = |extra: &str| {
+        let text = format!(
+            "[tasks.a]\ncommand = [\"true\"]\n[triggers.t]\ndrop = \"/srv/in\"\nrun = \"a\"\n{extra}"
+        );
+        one(&text).unwrap().model.triggers["t"].rev.to_string()
+    };
+    assert_eq!(rev("").len(), 16);
+    assert_eq!(rev(""), rev("settle = \"0\"\nfan_out = \"file\""), "defaults, written out");
+    let changes = [
+        "settle = \"1s\"",
+        "include = [\"*.csv\"]",
+        "hidden = true",
+        "max_runs = 2",
+        "move = \"/srv/done/\"",
+        "order_key = \"{stem}\"",
+        "kinds = [\"created\"]",
+    ];
+    let revs: BTreeSet<String> = changes.iter().map(|extra| rev(extra)).chain([rev("")]).collect();
+    assert_eq!(revs.len(), changes.len() + 1);
+}
+
+#[test]
+fn changes_are_told_in_lines() {
+    let old = one("[daemon]\nmax_parallel = 2\n[pools]\ngpu = 2\napi = 1\n\
+         [tasks.a]\ncommand = [\"true\"]\nuses = { gpu = 1, api = 1 }\n\
+         [tasks.gone]\ncommand = [\"true\"]\n\
+         [triggers.orders]\ndrop = \"/srv/in\"\nrun = \"a\"\n\
+         [triggers.y]\nsignal = \"SIGUSR1\"\nrun = \"a\"\n")
+    .unwrap();
+    let new = one("[daemon]\nmax_parallel = 3\ndurability = \"full\"\n[pools]\ngpu = 3\n\
+         [tasks.a]\ncommand = [\"false\"]\nuses = { gpu = 1 }\ntimeout = \"1m\"\n\
+         [tasks.x]\ncommand = [\"true\"]\n\
+         [triggers.orders]\ndrop = \"/srv/in\"\nrun = \"a\"\nsettle = \"1s\"\n\
+         [triggers.z]\nsignal = \"SIGUSR1\"\nrun = \"x\"\n")
+    .unwrap();
+    assert_eq!(diff(&old, &old), Vec::<String>::new());
+    assert_eq!(
+        diff(&old, &new),
+        [
+            "~ durability Normal → Full",
+            "~ max_parallel 2 → 3",
+            "- pool api",
+            "~ pool gpu 2 → 3",
+            "- task gone",
+            "~ task a (command, timeout, uses)",
+            "+ task x",
+            "- trigger y",
+            "~ trigger orders (settle)",
+            "+ trigger z",
+        ]
+    );
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let whole = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/design.toml"),
+    )
+    .unwrap();
+    // Every prefix, and every text with one byte replaced by one that means something.
+    for end in (0..whole.len()).filter(|&end| whole.is_char_boundary(end)) {
+        drop(one(&whole[..end]));
+    }
+    for at in (0..whole.len()).filter(|&at| whole.as_bytes()[at].is_ascii()).step_by(3) {
+        for odd in ["\"", "[", "{", "=", "\n", "\\", "é", "0"] {
+            let text = format!("{}{odd}{}", &whole[..at], &whole[at + 1..]);
+            drop(one(&text));
+        }
+    }
+}
+
+/// As many tasks as the promise is about; fewer where nothing is optimised.
+const TASKS: u32 = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
+
+/// Tasks in layers, each with a few needs.
+fn large() -> String {
+    let mut text = String::from("[pools]\napi = 4\n[defaults.task]\ntimeout = \"1h\"\n");
+    for task in 0..TASKS {
+        let needs: Vec<String> = (1..=3)
+            .filter_map(|back| task.checked_sub(back * 97))
+            .map(|need| format!("\"task_{need:06}\""))
+            .collect();
+        writeln!(
+            text,
+            "[tasks.task_{task:06}]\nneeds = [{}]\ncommand = [\"process\", \"--in\", \"{{path}}\", \
+             \"--task\", \"{task}\"]\nuses = {{ api = 1 }}\ntags = [\"t{}\"]",
+            needs.join(", "),
+            task % 10
+        )
+        .unwrap();
+    }
+    text.push_str("[triggers.in]\ndrop = \"/srv/in\"\nrun = \"task_000000+\"\n");
+    text
+}
+
+#[test]
+fn a_hundred_thousand_tasks_take_no_time() {
+    let text = large();
+    let start = std::time::Instant::now();
+    let resolved = one(&text).unwrap();
+    let took = start.elapsed();
+    println!("{} MB, {took:?}", text.len() >> 20);
+    assert_eq!(resolved.model.graph.len(), TASKS as usize);
+    // To catch what is not linear, not to measure: the machine may be busy.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Every name is misspelt: still no minutes.
+    let wrong = one(&text.replace("\"task_", "\"taks_")).unwrap_err();
+    assert!(wrong.ends_with(" more"), "{}", &wrong[wrong.len() - 100..]);
 }

@@ -1,5 +1,8 @@
 //! `kill -9` again and again: nothing is lost, and only attempts in flight repeat.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+#[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

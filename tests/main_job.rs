@@ -1,5 +1,12 @@
 //! The main job, end to end: drop a file, and its subgraph runs.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::format_collect,
+    reason = "a test ends at the first thing that goes wrong"
+)]
+
+#[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
 use std::collections::BTreeMap;

@@ -110,11 +110,11 @@ impl Problem {
         self
     }
 
-    /// Whether it may be a mere consequence of a syntax error at `syntax` in the same file.
+    /// Whether it may be a mere consequence of a syntax error that makes `syntax` doubtful.
     pub(super) fn is_echo_of(&self, syntax: Span) -> bool {
         match self.place {
             Place::Span(span, _) if span.file == syntax.file => {
-                self.absence || span.end >= syntax.start
+                self.absence || (span.end >= syntax.start && span.start <= syntax.end)
             }
             Place::Span(..) | Place::File(_) | Place::Nowhere => false,
         }

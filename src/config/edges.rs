@@ -34,46 +34,41 @@ impl Edges {
 }
 
 /// Builds the graph. Returns it with the places of its tasks.
-pub fn build(reader: &mut Reader<'_>, mut tasks: Tasks) -> (Edges, BTreeMap<Name, Place>) {
-    let mut whole = true;
-    for spec in &mut tasks.specs {
-        if spec.needs.iter().all(|need| tasks.places.contains_key(need)) {
-            continue;
-        }
-        whole = false;
-        unknown(reader, spec, &tasks.places);
-        spec.needs.retain(|need| tasks.places.contains_key(need));
-    }
+pub fn build(reader: &mut Reader<'_>, tasks: Tasks) -> (Edges, BTreeMap<Name, Place>) {
     let places = tasks.places;
     match Graph::build(tasks.specs) {
-        Ok(graph) if whole => {
+        Ok(graph) => {
             outputs(reader, &graph, &places);
             (Edges::Whole(graph), places)
         }
-        Ok(graph) => (Edges::Loose(graph), places),
         Err(errors) => {
-            for error in errors {
-                circle(reader, &error, &places);
+            for error in &errors {
+                match error {
+                    GraphError::UnknownNeed { task, need } => unknown(reader, task, need, &places),
+                    GraphError::Cycle { path } => circle(reader, path, error, &places),
+                }
             }
-            let graph = without_edges(&places);
-            (Edges::Loose(graph), places)
+            (Edges::Loose(without_edges(&places)), places)
         }
     }
 }
 
-fn unknown(reader: &mut Reader<'_>, spec: &TaskSpec, places: &BTreeMap<Name, Place>) {
-    let Some(place) = places.get(&spec.name) else { return };
-    for need in place.needs.iter().filter(|need| !places.contains_key(&need.value)) {
-        let shown = words::shown(&need.value);
-        let meant = reader.suggest.did_you_mean(&need.value, places.keys().map(AsRef::as_ref));
-        let what = format!("task `{}` needs `{shown}`, which does not exist", spec.name);
-        let help = meant.unwrap_or_else(|| format!("define [tasks.{shown}], or remove the need"));
-        reader.note(Problem::at(need.span, what).help(help));
-    }
+fn unknown(reader: &mut Reader<'_>, task: &Name, need: &Name, places: &BTreeMap<Name, Place>) {
+    let place = places.get(task).and_then(|place| place.needs.iter().find(|at| at.value == *need));
+    let Some(entry) = place else { return };
+    let shown = words::shown(need);
+    let meant = reader.suggest.did_you_mean(need, places.keys().map(AsRef::as_ref));
+    let what = format!("task `{task}` needs `{shown}`, which does not exist");
+    let help = meant.unwrap_or_else(|| format!("define [tasks.{shown}], or remove the need"));
+    reader.note(Problem::at(entry.span, what).help(help));
 }
 
-fn circle(reader: &mut Reader<'_>, error: &GraphError, places: &BTreeMap<Name, Place>) {
-    let GraphError::Cycle { path } = error else { return };
+fn circle(
+    reader: &mut Reader<'_>,
+    path: &[Name],
+    error: &GraphError,
+    places: &BTreeMap<Name, Place>,
+) {
     let mut edges = path.windows(2).filter_map(|pair| {
         let [task, need] = pair else { return None };
         let entry = places.get(task)?.needs.iter().find(|entry| entry.value == *need)?;

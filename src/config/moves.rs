@@ -46,10 +46,16 @@ fn both_move(
 ) {
     let moves = |name: &Name| triggers.places.get(name).and_then(|place| place.moves.first());
     let (Some(&one_at), Some(&other_at)) = (moves(one), moves(other)) else { return };
+    let root = |name: &Name| triggers.places.get(name).and_then(|place| place.root);
+    // A default that both have is one place; their folders are two.
+    let (one_at, other_at) = match (root(one), root(other)) {
+        (Some(one_root), Some(other_root)) if one_at == other_at => (one_root, other_root),
+        _ => (one_at, other_at),
+    };
     let (first, second) = (one_at.min(other_at), one_at.max(other_at));
     let which = if outer == inner { "the same folder" } else { "one folder within the other" };
     let what = format!("triggers `{one}` and `{other}` both move files away from {which}");
-    let problem = Problem::at(second, what).also(first, "the other one moves here");
+    let problem = Problem::at(second, what).also(first, "the other one");
     let help = "one would take the files of the other: make them one trigger, or let only one move";
     reader.note(problem.help(help));
 }

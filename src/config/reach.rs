@@ -129,10 +129,12 @@ pub fn supplies(
     tasks: &BTreeMap<Name, Place>,
     triggers: &Triggers,
 ) {
-    let asking: Vec<(NodeIx, &Name, &Place)> = tasks
-        .iter()
-        .filter(|(_, place)| place.demands.iter().any(|demand| of_event(&demand.slot)))
-        .filter_map(|(name, place)| Some((graph.find(name)?, name, place)))
+    // Both are in the order of the names.
+    let asking: Vec<(NodeIx, &Name, &Place)> = graph
+        .nodes()
+        .zip(tasks)
+        .filter(|(_, (_, place))| place.demands.iter().any(|demand| of_event(&demand.slot)))
+        .map(|(ix, (name, place))| (ix, name, place))
         .collect();
     let mut met: BTreeSet<(&str, Supply)> = BTreeSet::new();
     let mut told: BTreeSet<(Span, &'static str)> = BTreeSet::new();

@@ -42,6 +42,11 @@ impl Value<'_> {
         span(self.key.file, &self.node.span())
     }
 
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        self.node.get_ref().is_array()
+    }
+
     /// Whether it is a table.
     pub fn is_table(&self) -> bool {
         self.node.get_ref().is_table()
@@ -236,19 +241,19 @@ impl<'s> Reader<'s> {
 
     /// A span of time.
     pub fn duration(&mut self, value: Value<'s>) -> Option<Duration> {
-        self.unit(value, "a duration", "s", units::duration)
+        self.unit(value, "a duration", ("s", "30s"), units::duration)
     }
 
     /// A number of bytes.
     pub fn size(&mut self, value: Value<'s>) -> Option<u64> {
-        self.unit(value, "a size", "B", units::size)
+        self.unit(value, "a size", ("B", "64MiB"), units::size)
     }
 
     fn unit<T>(
         &mut self,
         value: Value<'s>,
         what: &str,
-        unit: &str,
+        (unit, example): (&str, &str),
         parse: fn(&str) -> Result<T, UnitError>,
     ) -> Option<T> {
         let DeValue::String(text) = value.node.get_ref() else {
@@ -258,7 +263,7 @@ impl<'s> Reader<'s> {
                     value.name,
                     self.raw(value.span()).replace('_', "")
                 ),
-                _ => format!("write it as \"100{unit}\""),
+                _ => format!("write it as \"{example}\""),
             };
             self.mismatch(value, &format!("{what} with a unit"), &help);
             return None;

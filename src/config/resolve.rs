@@ -33,7 +33,7 @@ pub fn resolve(
     let mut broken: Vec<Span> = Vec::new();
     for (file, source) in (0..).zip(sources) {
         let tree = syntax::parse(file, source, &mut problems);
-        broken.extend(tree.broken);
+        broken.extend(&tree.broken);
         trees.push(tree);
     }
     whole &= broken.is_empty();
@@ -130,6 +130,7 @@ impl Read {
             }
         }
         let pools = whole.then_some(&read.pools);
+        read.tasks.specs.reserve(sections.tasks.len());
         for &value in &sections.tasks {
             read.tasks.add(reader, value, &task_defaults, pools);
         }

@@ -23,19 +23,19 @@ const ERRORS_MAX: usize = 20;
 pub struct Tree<'s> {
     /// The top table.
     pub root: Spanned<DeTable<'s>>,
-    /// The first syntax error: what comes after it may be nonsense.
-    pub broken: Option<Span>,
+    /// Where what was read may be nonsense, because of a syntax error.
+    pub broken: Vec<Span>,
 }
 
 /// Parses file number `file`.
 pub fn parse<'s>(file: u32, source: &'s SourceText, problems: &mut Vec<Problem>) -> Tree<'s> {
     if source.text.len() > FILE_MAX {
         problems.push(too_large(&source.path));
-        let broken = Some(Span { file, start: 0, end: 0 });
+        let broken = vec![Span { file, start: 0, end: u32::MAX }];
         return Tree { root: Spanned::new(0..0, DeTable::new()), broken };
     }
     let (root, errors) = DeTable::parse_recoverable(&source.text);
-    let mut broken: Option<Span> = None;
+    let mut broken = Vec::new();
     let mut told = None;
     for error in errors.iter().take(ERRORS_MAX) {
         let end = source.text.len();
@@ -47,15 +47,23 @@ pub fn parse<'s>(file: u32, source: &'s SourceText, problems: &mut Vec<Problem>)
             // A second error in a line is an echo of the first.
             continue;
         }
-        let first = broken.map_or(line, |first| line.min(first.start as usize));
-        broken = Some(reader::span(file, &(first..range.end.max(first))));
         problems.push(problem(file, &source.text, &range, error.message()));
+        let header = source.text[line..].trim_start().starts_with('[');
+        let stays = !header && stays_in_line(error.message());
+        let until = if stays { range.end.max(line) } else { usize::MAX };
+        broken.push(reader::span(file, &(line..until)));
         if error.message().contains("array") || error.message().contains("inline table") {
             // The parser takes all that follows for a part of it.
             break;
         }
     }
     Tree { root, broken }
+}
+
+/// Whether the parser is sure about the lines after such an error.
+fn stays_in_line(message: &str) -> bool {
+    let sure = ["string values must be quoted", "duplicate key", "invalid "];
+    sure.iter().any(|start| message.starts_with(start)) && !message.contains("multi-line")
 }
 
 /// The problem of a file beyond [`FILE_MAX`].

@@ -165,8 +165,11 @@ pub fn not_zero<'s>(reader: &mut Reader<'s>, value: Value<'s>, zero: bool, help:
 }
 
 fn needs<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<At<&'s str>> {
-    let mut first: BTreeMap<&str, Span> = BTreeMap::new();
     let mut needs = reader.texts(value, "needs = [\"other_task\"]");
+    if needs.len() < 2 {
+        return needs;
+    }
+    let mut first: BTreeMap<&str, Span> = BTreeMap::new();
     needs.retain(|need| {
         let Some(&before) = first.get(need.value) else {
             first.insert(need.value, need.span);

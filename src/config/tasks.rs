@@ -51,7 +51,9 @@ impl Tasks {
             let what = format!("`{}` cannot be the name of a task", words::shown(value.name));
             reader.note(Problem::at(value.key, what).help(why));
         }
-        if let Some(place) = self.places.get(value.name) {
+        // A file's tables come in the order of their names, so most are new at a glance.
+        let new = self.places.last_key_value().is_none_or(|(last, _)| **last < *value.name);
+        if !new && let Some(place) = self.places.get(value.name) {
             let what = format!("task `{}`", words::shown(value.name));
             reader.twice(&what, place.name, value.key);
             return;

@@ -233,9 +233,7 @@ fn no_signal<'s>(
 }
 
 fn run<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<At<Selector>> {
-    let texts = if value.is_text() {
-        reader.text(value).map(|text| value.at(text)).into_iter().collect()
-    } else {
+    let texts = if value.is_list() {
         let before = reader.problems().len();
         let texts = reader.texts(value, "run = \"task+\"");
         if texts.is_empty() && reader.problems().len() == before {
@@ -245,6 +243,8 @@ fn run<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<At<Selector>> {
             );
         }
         texts
+    } else {
+        reader.text(value).map(|text| value.at(text)).into_iter().collect()
     };
     let mut parts = Vec::new();
     for text in texts {

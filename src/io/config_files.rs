@@ -218,10 +218,94 @@ fn read(file: &File) -> std::io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
 
-    use super::places;
+    use super::{load, places};
     use crate::config::Surroundings;
+
+    /// Writes `files` into a fresh folder, for the owner only.
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("conf.d")).unwrap();
+        mode(&folder.path().join("conf.d"), 0o700);
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            mode(&folder.path().join(name), 0o600);
+        }
+        folder
+    }
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn refused(folder: &Path) -> String {
+        load(&folder.join("dagd.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn parts_come_in_the_order_of_their_names() {
+        let folder = folder(&[
+            ("dagd.toml", b"[pools]\na = 1\n"),
+            ("conf.d/b.toml", b"[pools]\nc = 1\n"),
+            ("conf.d/a.toml", b"[pools]\nb = 1\n"),
+            ("conf.d/a.toml.bak", b"nonsense"),
+            ("conf.d/.a.toml", b"nonsense"),
+        ]);
+        let loaded = load(&folder.path().join("dagd.toml")).unwrap();
+        let names: Vec<_> = loaded.files.iter().map(|file| file.file_name().unwrap()).collect();
+        assert_eq!(names, ["dagd.toml", "a.toml", "b.toml"]);
+        assert_eq!(loaded.resolved.model.pools.len(), 3);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let folder = folder(&[
+            ("dagd.toml", b"[daemon]\nmax_parallel = 0\n"),
+            ("conf.d/odd.toml", b"[pools]\n# caf\xe9\n"),
+            ("conf.d/open.toml", b""),
+        ]);
+        std::fs::create_dir(folder.path().join("conf.d/x.toml")).unwrap();
+        mode(&folder.path().join("conf.d/open.toml"), 0o620);
+        let wrong = refused(folder.path());
+        for part in [
+            "`max_parallel` cannot be 0",
+            "byte 0xe9 in line 2 is not UTF-8",
+            "others may write it (mode 0620)",
+            "this is a folder, not a configuration file",
+        ] {
+            assert!(wrong.contains(part), "{part} in\n{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_others_may_write_is_refused() {
+        let folder = folder(&[("dagd.toml", b"")]);
+        assert!(load(&folder.path().join("dagd.toml")).is_ok());
+        mode(&folder.path().join("conf.d"), 0o770);
+        assert!(refused(folder.path()).contains("chmod go-w"));
+        mode(&folder.path().join("conf.d"), 0o700);
+        mode(folder.path(), 0o777);
+        assert!(refused(folder.path()).contains("everybody may replace this file"));
+        mode(folder.path(), 0o1777);
+        assert!(load(&folder.path().join("dagd.toml")).is_ok(), "sticky, as /tmp is");
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path().join("dagd.toml"), Some(12_345), None).unwrap();
+            assert!(refused(folder.path()).contains("it belongs to user 12345"));
+        }
+    }
+
+    #[test]
+    fn odd_files_are_refused_without_waiting() {
+        let folder = folder(&[]);
+        assert!(refused(folder.path()).contains("cannot open it: No such file"));
+        let fifo = folder.path().join("dagd.toml");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert!(refused(folder.path()).contains("this is no regular file"));
+    }
 
     #[test]
     fn root_never_reads_the_current_folder() {

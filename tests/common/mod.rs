@@ -3,7 +3,12 @@
 //! Readiness is told by the daemon itself (`NOTIFY_SOCKET`). All waits are for a condition, with a
 //! deadline that only a defect reaches.
 
-#![expect(dead_code, reason = "each test binary uses its own part of the harness")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test ends at the first thing that goes wrong, and says so"
+)]
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -14,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long a test waits for something that should come at once.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with a configuration, and perhaps a daemon that runs on it.
 pub(crate) struct Env {
@@ -163,10 +168,10 @@ impl Env {
     /// Stops the daemon by TERM and returns whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
         self.signal(15);
-        let mut child = self.daemon.take().unwrap();
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = self.daemon.as_mut().unwrap().try_wait().unwrap() {
+                self.daemon = None;
                 while self.drained() {}
                 return status.success();
             }
@@ -226,8 +231,8 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         if let Some(mut child) = self.daemon.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            child.kill().ok();
+            child.wait().ok();
         }
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.path().display(), self.log());
