@@ -8,7 +8,6 @@
     reason = "a benchmark ends at the first thing that goes wrong, and prints its figures"
 )]
 
-#[expect(dead_code, reason = "a part of what benchmarks share is enough here")]
 mod bench;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! What the benchmarks share: a scratch folder, the floor built from C, timing in pairs.
 
+#![allow(dead_code, reason = "each benchmark uses its own part, and one of them all of it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
