@@ -37,7 +37,8 @@ pub struct DemoArgs {
 /// Plays it. Keeps the folder, ends the daemon.
 pub fn demo(args: &DemoArgs, context: &mut Context) -> Outcome {
     let folder = folder(args.dir.as_deref())?;
-    let mut stage = Stage { folder, screen: &mut context.screen, step: 0, told: Vec::new() };
+    let mut stage =
+        Stage { folder, screen: &mut context.screen, step: 0, told: Vec::new(), failed: 0 };
     let played = stage.play();
     if let Err(failure) = played {
         let kept = visible(&stage.folder.display().to_string());
@@ -53,6 +54,8 @@ struct Stage<'a> {
     step: u32,
     /// Runs that have been shown.
     told: Vec<u64>,
+    /// The run that failed, as it must.
+    failed: u64,
 }
 
 impl Stage<'_> {
@@ -150,7 +153,10 @@ impl Stage<'_> {
         };
         let took = between(run.started_at.as_deref(), run.ended_at.as_deref());
         let trigger = run.trigger.as_deref().unwrap_or("-");
-        let line = format!("{}  {}", visible(trigger), visible(&what));
+        if run.state == "failed" {
+            self.failed = run.id;
+        }
+        let line = format!("{:<7} {:<36}", visible(trigger), visible(&what));
         let took = self.screen.style.paint(Paint::Dim, &took);
         self.say(&format!("run {:<2} {state}  {line}  {took}", run.id))
     }
@@ -197,7 +203,7 @@ impl Stage<'_> {
         std::fs::rename(&fresh, config)?;
         let reloaded = daemon.reload()?;
         if reloaded.ok {
-            Ok(reloaded.text.lines().next().unwrap_or("it is in force").to_owned())
+            Ok(reloaded.text.lines().collect::<Vec<_>>().join(", "))
         } else {
             Err(daemon.failure(&format!("the reload was refused: {}", reloaded.text)))
         }
@@ -221,7 +227,7 @@ impl Stage<'_> {
             let fill = " ".repeat(width - path.chars().count());
             self.screen.line(&format!("  {path}{fill}  {}", style.paint(Paint::Dim, what)))?;
         }
-        let failed = self.told.first().copied().unwrap_or(1);
+        let failed = self.failed;
         self.screen.line("\nLook further (the history can be read without the daemon):\n")?;
         for verb in ["runs".to_owned(), format!("show {failed}"), format!("logs {failed}")] {
             self.screen.line(&format!("  dagd --config {config} {verb}"))?;

@@ -230,6 +230,8 @@ fn paths_are_explained() {
     assert_eq!(one(&a).1, "unseen");
     let done = world.write("done/a.csv", "x");
     std::fs::remove_file(a.as_path()).unwrap();
+    assert_eq!(client.explain(&a).unwrap().now, "absent");
+    assert_eq!(client.explain(&world.path("in")).unwrap().now, "other");
     let moved = Told { open: false, location: Some(done.clone()), ..told };
     world.past.lock().unwrap().told.insert(key, moved);
     world

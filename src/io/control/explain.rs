@@ -33,7 +33,7 @@ pub fn explain(
     let version = (view.look)(path.as_path());
     let now = match &version {
         Ok(Some(_)) => "file",
-        Ok(None) if path.as_path().symlink_metadata().is_err() => "absent",
+        Ok(None) | Err(_) if path.as_path().symlink_metadata().is_err() => "absent",
         Ok(None) | Err(_) => "other",
     };
     let seen = Sight { path, now, version: version.ok().flatten() };

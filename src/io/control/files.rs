@@ -1,5 +1,6 @@
 //! Files that requests name: checked against triggers and disk before the engine hears of them.
 
+use std::io;
 use std::sync::Arc;
 
 use super::place::{below, rule_against};
@@ -90,7 +91,12 @@ pub(super) fn find(triggers: &[Arc<TriggerSpec>], name: &str) -> Result<Arc<Trig
 fn there(path: &Bytes) -> Result<Version, Fault> {
     match disk::version_at(path.as_path()) {
         Ok(Some(version)) => Ok(version),
-        Ok(None) => Err(Fault::refused(format!("there is no regular file at {path:?}"))),
+        Ok(None) => Err(absent(path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(absent(path)),
         Err(error) => Err(Fault::refused(format!("{path:?} cannot be looked at: {error}"))),
     }
+}
+
+fn absent(path: &Bytes) -> Fault {
+    Fault::refused(format!("there is no regular file at {path:?}"))
 }
