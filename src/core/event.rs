@@ -103,6 +103,8 @@ pub struct Fire {
 pub enum FireWhat {
     /// A trigger's selection, under its policies.
     Trigger(Name),
+    /// The same, for files that were delivered before.
+    Replay(Name),
     /// A selection, at once.
     Select(Selector),
     /// A finished run once more.

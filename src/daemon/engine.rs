@@ -7,40 +7,35 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::{Receiver, Select, Sender};
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::DaemonError;
 use super::clock::Clock;
 use super::reload::{Loading, Reloader};
 use super::view;
 use crate::config::Settings;
-use crate::core::effect::{Command, Out, Reply, Stop};
+use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
-use crate::core::id::{Attempt, AttemptId, ItemId, Now, RunId, Seq};
+use crate::core::id::{AttemptId, ItemId, Now, RunId, Seq};
 use crate::core::machine::Machine;
-use crate::core::record::{MoveResult, Record, RunState, SignalInfo};
+use crate::core::record::{MoveResult, RunState, SignalInfo};
 use crate::core::task::Ended;
 use crate::core::trigger::Source;
-use crate::io::control::{Ask, LiveLog};
+use crate::io::control::Ask;
 use crate::io::dispose::Disposer;
 use crate::io::process::{Base, Dirs, Slots};
 use crate::io::signals::{Seen, Signals};
-use crate::io::store::{Store, StoreError, Sync, log_name};
+use crate::io::store::{Store, Sync};
 use crate::io::systemd;
 use crate::io::watch::{FromWatch, WatchHandle};
 
 /// Events in one commit, at most: what is waiting is the batch, and an answer should not wait for
 /// more than this.
 pub const BATCH_MAX: usize = 64;
-/// First and longest pause between tries to commit while the store is stalled.
-const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Requests that are kept for later while the store is stalled; more wait in their lane.
-const DEFERRED_MAX: usize = 64;
 
 /// What enters, by lane. Earlier ones are served first.
 pub struct Lanes {
@@ -127,7 +122,8 @@ pub struct Engine {
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
     pub(super) exiting: bool,
-    deferred: VecDeque<Ask>,
+    /// Requests that came while the store was stalled.
+    pub(super) deferred: VecDeque<Ask>,
 }
 
 /// What an engine is made of.
@@ -237,87 +233,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits, for as long as it takes. While the store is stalled nothing is acted on but stops.
-    fn commit(&mut self, out: &Out) -> Result<(), DaemonError> {
-        let mut pause = STALL_PAUSE.0;
-        loop {
-            match self.store.commit(&out.records, &self.machine) {
-                Ok(seq) => {
-                    if self.status.stalled.take().is_some() {
-                        info!("the store can be written again");
-                        systemd::status("running");
-                    }
-                    self.seq = seq;
-                    self.committed.store(seq.0, Ordering::Release);
-                    self.status.count(&out.records);
-                    self.prune();
-                    return Ok(());
-                }
-                Err(StoreError::Passing(why)) => {
-                    self.stalled(&why, out);
-                    self.idle_while_stalled(pause)?;
-                    pause = STALL_PAUSE.1.min(pause * 2);
-                }
-                Err(other) => {
-                    error!("{other}");
-                    return Err(other.into());
-                }
-            }
-        }
-    }
-
-    /// Notes the stall; stops in the batch are acted on at once, as they need no record.
-    fn stalled(&mut self, why: &str, out: &Out) {
-        if self.status.stalled.is_none() {
-            warn!("stalled: {why}");
-            systemd::status(&format!("stalled: {why}"));
-            for command in &out.commands {
-                if let Command::Stop { id, how } = command {
-                    self.ports.slots.stop(*id, *how);
-                }
-            }
-        }
-        self.status.stalled = Some(why.to_owned());
-    }
-
-    /// Waits, answers what needs no commit, and obeys a stop.
-    fn idle_while_stalled(&mut self, pause: Duration) -> Result<(), DaemonError> {
-        systemd::watchdog();
-        let until = std::time::Instant::now() + pause;
-        loop {
-            let mut select = Select::new();
-            let urgent = select.recv(&self.lanes.urgent);
-            if self.deferred.len() < DEFERRED_MAX {
-                select.recv(&self.lanes.asks);
-            }
-            let Ok(ready) = select.select_deadline(until) else { return Ok(()) };
-            if ready.index() == urgent {
-                if matches!(ready.recv(&self.lanes.urgent), Ok(Seen::Terminate)) {
-                    return Err(self.abandon());
-                }
-                continue;
-            }
-            match ready.recv(&self.lanes.asks) {
-                Ok(ask @ (Ask::Status(_) | Ask::Pending(_))) => self.answer_look(ask),
-                Ok(Ask::Stop(reply)) => {
-                    reply.send(()).ok();
-                    return Err(self.abandon());
-                }
-                Ok(other) => self.deferred.push_back(other),
-                Err(_) => return Ok(()),
-            }
-        }
-    }
-
-    /// Stops without a commit: what was in flight is repeated at the next start.
-    fn abandon(&mut self) -> DaemonError {
-        let ids: Vec<_> = self.machine.in_flight().keys().copied().collect();
-        for id in ids {
-            self.ports.slots.stop(id, Stop::Kill);
-        }
-        DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
-    }
-
     /// What is waiting, at most [`BATCH_MAX`]; waits for the first until a deadline is due.
     fn collect(&mut self) -> Vec<Input> {
         let mut inputs: Vec<Input> =
@@ -420,88 +335,6 @@ impl Engine {
             }
         }
         events
-    }
-
-    /// Turns a request into an event; those that only look are answered after the commit.
-    fn ask(&mut self, ask: Ask, looks: &mut Vec<Ask>) -> Option<Event> {
-        match ask {
-            Ask::Request(request, reply) => {
-                self.next_token += 1;
-                let token = self.next_token;
-                self.replies.insert(token, reply);
-                Some(Event::Requested { token, request })
-            }
-            Ask::Reload(reply) => {
-                self.reload(Some(reply));
-                None
-            }
-            Ask::Stop(reply) => {
-                reply.send(()).ok();
-                systemd::stopping();
-                Some(Event::StopRequested)
-            }
-            look @ (Ask::Status(_)
-            | Ask::Pending(_)
-            | Ask::Wait(..)
-            | Ask::Item(..)
-            | Ask::LiveLog(..)) => {
-                looks.push(look);
-                None
-            }
-        }
-    }
-
-    /// Answers a request that only looks. Nobody is there to be told if the asker has gone.
-    fn answer_look(&mut self, ask: Ask) {
-        match ask {
-            Ask::Status(reply) => {
-                reply.send(self.status_view()).ok();
-            }
-            Ask::Pending(reply) => {
-                let now = self.clock.now();
-                reply.send(view::pending(&self.machine, now)).ok();
-            }
-            Ask::Wait(run, reply) => {
-                if self.machine.runs().contains_key(&run) {
-                    self.waiters.entry(run).or_default().push(reply);
-                }
-            }
-            Ask::Item(item, reply) => {
-                if self.machine.items().contains_key(&item) {
-                    self.queued.entry(item).or_default().push(reply);
-                }
-            }
-            Ask::LiveLog(attempt, reply) => {
-                let LiveLog { run, task, attempt } = attempt;
-                let name = log_name(run, &task, Attempt(attempt));
-                if let Some(path) = self.ports.slots.live_log(&self.dirs.logs.join(name)) {
-                    reply.send(path).ok();
-                }
-            }
-            Ask::Request(..) | Ask::Reload(_) | Ask::Stop(_) => {}
-        }
-    }
-
-    /// Tells who waits for an accepted event which run it has become.
-    fn tell_items(&mut self, records: &[Record]) {
-        for record in records {
-            let (items, run) = match record {
-                Record::RunCreated(created) => (created.items.as_slice(), Some(created.run)),
-                Record::ItemDropped { item, .. } => (std::slice::from_ref(item), None),
-                _ => continue,
-            };
-            for waiting in items.iter().filter_map(|item| self.queued.remove(item)).flatten() {
-                // Dropped unanswered: it waits no more. Nobody is told if the asker has gone.
-                if let Some(run) = run {
-                    waiting.send(run).ok();
-                }
-            }
-        }
-    }
-
-    fn status_view(&self) -> crate::wire::Status {
-        let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
-        view::status(&self.machine, &self.status, &coverage)
     }
 
     /// A commit is on disk: what waited for it may happen.

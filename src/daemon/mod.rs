@@ -3,12 +3,14 @@
 //! Owns the order in which things come up and go down; decides nothing about events.
 
 pub mod act;
+pub mod asks;
 pub mod boot;
 pub mod clock;
 pub mod engine;
 pub mod history;
 pub mod once;
 pub mod reload;
+pub mod stall;
 pub mod view;
 
 use std::path::PathBuf;

@@ -11,7 +11,8 @@ use dagd::core::path::Bytes;
 use dagd::core::record::{FileClaim, MoveResult, Reason, Record, RunCreated, RunState};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, TaskSpec, TaskState, Verdict};
-use dagd::io::store::{Finished, Reader, Store, plain_view};
+use dagd::daemon::view::live;
+use dagd::io::store::{Finished, Reader, Store};
 
 /// 2026-01-01 00:00 UTC, plus seconds.
 pub(crate) fn at(seconds: i64) -> Wall {
@@ -139,5 +140,5 @@ pub(crate) fn store(dir: &Path) -> Store {
 }
 
 pub(crate) fn reader(dir: &Path) -> Reader {
-    Reader::open(dir, plain_view).unwrap()
+    Reader::open(dir, live).unwrap()
 }

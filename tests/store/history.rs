@@ -98,14 +98,16 @@ fn what_went_in_comes_out() {
         told.tasks[..2].iter().map(|t| &t.attempts).collect::<Vec<_>>(),
         live.tasks[..2].iter().map(|t| &t.attempts).collect::<Vec<_>>()
     );
-    assert_eq!(told.tasks[0].attempts, [attempt(1, Some("3.a.1.log"))]);
+    let log = dir.path().join("logs/3.a.1.log");
+    assert_eq!(told.tasks[0].attempts, [attempt(1, log.to_str())]);
+    let log = dir.path().join("logs/3.b.2.log");
     let timed_out = wire::AttemptRow {
         exit_code: None,
         signal: Some(15),
-        error: Some("its time limit was reached".to_owned()),
+        error: Some("time limit reached".to_owned()),
         ..attempt(1, None)
     };
-    let failed = wire::AttemptRow { exit_code: Some(3), ..attempt(2, Some("3.b.2.log")) };
+    let failed = wire::AttemptRow { exit_code: Some(3), ..attempt(2, log.to_str()) };
     assert_eq!(told.tasks[1].attempts, [timed_out, failed]);
     assert_eq!(told.tasks[2].cause.as_deref(), Some("upstream_failed"));
     assert_eq!(told.tasks[3].cause.as_deref(), Some("by root"));

@@ -1,15 +1,16 @@
 //! Opening: layouts, locks, modes, readers beside a writer.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use dagd::core::id::{ItemId, RunId};
 use dagd::core::record::{ItemQueued, Reason, Record};
-use dagd::io::store::{FILE, Reader, Store, StoreError, lock, plain_view};
+use dagd::daemon::view::live;
+use dagd::io::store::{FILE, Reader, Store, StoreError, lock};
 
 use crate::common::{World, at, claim, created, reader, run, store, whole_run};
 use crate::full::Mounted;
@@ -38,10 +39,10 @@ fn a_newer_layout_is_refused_with_both_numbers_and_left_alone() {
     let error = Store::open(dir.path(), false).unwrap_err();
     assert!(error.to_string().contains("layout 9") && error.to_string().contains("up to 1"));
     assert_eq!(schema_error(error), (9, 1));
-    assert_eq!(schema_error(Reader::open(dir.path(), plain_view).unwrap_err()), (9, 1));
+    assert_eq!(schema_error(Reader::open(dir.path(), live).unwrap_err()), (9, 1));
     assert_eq!(std::fs::read(&path).unwrap(), before);
     set(0);
-    assert_eq!(schema_error(Reader::open(dir.path(), plain_view).unwrap_err()), (0, 1));
+    assert_eq!(schema_error(Reader::open(dir.path(), live).unwrap_err()), (0, 1));
     set(1);
     drop(store(dir.path()));
 }
@@ -50,7 +51,7 @@ fn a_newer_layout_is_refused_with_both_numbers_and_left_alone() {
 fn other_files_are_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(
-        Reader::open(dir.path(), plain_view),
+        Reader::open(dir.path(), live),
         Err(StoreError::Missing { path }) if path.ends_with(FILE)
     ));
     let content = b"not a database, but long enough to be taken for one by its size".repeat(100);
@@ -75,24 +76,35 @@ fn the_state_is_the_users_alone() {
     assert!(reader(&state).run(RunId(1)).unwrap().is_some());
 }
 
+/// Names the state directory to the process that holds its lock.
+const HELD: &str = "DAGD_TEST_STORE_HELD";
+
+/// Not a test by itself: the process that holds the lock until its input ends.
+#[test]
+fn holder() {
+    let Some(state) = std::env::var_os(HELD) else { return };
+    let held = lock(Path::new(&state)).unwrap();
+    println!("held");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    drop(held);
+}
+
 #[test]
 fn one_daemon_per_state_directory() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
-    let held = lock(&state).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "open::holder", "--nocapture"]).env(HELD, &state);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("held")));
     match lock(&state).unwrap_err() {
-        StoreError::Locked { path, pid } => {
-            assert_eq!((path, pid), (state.clone(), std::process::id()));
-        }
+        StoreError::Locked { path, pid } => assert_eq!((path, pid), (state.clone(), child.id())),
         other => panic!("{other:?}"),
     }
-    drop(held);
-    // A process that another test is just starting shares the open file until it execs.
-    let begun = Instant::now();
-    while let Err(error) = lock(&state) {
-        assert!(begun.elapsed() < Duration::from_secs(10), "{error}");
-        std::thread::yield_now();
-    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(lock(&state).unwrap());
 }
 
 #[test]

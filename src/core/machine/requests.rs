@@ -85,10 +85,13 @@ impl Machine {
             at: now.wall,
         };
         let queued = match fire.what {
-            FireWhat::Trigger(name) if !self.lanes.contains_key(&name) => {
+            FireWhat::Trigger(name) | FireWhat::Replay(name) if !self.lanes.contains_key(&name) => {
                 return Some(Reply::NotFound(format!("no trigger `{name}`")));
             }
             FireWhat::Trigger(name) => ItemQueued { trigger: Some(name), ..blank },
+            FireWhat::Replay(name) => {
+                ItemQueued { trigger: Some(name), reason: Reason::Replay, ..blank }
+            }
             FireWhat::Select(select) => ItemQueued { select: Some(select), ..blank },
             FireWhat::Retry(of) => ItemQueued {
                 trigger: of.trigger.filter(|name| self.lanes.contains_key(name)),

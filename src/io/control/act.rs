@@ -193,7 +193,7 @@ pub(super) async fn replay(State(app): State<App>, request: Http) -> Answer<Vec<
     let mut outcomes = Vec::with_capacity(found.len());
     let mut refused = None;
     for (trigger, file) in found {
-        let what = FireWhat::Trigger(trigger.clone());
+        let what = FireWhat::Replay(trigger.clone());
         let outcome = app.start(Fire { what, files: vec![file] }).await;
         let (accepted, error) = match outcome {
             Ok(accepted) => (accepted, None),

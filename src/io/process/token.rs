@@ -34,12 +34,15 @@ pub enum Token {
 /// or checks afterwards through a pidfd. Blocks for [`EXEC_MAX`] at most.
 pub fn read(pid: Pid) -> Token {
     let deadline = Instant::now() + EXEC_MAX;
+    let mut seen_empty = false;
     loop {
         match environ(pid) {
             Ok(environ) if environ.is_empty() && in_exec(pid) && Instant::now() < deadline => {
                 // The kernel has no event for the end of an exec, and it takes microseconds.
                 std::thread::sleep(Duration::from_millis(1));
             }
+            // What was opened may have been the memory that an exec was just giving up.
+            Ok(environ) if environ.is_empty() && !seen_empty => seen_empty = true,
             Ok(environ) => {
                 return find(&environ).map_or(Token::Unknown, |token| Token::Of(token.to_vec()));
             }

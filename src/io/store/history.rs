@@ -80,18 +80,8 @@ impl AttemptStory {
     /// Exit code, signal, and an error in words.
     pub(super) fn exit(&self) -> (Option<i32>, Option<i32>, Option<String>) {
         let Some((ended, stop, _)) = &self.end else { return (None, None, None) };
-        let stopped = stop.map(|cause| match cause {
-            StopCause::Timeout => "its time limit was reached".to_owned(),
-            StopCause::Cancel => "cancelled".to_owned(),
-            StopCause::Shutdown => "dagd stopped".to_owned(),
-        });
-        match &ended.exit {
-            Exit::Code(code) => (Some(*code), None, stopped),
-            Exit::Signal(signal) => (None, Some(*signal), stopped),
-            Exit::NotStarted(why) => (None, None, Some(why.clone())),
-            Exit::MissingOutput(which) => (None, None, Some(format!("missing_output: {which}"))),
-            Exit::Unknown => (None, None, Some("lost: dagd died while it ran".to_owned())),
-        }
+        let error = ended.exit.error().or_else(|| stop.map(|stop| stop.text().to_owned()));
+        (ended.exit.code(), ended.exit.signal(), error)
     }
 
     /// How long it took, if it ended by itself.

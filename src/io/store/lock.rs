@@ -1,14 +1,15 @@
 //! One dagd per state directory.
 //!
-//! The lock belongs to the open file and is released by the kernel when the process ends, however
-//! it ends. The process number in the file is for people only.
+//! The lock belongs to the process and is released by the kernel when it ends, however it ends: a
+//! child that is just being started does not share it, as it would share one of the open file. The
+//! process number in the file is for people only.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
 
 use super::error::{StoreError, io_error};
@@ -21,8 +22,8 @@ pub struct InstanceLock {
 }
 
 /// Takes the lock `state_dir/lock`; creates the directory (0700) if it is not there. To be taken
-/// after the process has detached itself: the number written is that of the caller. A child shares
-/// the open file, and so the lock, from its fork to its exec.
+/// after the process has detached itself, and once: a process does not lock itself out, and closing
+/// any descriptor of the file releases it.
 ///
 /// # Errors
 /// [`StoreError::Locked`] with the other process's number; `Passing` if the file cannot be had.
@@ -37,9 +38,9 @@ pub fn lock(state_dir: &Path) -> Result<InstanceLock, StoreError> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| io_error(&path, "cannot be opened", &error))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
+        Err(Errno::WOULDBLOCK | Errno::ACCESS) => {
             return Err(StoreError::Locked { path: state_dir.to_owned(), pid: holder(&mut file) });
         }
         Err(error) => return Err(io_error(&path, "cannot be locked", &error.into())),

@@ -39,7 +39,7 @@ pub use reader::{Located, Reader, Story};
 pub use retry::{RetryFile, RetrySource, RetryTask};
 pub use runs::RunFilter;
 pub use sync::Sync;
-pub use view::{LiveView, plain_view};
+pub use view::LiveView;
 
 use crate::core::graph::Graph;
 use crate::core::id::{Name, Rev, RunId, Seq};
@@ -127,6 +127,11 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags)?;
         conn.busy_timeout(OPEN_WAIT)?;
+        // SQLite opens for reading what it may not write; the first commit is too late to say so.
+        if conn.is_readonly(rusqlite::MAIN_DB)? {
+            let readonly = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+            return Err(rusqlite::Error::SqliteFailure(readonly, None).into());
+        }
         schema::prepare_writer(&conn, full)?;
         conn.busy_timeout(COMMIT_WAIT)?;
         Ok(conn)

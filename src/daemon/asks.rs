@@ -1,0 +1,95 @@
+//! Requests from the control socket: into the machine, or answered with a look at it.
+
+use super::engine::Engine;
+use super::view;
+use crate::core::event::Event;
+use crate::core::id::Attempt;
+use crate::core::record::Record;
+use crate::io::control::{Ask, LiveLog};
+use crate::io::store::log_name;
+use crate::io::systemd;
+use crate::io::watch::WatchHandle;
+
+impl Engine {
+    /// Turns a request into an event; those that only look are answered after the commit.
+    pub(super) fn ask(&mut self, ask: Ask, looks: &mut Vec<Ask>) -> Option<Event> {
+        match ask {
+            Ask::Request(request, reply) => {
+                self.next_token += 1;
+                let token = self.next_token;
+                self.replies.insert(token, reply);
+                Some(Event::Requested { token, request })
+            }
+            Ask::Reload(reply) => {
+                self.reload(Some(reply));
+                None
+            }
+            Ask::Stop(reply) => {
+                reply.send(()).ok();
+                systemd::stopping();
+                Some(Event::StopRequested)
+            }
+            look @ (Ask::Status(_)
+            | Ask::Pending(_)
+            | Ask::Wait(..)
+            | Ask::Item(..)
+            | Ask::LiveLog(..)) => {
+                looks.push(look);
+                None
+            }
+        }
+    }
+
+    /// Answers a request that only looks. Nobody is there to be told if the asker has gone.
+    pub(super) fn answer_look(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(reply) => {
+                reply.send(self.status_view()).ok();
+            }
+            Ask::Pending(reply) => {
+                let now = self.clock.now();
+                reply.send(view::pending(&self.machine, now)).ok();
+            }
+            Ask::Wait(run, reply) => {
+                if self.machine.runs().contains_key(&run) {
+                    self.waiters.entry(run).or_default().push(reply);
+                }
+            }
+            Ask::Item(item, reply) => {
+                if self.machine.items().contains_key(&item) {
+                    self.queued.entry(item).or_default().push(reply);
+                }
+            }
+            Ask::LiveLog(attempt, reply) => {
+                let LiveLog { run, task, attempt } = attempt;
+                let name = log_name(run, &task, Attempt(attempt));
+                if let Some(path) = self.ports.slots.live_log(&self.dirs.logs.join(name)) {
+                    reply.send(path).ok();
+                }
+            }
+            Ask::Request(..) | Ask::Reload(_) | Ask::Stop(_) => {}
+        }
+    }
+
+    /// Tells who waits for an accepted event which run it has become.
+    pub(super) fn tell_items(&mut self, records: &[Record]) {
+        for record in records {
+            let (items, run) = match record {
+                Record::RunCreated(created) => (created.items.as_slice(), Some(created.run)),
+                Record::ItemDropped { item, .. } => (std::slice::from_ref(item), None),
+                _ => continue,
+            };
+            for waiting in items.iter().filter_map(|item| self.queued.remove(item)).flatten() {
+                // Dropped unanswered: it waits no more. Nobody is told if the asker has gone.
+                if let Some(run) = run {
+                    waiting.send(run).ok();
+                }
+            }
+        }
+    }
+
+    fn status_view(&self) -> crate::wire::Status {
+        let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
+        view::status(&self.machine, &self.status, &coverage)
+    }
+}

@@ -1,0 +1,106 @@
+//! Commits, and what happens while the store cannot be written: nothing, visibly.
+//!
+//! A full disk or one that may come back stalls the engine: it keeps the batch, acts on nothing but
+//! stops, says so, and tries again. Whatever is not of that kind ends dagd.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::Select;
+use tracing::{error, info, warn};
+
+use super::DaemonError;
+use super::engine::Engine;
+use crate::core::effect::{Command, Out, Stop};
+use crate::io::control::Ask;
+use crate::io::signals::Seen;
+use crate::io::store::StoreError;
+use crate::io::systemd;
+
+/// First and longest pause between tries to commit.
+const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Requests that are kept for later meanwhile; more wait in their lane.
+const DEFERRED_MAX: usize = 64;
+
+impl Engine {
+    /// Commits, for as long as it takes. While the store is stalled nothing is acted on but stops.
+    pub(super) fn commit(&mut self, out: &Out) -> Result<(), DaemonError> {
+        let mut pause = STALL_PAUSE.0;
+        loop {
+            match self.store.commit(&out.records, &self.machine) {
+                Ok(seq) => {
+                    if self.status.stalled.take().is_some() {
+                        info!("the store can be written again");
+                        systemd::status("running");
+                    }
+                    self.seq = seq;
+                    self.committed.store(seq.0, Ordering::Release);
+                    self.status.count(&out.records);
+                    self.prune();
+                    return Ok(());
+                }
+                Err(StoreError::Passing(why)) => {
+                    self.stalled(&why, out);
+                    self.idle_while_stalled(pause)?;
+                    pause = STALL_PAUSE.1.min(pause * 2);
+                }
+                Err(other) => {
+                    error!("{other}");
+                    return Err(other.into());
+                }
+            }
+        }
+    }
+
+    /// Notes the stall; stops in the batch are acted on at once, as they need no record.
+    fn stalled(&mut self, why: &str, out: &Out) {
+        if self.status.stalled.is_none() {
+            warn!("stalled: {why}");
+            systemd::status(&format!("stalled: {why}"));
+            for command in &out.commands {
+                if let Command::Stop { id, how } = command {
+                    self.ports.slots.stop(*id, *how);
+                }
+            }
+        }
+        self.status.stalled = Some(why.to_owned());
+    }
+
+    /// Waits, answers what needs no commit, and obeys a stop.
+    fn idle_while_stalled(&mut self, pause: Duration) -> Result<(), DaemonError> {
+        systemd::watchdog();
+        let until = std::time::Instant::now() + pause;
+        loop {
+            let mut select = Select::new();
+            let urgent = select.recv(&self.lanes.urgent);
+            if self.deferred.len() < DEFERRED_MAX {
+                select.recv(&self.lanes.asks);
+            }
+            let Ok(ready) = select.select_deadline(until) else { return Ok(()) };
+            if ready.index() == urgent {
+                if matches!(ready.recv(&self.lanes.urgent), Ok(Seen::Terminate)) {
+                    return Err(self.abandon());
+                }
+                continue;
+            }
+            match ready.recv(&self.lanes.asks) {
+                Ok(ask @ (Ask::Status(_) | Ask::Pending(_))) => self.answer_look(ask),
+                Ok(Ask::Stop(reply)) => {
+                    reply.send(()).ok();
+                    return Err(self.abandon());
+                }
+                Ok(other) => self.deferred.push_back(other),
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Stops without a commit: what was in flight is repeated at the next start.
+    fn abandon(&mut self) -> DaemonError {
+        let ids: Vec<_> = self.machine.in_flight().keys().copied().collect();
+        for id in ids {
+            self.ports.slots.stop(id, Stop::Kill);
+        }
+        DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
+    }
+}
