@@ -76,7 +76,7 @@ fn what_went_in_comes_out() {
     };
     assert_eq!(
         (live.run.state.as_str(), states(&live)),
-        ("running", "succeeded failed waiting".into())
+        ("running", "succeeded failed skipped".into())
     );
     assert_eq!(reader.retry_source(RunId(3)).unwrap().unwrap().state, RunState::Running);
 

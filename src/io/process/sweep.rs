@@ -38,9 +38,12 @@ pub fn sweep(instance: &str) -> io::Result<u32> {
     let prefix = format!("{instance}/");
     let deadline = Instant::now() + DEATH_MAX;
     let mut killed = 0;
+    let mut clean = 0;
     for _ in 0..ROUNDS_MAX {
         let found = round(prefix.as_bytes(), deadline)?;
-        if found == 0 {
+        clean = if found == 0 { clean + 1 } else { 0 };
+        // One may have forked and ended while the list was read: its child is in the next.
+        if clean == 2 {
             return Ok(killed);
         }
         killed += found;
