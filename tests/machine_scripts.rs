@@ -1,0 +1,2967 @@
+//! The machine, event by event: every record and every command that comes of a script is told, so
+//! that an effect that nobody expected fails.
+
+mod scripts;
+
+use scripts::{check, check_reload};
+
+const ONE: &str = "
+    signal s
+    task a
+";
+const LINE: &str = "
+    signal s
+    task a
+    task b needs=a
+    task c needs=b
+";
+
+#[test]
+fn a_line_runs_in_order() {
+    check(
+        LINE,
+        r#"
+        signal s
+        end 1.a 0
+        end 1.b 0
+        end 1.c 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_failure_skips_what_needs_it() {
+    check(
+        LINE,
+        r#"
+        signal s
+        end 1.a 1
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        run 1 failed: a=failed b=skipped(upstream_failed) c=skipped(upstream_failed)
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_diamond_joins() {
+    check(
+        r#"
+        signal s
+        task a
+        task b needs=a
+        task c needs=a
+        task d needs=b,c
+    "#,
+        r#"
+        signal s
+        end 1.a 0
+        end 1.c 0
+        end 1.b 0
+        end 1.d 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        started 1.c#1
+        -> start 1.b#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        started 1.d#1
+        -> start 1.d#1
+        > end 1.d 0
+        ended 1.d#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded d=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_task_between_selected_ones_is_passed_through() {
+    check(
+        r#"
+        signal s run=a,c
+        task a
+        task b needs=a
+        task c needs=b
+    "#,
+        r#"
+        signal s
+        end 1.a 0
+        end 1.c 0
+        signal s
+        end 2.a 1
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded
+        -> finished 1 succeeded
+        > signal s
+        item #1 of s: signal
+        run 2 of s: signal items #1
+        started 2.a#1
+        -> start 2.a#1
+        > end 2.a 1
+        ended 2.a#1 1: failed
+        run 2 failed: a=failed b=skipped(upstream_failed) c=skipped(upstream_failed)
+        -> finished 2 failed
+    "#,
+    );
+}
+
+#[test]
+fn rules_after_a_success_and_a_failure() {
+    check(
+        r#"
+        signal s
+        slots 9
+        task ok
+        task bad
+        task all_success needs=ok,bad
+        task all_done needs=ok,bad rule=all_done
+        task one_success needs=ok,bad rule=one_success
+        task one_failed needs=ok,bad rule=one_failed
+        task all_failed needs=ok,bad rule=all_failed
+        task none_failed needs=ok,bad rule=none_failed
+        task none_min needs=ok,bad rule=none_failed_min_one_success
+        task always needs=ok,bad rule=always
+    "#,
+        r#"
+        signal s
+        end 1.ok 0
+        end 1.bad 1
+        end 1.one_success 0
+        end 1.one_failed 0
+        end 1.all_done 0
+        end 1.always 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.bad#1
+        started 1.ok#1
+        -> start 1.bad#1
+        -> start 1.ok#1
+        > end 1.ok 0
+        ended 1.ok#1 0: succeeded
+        started 1.one_success#1
+        -> start 1.one_success#1
+        > end 1.bad 1
+        ended 1.bad#1 1: failed
+        started 1.all_done#1
+        started 1.always#1
+        started 1.one_failed#1
+        -> start 1.all_done#1
+        -> start 1.always#1
+        -> start 1.one_failed#1
+        > end 1.one_success 0
+        ended 1.one_success#1 0: succeeded
+        > end 1.one_failed 0
+        ended 1.one_failed#1 0: succeeded
+        > end 1.all_done 0
+        ended 1.all_done#1 0: succeeded
+        > end 1.always 0
+        ended 1.always#1 0: succeeded
+        run 1 failed: all_done=succeeded all_failed=skipped(rule) all_success=skipped(upstream_failed) always=succeeded bad=failed none_failed=skipped(upstream_failed) none_min=skipped(upstream_failed) ok=succeeded one_failed=succeeded one_success=succeeded
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn rules_after_a_success_and_a_skip() {
+    check(
+        r#"
+        signal s
+        slots 9
+        task ok
+        task skip
+        task all_success needs=ok,skip
+        task all_done needs=ok,skip rule=all_done
+        task one_success needs=ok,skip rule=one_success
+        task one_failed needs=ok,skip rule=one_failed
+        task all_failed needs=ok,skip rule=all_failed
+        task none_failed needs=ok,skip rule=none_failed
+        task none_min needs=ok,skip rule=none_failed_min_one_success
+    "#,
+        r#"
+        signal s
+        end 1.skip 99
+        end 1.ok 0
+        end 1.one_success 0
+        end 1.all_done 0
+        end 1.none_failed 0
+        end 1.none_min 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.ok#1
+        started 1.skip#1
+        -> start 1.ok#1
+        -> start 1.skip#1
+        > end 1.skip 99
+        ended 1.skip#1 99: skipped(exit_code)
+        > end 1.ok 0
+        ended 1.ok#1 0: succeeded
+        started 1.all_done#1
+        started 1.none_failed#1
+        started 1.none_min#1
+        started 1.one_success#1
+        -> start 1.all_done#1
+        -> start 1.none_failed#1
+        -> start 1.none_min#1
+        -> start 1.one_success#1
+        > end 1.one_success 0
+        ended 1.one_success#1 0: succeeded
+        > end 1.all_done 0
+        ended 1.all_done#1 0: succeeded
+        > end 1.none_failed 0
+        ended 1.none_failed#1 0: succeeded
+        > end 1.none_min 0
+        ended 1.none_min#1 0: succeeded
+        run 1 succeeded: all_done=succeeded all_failed=skipped(rule) all_success=skipped(upstream_skipped) none_failed=succeeded none_min=succeeded ok=succeeded one_failed=skipped(rule) one_success=succeeded skip=skipped(exit_code)
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn rules_after_skips_only() {
+    check(
+        r#"
+        signal s
+        slots 9
+        task skip
+        task one_success needs=skip rule=one_success
+        task none_failed needs=skip rule=none_failed
+        task none_min needs=skip rule=none_failed_min_one_success
+    "#,
+        r#"
+        signal s
+        end 1.skip 99
+        end 1.none_failed 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.skip#1
+        -> start 1.skip#1
+        > end 1.skip 99
+        ended 1.skip#1 99: skipped(exit_code)
+        started 1.none_failed#1
+        -> start 1.none_failed#1
+        > end 1.none_failed 0
+        ended 1.none_failed#1 0: succeeded
+        run 1 succeeded: none_failed=succeeded none_min=skipped(upstream_skipped) one_success=skipped(upstream_skipped) skip=skipped(exit_code)
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn rules_after_failures_only() {
+    check(
+        r#"
+        signal s
+        slots 9
+        task bad
+        task one_success needs=bad rule=one_success
+        task all_failed needs=bad rule=all_failed
+    "#,
+        r#"
+        signal s
+        end 1.bad 1
+        end 1.all_failed 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.bad#1
+        -> start 1.bad#1
+        > end 1.bad 1
+        ended 1.bad#1 1: failed
+        started 1.all_failed#1
+        -> start 1.all_failed#1
+        > end 1.all_failed 0
+        ended 1.all_failed#1 0: succeeded
+        run 1 failed: all_failed=succeeded bad=failed one_success=skipped(upstream_failed)
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn rules_without_needs() {
+    check(
+        r#"
+        signal s
+        slots 9
+        task a rule=one_failed
+        task b rule=all_failed
+        task c rule=one_success
+        task d needs=a rule=none_failed
+        task e needs=b
+    "#,
+        r#"
+        signal s
+        end 1.c 0
+        end 1.d 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0 a=skipped(rule) b=skipped(rule) e=skipped(upstream_skipped)
+        started 1.c#1
+        started 1.d#1
+        -> start 1.c#1
+        -> start 1.d#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        > end 1.d 0
+        ended 1.d#1 0: succeeded
+        run 1 succeeded: a=skipped(rule) b=skipped(rule) c=succeeded d=succeeded e=skipped(upstream_skipped)
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_retry_waits_longer_each_time() {
+    check(
+        r#"
+        signal s
+        task a retry=2 delay=2s
+    "#,
+        r#"
+        signal s
+        end 1.a 1
+        +1.9s
+        +0.1s
+        end 1.a 1
+        +3.9s
+        +0.1s
+        end 1.a 1
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: retry in 2s
+        > +1.9s
+        > +0.1s
+        started 1.a#2
+        -> start 1.a#2
+        > end 1.a 1
+        ended 1.a#2 1: retry in 4s
+        > +3.9s
+        > +0.1s
+        started 1.a#3
+        -> start 1.a#3
+        > end 1.a 1
+        ended 1.a#3 1: failed
+        run 1 failed: a=failed
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn jitter_depends_on_the_seed_alone() {
+    check(
+        r#"
+        signal s
+        task a retry=3 delay=2s jitter
+    "#,
+        r#"
+        signal s
+        end 1.a 1
+        +2s
+        end 1.a 1
+        +4s
+        end 1.a 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: retry in 339.615904ms
+        > +2s
+        started 1.a#2
+        -> start 1.a#2
+        > end 1.a 1
+        ended 1.a#2 1: retry in 1.404333525s
+        > +4s
+        started 1.a#3
+        -> start 1.a#3
+        > end 1.a 0
+        ended 1.a#3 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn what_cannot_start_is_not_retried() {
+    check(
+        r#"
+        signal s
+        task a retry=3
+    "#,
+        r#"
+        signal s
+        end 1.a unstarted
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a unstarted
+        ended 1.a#1 no such program: failed
+        run 1 failed: a=failed
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_time_limit_is_term_then_kill() {
+    check(
+        r#"
+        signal s
+        task a timeout=10s kill_after=3s
+    "#,
+        r#"
+        signal s
+        +10s
+        +3s
+        end 1.a sig9
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > +10s
+        -> term 1.a#1
+        > +3s
+        -> kill 1.a#1
+        > end 1.a sig9
+        ended 1.a#1 sig9 by Timeout: timed_out
+        run 1 failed: a=timed_out
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_time_limit_can_be_retried() {
+    check(
+        r#"
+        signal s
+        task a timeout=10s kill_after=3s retry=1
+    "#,
+        r#"
+        signal s
+        +10s
+        end 1.a sig15
+        +1s
+        +10s
+        end 1.a 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > +10s
+        -> term 1.a#1
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Timeout: retry in 1s
+        > +1s
+        started 1.a#2
+        -> start 1.a#2
+        > +10s
+        -> term 1.a#2
+        > end 1.a 0
+        ended 1.a#2 0 by Timeout: timed_out
+        run 1 failed: a=timed_out
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_time_limit_can_be_final() {
+    check(
+        r#"
+        signal s
+        task a timeout=10s retry=1 never=timeout
+    "#,
+        r#"
+        signal s
+        +10s
+        end 1.a sig15
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > +10s
+        -> term 1.a#1
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Timeout: timed_out
+        run 1 failed: a=timed_out
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_cancelled_run_still_does_what_is_always_done() {
+    check(
+        r#"
+        signal s
+        task a
+        task b needs=a
+        task y rule=always needs=b
+        task z rule=all_done needs=b
+    "#,
+        r#"
+        signal s
+        cancel 1
+        +10s
+        end 1.a sig9
+        end 1.y 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > cancel 1
+        cancel 1: cancelled by request
+        started 1.y#1
+        -> term 1.a#1
+        -> reply done
+        -> start 1.y#1
+        > +10s
+        -> kill 1.a#1
+        > end 1.a sig9
+        ended 1.a#1 sig9 by Cancel: cancelled
+        > end 1.y 0
+        ended 1.y#1 0: succeeded
+        run 1 cancelled: a=cancelled b=cancelled y=succeeded z=cancelled
+        -> finished 1 cancelled
+    "#,
+    );
+}
+
+#[test]
+fn a_cancelled_task_is_as_failed() {
+    check(
+        r#"
+        signal s
+        slots 1
+        task a
+        task b
+        task c needs=b
+        task d needs=b rule=one_failed
+    "#,
+        r#"
+        signal s
+        cancel 1 b
+        end 1.a 0
+        end 1.d 0
+        cancel 1 b
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.b#1
+        -> start 1.b#1
+        > cancel 1 b
+        cancel 1.b: cancelled by request
+        -> term 1.b#1
+        -> reply done
+        > end 1.a 0
+        > end 1.d 0
+        > cancel 1 b
+        cancel 1.b: cancelled by request
+        -> reply done
+    "#,
+    );
+}
+
+#[test]
+fn a_cancelled_attempt_is_not_tried_again() {
+    check(
+        r#"
+        signal s
+        task a retry=5 timeout=10s
+    "#,
+        r#"
+        signal s
+        +10s
+        cancel 1 a
+        end 1.a sig15
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > +10s
+        -> term 1.a#1
+        > cancel 1 a
+        cancel 1.a: cancelled by request
+        -> reply done
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Timeout: retry in 1s
+        run 1 cancelled: a=cancelled
+        -> finished 1 cancelled
+    "#,
+    );
+}
+
+#[test]
+fn a_cancel_survives_a_crash() {
+    check(
+        r#"
+        signal s
+        task a
+        task b
+    "#,
+        r#"
+        signal s
+        cancel 1 a
+        crash
+        end 1.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        started 1.b#1
+        -> start 1.a#1
+        -> start 1.b#1
+        > cancel 1 a
+        cancel 1.a: cancelled by request
+        -> term 1.a#1
+        -> reply done
+        > crash
+        ended 1.a#1 dagd ended while it ran: requeued
+        ended 1.b#1 dagd ended while it ran: requeued
+        started 1.b#2
+        -> start 1.b#2
+        > end 1.b 0
+        ended 1.b#2 0: succeeded
+        run 1 cancelled: a=cancelled b=succeeded
+        -> finished 1 cancelled
+    "#,
+    );
+}
+
+#[test]
+fn a_cancel_that_finds_nothing_is_refused() {
+    check(
+        r#"
+        signal s
+        task a
+        task b
+    "#,
+        r#"
+        cancel 1
+        signal s
+        cancel 1 zz
+        end 1.a 0
+        cancel 1 a
+    "#,
+        r#"
+        > cancel 1
+        -> reply not found: no live run 1
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        started 1.b#1
+        -> start 1.a#1
+        -> start 1.b#1
+        > cancel 1 zz
+        -> reply not found: run 1 has no task `zz`
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        > cancel 1 a
+        -> reply refused: task `a` of run 1 has ended: succeeded
+    "#,
+    );
+}
+
+#[test]
+fn an_allowed_failure_leaves_the_verdict() {
+    check(
+        r#"
+        signal s
+        task a allow_failure
+        task b needs=a rule=all_done
+    "#,
+        r#"
+        signal s
+        end 1.a 1
+        end 1.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        run 1 succeeded: a=failed b=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_crash_runs_attempts_again() {
+    check(
+        LINE,
+        r#"
+        signal s
+        end 1.a 0
+        crash
+        end 1.b 0
+        end 1.c 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > crash
+        ended 1.b#1 dagd ended while it ran: requeued
+        started 1.b#2
+        -> start 1.b#2
+        > end 1.b 0
+        ended 1.b#2 0: succeeded
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_crash_can_be_the_end_of_a_task() {
+    check(
+        r#"
+        signal s
+        task a on_crash=fail
+    "#,
+        r#"
+        signal s
+        crash
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > crash
+        ended 1.a#1 dagd ended while it ran: lost
+        run 1 failed: a=lost
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn the_fourth_crash_is_the_last() {
+    check(
+        r#"
+        signal s
+        task a
+    "#,
+        r#"
+        signal s
+        crash
+        crash
+        crash
+        crash
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > crash
+        ended 1.a#1 dagd ended while it ran: requeued
+        started 1.a#2
+        -> start 1.a#2
+        > crash
+        ended 1.a#2 dagd ended while it ran: requeued
+        started 1.a#3
+        -> start 1.a#3
+        > crash
+        ended 1.a#3 dagd ended while it ran: requeued
+        started 1.a#4
+        -> start 1.a#4
+        > crash
+        ended 1.a#4 dagd ended while it ran: lost
+        run 1 failed: a=lost
+        -> finished 1 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_crash_keeps_retries_and_their_delays() {
+    check(
+        r#"
+        signal s
+        task a retry=2 delay=10s
+    "#,
+        r#"
+        signal s
+        end 1.a 1
+        +4s
+        crash
+        +5s
+        +1s
+        crash
+        end 1.a 1
+        +20s
+        crash
+        end 1.a 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: retry in 10s
+        > +4s
+        > crash
+        > +5s
+        > +1s
+        started 1.a#2
+        -> start 1.a#2
+        > crash
+        ended 1.a#2 dagd ended while it ran: requeued
+        started 1.a#3
+        -> start 1.a#3
+        > end 1.a 1
+        ended 1.a#3 1: retry in 20s
+        > +20s
+        started 1.a#4
+        -> start 1.a#4
+        > crash
+        ended 1.a#4 dagd ended while it ran: requeued
+        started 1.a#5
+        -> start 1.a#5
+        > end 1.a 0
+        ended 1.a#5 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn first_fit_over_pools() {
+    check(
+        r#"
+        signal s
+        slots 4
+        pool p size=2
+        task a uses=p:2
+        task b uses=p:1
+        task c uses=p:2 priority=1
+    "#,
+        r#"
+        signal s
+        end 1.c 0
+        end 1.a 0
+        end 1.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn small_demands_pass_a_large_one_until_it_is_old() {
+    check(
+        r#"
+        signal s overlap=parallel
+        slots 4
+        pool p size=2
+        task a uses=p:1
+        task b uses=p:2
+    "#,
+        r#"
+        signal s
+        signal s
+        end 1.a 0
+        signal s
+        +11s
+        signal s
+        end 2.a 0
+        end 3.a 0
+        end 1.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        run 2 of s: signal items #1
+        started 2.a#1
+        -> start 2.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        > signal s
+        item #2 of s: signal
+        run 3 of s: signal items #2
+        started 3.a#1
+        -> start 3.a#1
+        > +11s
+        > signal s
+        item #3 of s: signal
+        run 4 of s: signal items #3
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded
+        started 2.b#1
+        -> finished 1 succeeded
+        -> start 2.b#1
+    "#,
+    );
+}
+
+#[test]
+fn a_pool_that_was_kept_is_free_after_a_cancel() {
+    check(
+        r#"
+        signal s overlap=parallel
+        slots 1
+        pool p size=1
+        task a uses=p
+        task b
+    "#,
+        r#"
+        signal s
+        cancel 1
+        signal s
+        end 1.a 0
+        end 2.a 0
+        end 2.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > cancel 1
+        cancel 1: cancelled by request
+        -> term 1.a#1
+        -> reply done
+        > signal s
+        item #1 of s: signal
+        run 2 of s: signal items #1
+        > end 1.a 0
+        ended 1.a#1 0 by Cancel: cancelled
+        run 1 cancelled: a=cancelled b=cancelled
+        started 2.a#1
+        -> finished 1 cancelled
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        started 2.b#1
+        -> start 2.b#1
+        > end 2.b 0
+        ended 2.b#1 0: succeeded
+        run 2 succeeded: a=succeeded b=succeeded
+        -> finished 2 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn priority_first_then_the_older_run_then_the_longer_path() {
+    check(
+        r#"
+        signal s overlap=parallel
+        slots 1
+        task a
+        task b
+        task c needs=b
+        task z priority=1
+    "#,
+        r#"
+        signal s
+        signal s
+        end 1.z 0
+        end 2.z 0
+        end 1.b 0
+        end 1.a 0
+        end 1.c 0
+        end 2.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.z#1
+        -> start 1.z#1
+        > signal s
+        item #1 of s: signal
+        run 2 of s: signal items #1
+        > end 1.z 0
+        ended 1.z#1 0: succeeded
+        started 2.z#1
+        -> start 2.z#1
+        > end 2.z 0
+        ended 2.z#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded z=succeeded
+        started 2.b#1
+        -> finished 1 succeeded
+        -> start 2.b#1
+        > end 2.b 0
+        ended 2.b#1 0: succeeded
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn further_runs_wait_for_room() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        live 1
+        task a
+    "#,
+        r#"
+        scanned in
+        see in x v1
+        see in y v1
+        end 1.a 0
+        moved 1.0 ok
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > scanned in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y v1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x
+        -> move 1.0 /in/x /done/x
+        > moved 1.0 ok
+        moved 1.0: Moved("/there")
+        run 1 succeeded: a=succeeded
+        run 2 of in: event [y created v1]
+        started 2.a#1
+        -> finished 1 succeeded
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_queue_with_a_limit() {
+    check(
+        r#"
+        drop in move=/done/{name} max_runs=1
+        task a
+    "#,
+        r#"
+        see in x v1
+        see in y v1
+        end 1.a 1
+        end 2.a 1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y v1
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        run 1 failed: a=failed
+        run 2 of in: event [y created v1]
+        started 2.a#1
+        -> finished 1 failed
+        -> start 2.a#1
+        > end 2.a 1
+        ended 2.a#1 1: failed
+        run 2 failed: a=failed
+        -> finished 2 failed
+    "#,
+    );
+}
+
+#[test]
+fn overlap_parallel() {
+    check(
+        r#"
+        signal s overlap=parallel
+        task a
+    "#,
+        r#"
+        signal s
+        signal s
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        run 2 of s: signal items #1
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_coalesce() {
+    check(
+        r#"
+        signal s overlap=coalesce
+        task a
+    "#,
+        r#"
+        signal s 1
+        signal s 2
+        signal s 3
+        end 1.a 0
+        end 2.a 0
+    "#,
+        r#"
+        > signal s 1
+        item #0 of s: signal
+        run 1 of s: signal items #0 value 1
+        started 1.a#1
+        -> start 1.a#1
+        > signal s 2
+        item #1 of s: signal
+        > signal s 3
+        item #2 of s: signal
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        run 2 of s: signal items #1,#2 value 3
+        started 2.a#1
+        -> finished 1 succeeded
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        run 2 succeeded: a=succeeded
+        -> finished 2 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn overlap_queue_keeps_each_signal() {
+    check(
+        r#"
+        signal s
+        task a
+    "#,
+        r#"
+        signal s 1
+        signal s 2
+        signal s 3
+        end 1.a 0
+        end 2.a 1
+        end 3.a 0
+    "#,
+        r#"
+        > signal s 1
+        item #0 of s: signal
+        run 1 of s: signal items #0 value 1
+        started 1.a#1
+        -> start 1.a#1
+        > signal s 2
+        item #1 of s: signal
+        > signal s 3
+        item #2 of s: signal
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        run 2 of s: signal items #1 value 2
+        started 2.a#1
+        -> finished 1 succeeded
+        -> start 2.a#1
+        > end 2.a 1
+        ended 2.a#1 1: failed
+        run 2 failed: a=failed
+        run 3 of s: signal items #2 value 3
+        started 3.a#1
+        -> finished 2 failed
+        -> start 3.a#1
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        run 3 succeeded: a=succeeded
+        -> finished 3 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn overlap_skip() {
+    check(
+        r#"
+        signal s overlap=skip
+        task a
+    "#,
+        r#"
+        signal s
+        signal s
+        end 1.a 0
+        signal s
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        dropped #1: on_overlap = "skip": a run was alive
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > signal s
+        item #2 of s: signal
+        run 2 of s: signal items #2
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_signal() {
+    check(
+        r#"
+        signal s overlap=signal
+        task a
+    "#,
+        r#"
+        signal s
+        signal s
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        dropped #1: on_overlap = "signal": the running tasks were told
+        -> signal(12) 1.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_restart() {
+    check(
+        r#"
+        signal s overlap=restart
+        task a
+    "#,
+        r#"
+        signal s
+        signal s
+        end 1.a sig15
+        end 2.a 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        cancel 1: restart
+        -> term 1.a#1
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        run 2 of s: signal items #1
+        started 2.a#1
+        -> finished 1 cancelled
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        run 2 succeeded: a=succeeded
+        -> finished 2 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn overlap_restart_brings_back_files_behind() {
+    check(
+        r#"
+        drop in overlap=restart key={ext} move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x.t v1
+        see in y.t v1
+        end 1.a sig15
+        end 2.a 0
+        moved 2.0 ok
+        end 3.a 0
+        moved 3.0 ok
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y.t v1
+        cancel 1: restart
+        -> term 1.a#1
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        item #0 of in: event [x.t created v1]
+        run 2 of in: event [y.t created v1]
+        started 2.a#1
+        -> finished 1 cancelled
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        move 2.0 to /done/y.t
+        -> move 2.0 /in/y.t /done/y.t
+        > moved 2.0 ok
+        moved 2.0: Moved("/there")
+        run 2 succeeded: a=succeeded
+        run 3 of in: event items #0 [x.t created v1] after 1
+        started 3.a#1
+        -> finished 2 succeeded
+        -> start 3.a#1
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        move 3.0 to /done/x.t
+        -> move 3.0 /in/x.t /done/x.t
+        > moved 3.0 ok
+        moved 3.0: Moved("/there")
+        run 3 succeeded: a=succeeded
+        -> finished 3 succeeded
+        -> look in x.t
+    "#,
+    );
+}
+
+#[test]
+fn overlap_restart_leaves_out_what_was_replaced() {
+    check(
+        r#"
+        drop in overlap=restart key={ext} move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x.t v1
+        see in y.t v1
+        see in x.t v2
+        end 1.a sig15
+        look in x.t v2
+        end 2.a 0
+        moved 2.0 ok
+        end 3.a 0
+        moved 3.0 ok
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y.t v1
+        cancel 1: restart
+        -> term 1.a#1
+        > see in x.t v2
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        item #0 of in: event [x.t created v1]
+        run 2 of in: event [y.t created v1]
+        started 2.a#1
+        -> finished 1 cancelled
+        -> look in x.t
+        -> start 2.a#1
+        > look in x.t v2
+        cancel 2: restart
+        -> term 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0 by Cancel: cancelled
+        run 2 cancelled: a=cancelled
+        item #1 of in: event [y.t created v1]
+        run 3 of in: event items #0 [x.t modified v2]
+        started 3.a#1
+        -> finished 2 cancelled
+        -> start 3.a#1
+        > moved 2.0 ok
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        move 3.0 to /done/x.t
+        -> move 3.0 /in/x.t /done/x.t
+        > moved 3.0 ok
+        moved 3.0: Moved("/there")
+        run 3 succeeded: a=succeeded
+        run 4 of in: event items #1 [y.t created v1] after 2
+        started 4.a#1
+        -> finished 3 succeeded
+        -> look in x.t
+        -> start 4.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_restart_leaves_what_has_ended() {
+    check(
+        r#"
+        drop in overlap=restart key={ext} move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x.t v1
+        end 1.a 0
+        see in y.t v1
+        moved 1.0 ok
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x.t
+        -> move 1.0 /in/x.t /done/x.t
+        > see in y.t v1
+        > moved 1.0 ok
+        moved 1.0: Moved("/there")
+        run 1 succeeded: a=succeeded
+        run 2 of in: event [y.t created v1]
+        started 2.a#1
+        -> finished 1 succeeded
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_skip_of_a_file() {
+    check(
+        r#"
+        drop in overlap=skip key={ext} move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x.t v1
+        see in y.t v1
+        see in z.u v1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y.t v1
+        noted in y.t v1: skipped
+        > see in z.u v1
+        run 2 of in: event [z.u created v1]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn overlap_signal_of_a_file() {
+    check(
+        r#"
+        drop in overlap=signal key={ext} move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x.t v1
+        see in y.t v1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y.t v1
+        noted in y.t v1: signalled
+        -> signal(12) 1.a#1
+    "#,
+    );
+}
+
+#[test]
+fn an_order_key_is_serial_inside_and_parallel_across() {
+    check(
+        r#"
+        drop in key={ext} move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x.t v1
+        see in y.t v1
+        see in z.u v1
+        end 1.a 1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y.t v1
+        > see in z.u v1
+        run 2 of in: event [z.u created v1]
+        started 2.a#1
+        -> start 2.a#1
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        run 1 failed: a=failed
+        run 3 of in: event [y.t created v1]
+        started 3.a#1
+        -> finished 1 failed
+        -> start 3.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_batch_waits_for_its_window() {
+    check(
+        r#"
+        drop in batch=3 max_wait=5s move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        +4s
+        see in y v1
+        +1s
+        end 1.a 1
+        see in u v1
+        see in v v1
+        see in w v1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        > +4s
+        > see in y v1
+        > +1s
+        run 1 of in: event [x created v1, y created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        run 1 failed: a=failed
+        -> finished 1 failed
+        > see in u v1
+        > see in v v1
+        > see in w v1
+        run 2 of in: event [u created v1, v created v1, w created v1]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_batch_settles() {
+    check(
+        r#"
+        watch w settle=100ms max_wait=1s
+        task a
+    "#,
+        r#"
+        scanned w
+        see w x v1
+        +60ms
+        see w x v2
+        +60ms
+        +40ms
+        look w x v2
+        +100ms
+        end 1.a 0
+    "#,
+        r#"
+        -> scan w
+        > scanned w
+        armed w
+        > see w x v1
+        > +60ms
+        > see w x v2
+        > +60ms
+        > +40ms
+        -> look w x
+        > look w x v2
+        > +100ms
+        run 1 of w: event [x created v2]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_batch_is_not_put_off_for_ever() {
+    check(
+        r#"
+        watch w settle=100ms max_wait=250ms
+        task a
+    "#,
+        r#"
+        scanned w
+        see w x v1
+        +90ms
+        see w x v2
+        +90ms
+        see w x v3
+        +90ms
+        see w x v4
+        +250ms
+        look w x v4
+        +1s
+    "#,
+        r#"
+        -> scan w
+        > scanned w
+        armed w
+        > see w x v1
+        > +90ms
+        > see w x v2
+        > +90ms
+        > see w x v3
+        > +90ms
+        -> look w x
+        > see w x v4
+        > +250ms
+        run 1 of w: event [x created v4]
+        started 1.a#1
+        -> start 1.a#1
+        > look w x v4
+        > +1s
+    "#,
+    );
+}
+
+#[test]
+fn a_batch_that_lost_its_files_starts_anew() {
+    check(
+        r#"
+        drop in batch=3 max_wait=5s move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        see in x gone
+        +10s
+        see in y v1
+        +4s
+        +1s
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        > see in x gone
+        > +10s
+        > see in y v1
+        > +4s
+        > +1s
+        run 1 of in: event [y created v1]
+        started 1.a#1
+        -> start 1.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_large_first_scan_asks() {
+    check(
+        r#"
+        drop in initial_max=2
+        task a
+    "#,
+        r#"
+        see in x v1
+        counted in 3
+        +1s
+        resume in
+        scan in y v1
+    "#,
+        r#"
+        -> count in to 2
+        > see in x v1
+        > counted in 3
+        paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
+        > +1s
+        > resume in
+        resumed in
+        armed in
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> scan in
+        -> reply done
+        -> start 1.a#1
+        > scan in y v1
+        run 2 of in: scan [y created v1]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_small_first_scan_does_not_ask() {
+    check(
+        r#"
+        drop in initial_max=2
+        task a
+    "#,
+        r#"
+        counted in 2
+        scan in y v1
+        scanned in
+    "#,
+        r#"
+        -> count in to 2
+        > counted in 2
+        armed in
+        -> scan in
+        > scan in y v1
+        run 1 of in: scan [y created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > scanned in
+    "#,
+    );
+}
+
+#[test]
+fn a_first_scan_that_asked_asks_again_after_a_crash() {
+    check(
+        r#"
+        drop in initial_max=2
+        task a
+    "#,
+        r#"
+        counted in 3
+        crash
+        counted in 3
+        resume in
+        crash
+    "#,
+        r#"
+        -> count in to 2
+        > counted in 3
+        paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
+        > crash
+        -> count in to 2
+        > counted in 3
+        paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
+        > resume in
+        resumed in
+        armed in
+        -> scan in
+        -> reply done
+        > crash
+        -> scan in
+    "#,
+    );
+}
+
+#[test]
+fn a_baseline_is_no_work() {
+    check(
+        r#"
+        watch w
+        task a
+    "#,
+        r#"
+        scan w x v1
+        see w y v1
+        scanned w
+        see w x v1
+        see w x v2
+        end 1.a 0
+    "#,
+        r#"
+        -> scan w
+        > scan w x v1
+        noted w x v1: baseline
+        > see w y v1
+        > scanned w
+        armed w
+        -> look w y
+        > see w x v1
+        > see w x v2
+        > end 1.a 0
+    "#,
+    );
+}
+
+#[test]
+fn a_baseline_closes_what_is_gone() {
+    check(
+        r#"
+        watch w
+        task a
+    "#,
+        r#"
+        scan w x v1
+        crash
+        scan w x gone
+        scanned w
+    "#,
+        r#"
+        -> scan w
+        > scan w x v1
+        noted w x v1: baseline
+        > crash
+        -> scan w
+        > scan w x gone
+        departed w x
+        > scanned w
+        armed w
+    "#,
+    );
+}
+
+#[test]
+fn a_paused_trigger_waits() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        pause in
+        pause in
+        see in x v1
+        fire in
+        resume in
+        pause zz
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > pause in
+        paused in: paused by request
+        -> reply done
+        > pause in
+        -> reply done
+        > see in x v1
+        > fire in
+        item #0 of in: manual
+        -> reply queued #0
+        > resume in
+        resumed in
+        run 1 of in: manual items #0
+        run 2 of in: event [x created v1]
+        started 1.a#1
+        started 2.a#1
+        -> reply done
+        -> start 1.a#1
+        -> start 2.a#1
+        > pause zz
+        -> reply not found: no trigger `zz`
+    "#,
+    );
+}
+
+#[test]
+fn a_stale_observation_is_looked_at_again() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        end 1.a 1
+        stale in x v1
+        look in x v1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        run 1 failed: a=failed
+        -> finished 1 failed
+        > stale in x v1
+        -> look in x
+        > look in x v1
+    "#,
+    );
+}
+
+#[test]
+fn a_version_that_changes_while_it_waits_replaces() {
+    check(
+        r#"
+        drop in max_runs=1 move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in w v1
+        see in x v1
+        see in x v2
+        end 1.a 1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in w v1
+        run 1 of in: event [w created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in x v1
+        > see in x v2
+        > end 1.a 1
+        ended 1.a#1 1: failed
+        run 1 failed: a=failed
+        run 2 of in: event [x created v2]
+        started 2.a#1
+        -> finished 1 failed
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_version_that_changes_while_it_runs_follows() {
+    check(
+        r#"
+        drop in
+        task a
+    "#,
+        r#"
+        counted in 0
+        see in x v1
+        see in x v2 writing
+        see in x v2
+        end 1.a 0
+        look in x v2
+        end 2.a 0
+    "#,
+        r#"
+        -> count in to 10000
+        > counted in 0
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in x v2 writing
+        > see in x v2
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        -> look in x
+        > look in x v2
+        run 2 of in: event [x modified v2]
+        started 2.a#1
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        run 2 succeeded: a=succeeded
+        -> finished 2 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_file_that_comes_back_after_its_deletion_is_looked_at() {
+    check(
+        r#"
+        watch w
+        task a
+    "#,
+        r#"
+        scan w x v1
+        scanned w
+        see w x gone
+        +5s
+        see w x v1
+        end 1.a 0
+        look w x v1
+        +5s
+    "#,
+        r#"
+        -> scan w
+        > scan w x v1
+        noted w x v1: baseline
+        > scanned w
+        armed w
+        > see w x gone
+        > +5s
+        run 1 of w: event [x deleted v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see w x v1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        -> look w x
+        > look w x v1
+        > +5s
+        run 2 of w: event [x created v1]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_writer_is_waited_for() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x v1 writing
+        +250ms
+        look in x v1 writing
+        +500ms
+        look in x v1 writing
+        see in x v1
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1 writing
+        > +250ms
+        -> look in x
+        > look in x v1 writing
+        > +500ms
+        -> look in x
+        > look in x v1 writing
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_file_that_leaves_before_its_run_is_forgotten() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        pause in
+        see in x v1
+        see in x gone
+        resume in
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > pause in
+        paused in: paused by request
+        -> reply done
+        > see in x v1
+        > see in x gone
+        > resume in
+        resumed in
+        -> reply done
+    "#,
+    );
+}
+
+#[test]
+fn a_delivered_file_that_leaves_is_new_when_it_returns() {
+    check(
+        r#"
+        drop in
+        task a
+    "#,
+        r#"
+        counted in 0
+        see in x v1
+        end 1.a 0
+        see in x v1
+        see in x gone
+        see in x v1
+    "#,
+        r#"
+        -> count in to 10000
+        > counted in 0
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > see in x v1
+        > see in x gone
+        departed in x
+        > see in x v1
+        run 2 of in: event [x created v1]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_scan_refutes_what_is_gone() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        pause in
+        see in x v1
+        see in y v1
+        scan in y v1
+        scanned in
+        look in x gone
+        resume in
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > pause in
+        paused in: paused by request
+        -> reply done
+        > see in x v1
+        > see in y v1
+        > scan in y v1
+        > scanned in
+        -> look in x
+        > look in x gone
+        > resume in
+        resumed in
+        run 1 of in: event [y created v1]
+        started 1.a#1
+        -> reply done
+        -> start 1.a#1
+    "#,
+    );
+}
+
+#[test]
+fn moves_are_planned_and_done() {
+    check(
+        r#"
+        drop in move=/done/{run}/{name} move_failed=/failed/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        end 1.a 0
+        cancel 1
+        moved 1.0 ok
+        moved 1.0 ok
+        see in y v1
+        end 2.a 1
+        moved 2.0 failed
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/1/x
+        -> move 1.0 /in/x /done/1/x
+        > cancel 1
+        -> reply refused: run 1 has ended and its files are being moved
+        > moved 1.0 ok
+        moved 1.0: Moved("/there")
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > moved 1.0 ok
+        > see in y v1
+        run 2 of in: event [y created v1]
+        started 2.a#1
+        -> start 2.a#1
+        > end 2.a 1
+        ended 2.a#1 1: failed
+        move 2.0 to /failed/y
+        -> move 2.0 /in/y /failed/y
+        > moved 2.0 failed
+        moved 2.0: Failed("no space")
+        run 2 failed: a=failed
+        -> finished 2 failed
+    "#,
+    );
+}
+
+#[test]
+fn a_move_is_issued_again_after_a_crash() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        end 1.a 0
+        crash
+        moved 1.0 gone
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x
+        -> move 1.0 /in/x /done/x
+        > crash
+        -> move 1.0 /in/x /done/x
+        -> scan in
+        > moved 1.0 gone
+        moved 1.0: Gone
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_move_that_finds_another_version_leaves_it() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        end 1.a 0
+        see in x v2
+        moved 1.0 superseded
+        look in x v2
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x
+        -> move 1.0 /in/x /done/x
+        > see in x v2
+        > moved 1.0 superseded
+        moved 1.0: Superseded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        -> look in x
+        > look in x v2
+        run 2 of in: event [x modified v2]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_cancelled_run_moves_nothing() {
+    check(
+        r#"
+        drop in move=/done/{name} move_failed=/failed/{name}
+        task a
+    "#,
+        r#"
+        see in x v1
+        cancel 1
+        end 1.a 0
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > cancel 1
+        cancel 1: cancelled by request
+        -> term 1.a#1
+        -> reply done
+        > end 1.a 0
+        ended 1.a#1 0 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        -> finished 1 cancelled
+    "#,
+    );
+}
+
+#[test]
+fn a_retry_keeps_what_was_done() {
+    check(
+        LINE,
+        r#"
+        signal s
+        end 1.a 0
+        end 1.b 0
+        end 1.c 1
+        retry 1 keep a b
+        end 2.c 0
+        retry 1
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 1
+        ended 1.c#1 1: failed
+        run 1 failed: a=succeeded b=succeeded c=failed
+        -> finished 1 failed
+        > retry 1 keep a b
+        item #1 of s: retry
+        run 2 of s: retry items #1 after 1 a=succeeded b=succeeded
+        started 2.c#1
+        -> start 2.c#1
+        -> reply run 2
+        > end 2.c 0
+        ended 2.c#1 0: succeeded
+        run 2 succeeded: a=succeeded b=succeeded c=succeeded
+        -> finished 2 succeeded
+        > retry 1
+        item #2 of s: retry
+        run 3 of s: retry items #2 after 1
+        started 3.a#1
+        -> start 3.a#1
+        -> reply run 3
+    "#,
+    );
+}
+
+#[test]
+fn a_start_by_hand() {
+    check(
+        r#"
+        drop in move=/done/{name}
+        task a
+        task b
+    "#,
+        r#"
+        fire in x v1
+        fire in x v1
+        fire zz
+        fire-select b
+        fire-select zz
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > fire in x v1
+        item #0 of in: manual [x created v1]
+        run 1 of in: manual items #0 [x created v1]
+        started 1.a#1
+        started 1.b#1
+        -> start 1.a#1
+        -> start 1.b#1
+        -> reply run 1
+        > fire in x v1
+        -> reply refused: run 1 is working on /in/x
+        > fire zz
+        -> reply not found: no trigger `zz`
+        > fire-select b
+        item #1 of nothing: manual
+        run 2: manual items #1
+        -> reply run 2
+        > fire-select zz
+        -> reply refused: `zz` selects no task
+    "#,
+    );
+}
+
+#[test]
+fn a_start_by_hand_looks_again_at_its_end() {
+    check(
+        r#"
+        drop in
+        task a
+    "#,
+        r#"
+        counted in 0
+        pause in
+        fire in x v1
+        see in x v2
+        resume in
+        end 1.a 0
+        look in x v2
+    "#,
+        r#"
+        -> count in to 10000
+        > counted in 0
+        armed in
+        -> scan in
+        > pause in
+        paused in: paused by request
+        -> reply done
+        > fire in x v1
+        item #0 of in: manual [x created v1]
+        -> reply queued #0
+        > see in x v2
+        > resume in
+        resumed in
+        run 1 of in: manual items #0 [x created v1]
+        started 1.a#1
+        -> reply done
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        -> look in x
+        > look in x v2
+        run 2 of in: event [x modified v2]
+        started 2.a#1
+        -> start 2.a#1
+    "#,
+    );
+}
+
+#[test]
+fn a_stop_drains_then_asks_then_kills() {
+    check(
+        r#"
+        signal s overlap=parallel
+        slots 1
+        task a kill_after=5s
+    "#,
+        r#"
+        signal s
+        signal s
+        stop
+        fire s
+        +30s
+        +5s
+        end 1.a sig9
+        signal s
+        crash
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        run 2 of s: signal items #1
+        > stop
+        > fire s
+        -> reply refused: dagd is stopping
+        > +30s
+        -> term 1.a#1
+        > +5s
+        -> kill 1.a#1
+        > end 1.a sig9
+        ended 1.a#1 sig9 by Shutdown: requeued
+        -> exit
+        > signal s
+        item #2 of s: signal
+        > crash
+        run 3 of s: signal items #2
+        started 1.a#2
+        -> start 1.a#2
+    "#,
+    );
+}
+
+#[test]
+fn a_second_stop_hastens() {
+    check(
+        r#"
+        signal s
+        task a
+        task b
+    "#,
+        r#"
+        signal s
+        stop
+        stop
+        end 1.b 0
+        stop
+        end 1.a sig9
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        started 1.b#1
+        -> start 1.a#1
+        -> start 1.b#1
+        > stop
+        > stop
+        -> term 1.a#1
+        -> term 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0 by Shutdown: succeeded
+        > stop
+        -> kill 1.a#1
+        > end 1.a sig9
+        ended 1.a#1 sig9 by Shutdown: requeued
+        -> exit
+    "#,
+    );
+}
+
+#[test]
+fn an_idle_daemon_stops_at_once() {
+    check(
+        ONE,
+        r#"
+        stop
+    "#,
+        r#"
+        > stop
+        -> exit
+    "#,
+    );
+}
+
+#[test]
+fn late_and_double_results_change_nothing() {
+    check(
+        r#"
+        signal s
+        task a retry=1
+    "#,
+        r#"
+        signal s
+        end 1.a#1 1
+        end 1.a#1 0
+        +1s
+        end 1.a#1 0
+        end 1.a#2 0
+        end 1.a#2 1
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a#1 1
+        ended 1.a#1 1: retry in 1s
+        > end 1.a#1 0
+        > +1s
+        started 1.a#2
+        -> start 1.a#2
+        > end 1.a#1 0
+        > end 1.a#2 0
+        ended 1.a#2 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > end 1.a#2 1
+    "#,
+    );
+}
+
+#[test]
+fn a_reload_drops_what_waits_for_a_trigger_that_is_gone() {
+    check_reload(
+        r#"
+        signal s
+        task a
+    "#,
+        r#"
+        task a
+    "#,
+        r#"
+        signal s
+        signal s
+        reload
+        signal s
+        end 1.a 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        > reload
+        dropped #1: the trigger is no longer configured
+        > signal s
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_reload_keeps_the_graph_of_what_runs() {
+    check_reload(
+        LINE,
+        r#"
+        signal s
+        task z
+    "#,
+        r#"
+        signal s
+        signal s
+        reload
+        end 1.a 0
+        end 1.b 0
+        end 1.c 0
+        end 2.z 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > signal s
+        item #1 of s: signal
+        > reload
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        started 1.c#1
+        -> start 1.c#1
+        > end 1.c 0
+        ended 1.c#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded c=succeeded
+        run 2 of s: signal items #1
+        started 2.z#1
+        -> finished 1 succeeded
+        -> start 2.z#1
+        > end 2.z 0
+        ended 2.z#1 0: succeeded
+        run 2 succeeded: z=succeeded
+        -> finished 2 succeeded
+    "#,
+    );
+}
+
+#[test]
+fn a_reload_looks_again_with_a_changed_trigger() {
+    check_reload(
+        r#"
+        drop in move=/done/{name}
+        task a
+    "#,
+        r#"
+        drop in move=/other/{name}
+        task a
+    "#,
+        r#"
+        pause in
+        see in x v1
+        reload
+        resume in
+        scan in x v1
+        scanned in
+    "#,
+        r#"
+        armed in
+        -> scan in
+        > pause in
+        paused in: paused by request
+        -> reply done
+        > see in x v1
+        > reload
+        -> scan in
+        > resume in
+        resumed in
+        -> reply done
+        > scan in x v1
+        run 1 of in: scan [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > scanned in
+    "#,
+    );
+}
+
+#[test]
+fn a_trigger_that_comes_back_is_still_paused() {
+    check_reload(
+        r#"
+        drop in
+        task a
+    "#,
+        r#"
+        task a
+    "#,
+        r#"
+        counted in 0
+        pause in
+        reload
+        crash
+        reload
+        reload
+    "#,
+        r#"
+        -> count in to 10000
+        > counted in 0
+        armed in
+        -> scan in
+        > pause in
+        paused in: paused by request
+        -> reply done
+        > reload
+        > crash
+        > reload
+        -> scan in
+        > reload
+    "#,
+    );
+}
+
+#[test]
+fn a_smaller_pool_does_not_stall_what_runs() {
+    check_reload(
+        r#"
+        signal s
+        pool p size=2
+        task a
+        task b needs=a uses=p:2
+    "#,
+        r#"
+        signal s
+        pool p size=1
+        task a
+        task b needs=a uses=p:1
+    "#,
+        r#"
+        signal s
+        reload
+        end 1.a 0
+        end 1.b 0
+    "#,
+        r#"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > reload
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.b#1
+        -> start 1.b#1
+        > end 1.b 0
+        ended 1.b#1 0: succeeded
+        run 1 succeeded: a=succeeded b=succeeded
+        -> finished 1 succeeded
+    "#,
+    );
+}

@@ -1,0 +1,248 @@
+//! Scripts for the machine: events in, a line for each record and each command out.
+//!
+//! | line | event |
+//! |---|---|
+//! | `+5s` | time passes, with a tick at each deadline |
+//! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `writing`, `gone` |
+//! | `scanned in`, `counted in 7` | the end of a scan, of a count |
+//! | `signal s 5` | a signal, with a value |
+//! | `end 1.a 0`, `end 1.a#1 sig9`, `end 1.a 0 k=v` | the end of an attempt |
+//! | `moved 1.0 ok` | the end of a move: `ok`, `superseded`, `gone`, `failed` |
+//! | `fire in a v1`, `fire in`, `fire-select a+`, `retry 1 keep a` | a start by hand |
+//! | `cancel 1`, `cancel 1 a`, `pause in`, `resume in`, `stop` | requests |
+//! | `crash`, `reload` | a restart; the other model comes into force |
+
+mod models;
+mod show;
+#[path = "../sim/store.rs"]
+#[expect(dead_code, reason = "the simulator uses more of it")]
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dagd::core::candidate::{Disk, Observed, Origin, Probe, Seen, Version};
+use dagd::core::effect::Out;
+use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
+use dagd::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Seq, Wall};
+use dagd::core::machine::Machine;
+use dagd::core::model::Model;
+use dagd::core::path::Bytes;
+use dagd::core::record::{MoveResult, SignalInfo};
+use dagd::core::selector::Selector;
+use dagd::core::task::{Ended, Exit};
+
+use self::store::Store;
+
+struct Play {
+    model: Arc<Model>,
+    machine: Machine,
+    store: Store,
+    now: u64,
+    seq: u64,
+    text: String,
+}
+
+/// Plays the script and compares all that comes of it with what is expected.
+pub(crate) fn check(model: &str, script: &str, expected: &str) {
+    check_reload(model, "", script, expected);
+}
+
+/// The same, with a second model for `reload`.
+pub(crate) fn check_reload(model: &str, second: &str, script: &str, expected: &str) {
+    let got = play(model, second, script);
+    let plain = |text: &str| {
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(plain(&got), plain(expected), "\n<<<\n{got}>>>");
+}
+
+fn play(model: &str, second: &str, script: &str) -> String {
+    let mut models = vec![models::model(if second.is_empty() { model } else { second })];
+    models.push(models::model(model));
+    let mut play = Play::boot(models[1].clone(), Store::default(), 1_000_000_000, String::new());
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        play.text.push_str(&format!("> {line}\n"));
+        match line {
+            "crash" => play = Play::boot(play.model, play.store, play.now, play.text),
+            "reload" => {
+                models.rotate_left(1);
+                play.model = models[1].clone();
+                play.step(Event::Reloaded(play.model.clone()));
+            }
+            _ => play.line(line),
+        }
+    }
+    play.text
+}
+
+fn now_at(at: u64) -> Now {
+    let wall = Wall(1_700_000_000_000_000_000 + i64::try_from(at).expect("in this age"));
+    Now { mono: Mono(at), wall, utc_offset_s: 0 }
+}
+
+fn version(text: &str) -> Version {
+    let number: i64 = text.trim_start_matches('v').parse().expect("a version");
+    Version { file: "i".into(), size: 1, mtime_ns: number }
+}
+
+impl Play {
+    fn boot(model: Arc<Model>, store: Store, now: u64, text: String) -> Self {
+        let mut out = Out::default();
+        let machine = store.fold(&model, 7, now_at(now)).finish(now_at(now), Seq(1), &mut out);
+        let mut play = Self { model, machine, store, now, seq: 0, text };
+        play.commit(&out);
+        play
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut out = Out::default();
+        self.machine.step(now_at(self.now), Seq(self.seq + 1), event, &mut out);
+        self.machine.check_invariants();
+        self.commit(&out);
+    }
+
+    fn commit(&mut self, out: &Out) {
+        for record in &out.records {
+            self.text.push_str(&format!("{}\n", show::record(&self.machine, record)));
+            self.store.apply(record, |rev| self.machine.graph(rev).cloned());
+        }
+        for command in &out.commands {
+            self.text.push_str(&format!("-> {}\n", show::command(&self.machine, command)));
+        }
+        self.seq += u64::from(!out.records.is_empty());
+        self.machine.forget();
+    }
+
+    fn pass(&mut self, by: Duration) {
+        let until = Mono(self.now).after(by).0;
+        while let Some(due) = self.machine.next_deadline().filter(|at| at.0 <= until) {
+            self.now = self.now.max(due.0);
+            self.step(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    fn line(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let trigger = || -> Name { words[1].into() };
+        let ask = |request| Event::Requested { token: 9, request };
+        let event = match words[0] {
+            time if time.starts_with('+') => return self.pass(models::time(&time[1..])),
+            "see" | "scan" | "look" | "stale" => self.observation(&words),
+            "scanned" => Event::Scanned { trigger: trigger() },
+            "counted" => {
+                Event::Counted { trigger: trigger(), files: words[2].parse().expect("a number") }
+            }
+            "signal" => {
+                let value = words.get(2).map(|value| value.parse().expect("a number"));
+                let info = SignalInfo { value, ..SignalInfo::bare("SIGUSR1") };
+                Event::Signalled { trigger: trigger(), info }
+            }
+            "end" => self.end(&words),
+            "moved" => {
+                let (run, file) = words[1].split_once('.').expect("run.file");
+                let result = match words[2] {
+                    "ok" => MoveResult::Moved("/there".into()),
+                    "superseded" => MoveResult::Superseded,
+                    "gone" => MoveResult::Gone,
+                    _ => MoveResult::Failed("no space".into()),
+                };
+                let run = RunId(run.parse().expect("a run"));
+                Event::Moved { run, file: file.parse().expect("a file"), result }
+            }
+            "fire" | "fire-select" | "retry" => ask(Request::Fire(self.fire(&words))),
+            "cancel" => {
+                let run = RunId(words[1].parse().expect("a run"));
+                ask(Request::Cancel { run, task: words.get(2).map(|&task| task.into()) })
+            }
+            "pause" => ask(Request::Pause { trigger: trigger() }),
+            "resume" => ask(Request::Resume { trigger: trigger() }),
+            other => {
+                assert_eq!(other, "stop", "a line of a script");
+                Event::StopRequested
+            }
+        };
+        self.step(event);
+    }
+
+    /// `see TRIGGER REL VERSION [writing]`, `see TRIGGER REL gone`
+    fn observation(&self, words: &[&str]) -> Event {
+        let (trigger, rel): (Name, Bytes) = (words[1].into(), words[2].into());
+        let disk = match words[3] {
+            "gone" => Disk::Absent,
+            text => {
+                let writing = words.get(4) == Some(&"writing");
+                let probe = if writing { Probe::WriterOpen } else { Probe::Free };
+                Disk::File { version: version(text), probe }
+            }
+        };
+        let row = self.store.rows.get(&(trigger.clone(), rel.clone())).cloned();
+        let (origin, seq) = match words[0] {
+            "scan" => (Origin::Scan, self.seq),
+            "look" => (Origin::Look, self.seq),
+            "stale" => (Origin::Event, 0),
+            _ => (Origin::Event, self.seq),
+        };
+        Event::Observed(Observed {
+            seq: Seq(seq),
+            origin,
+            seen: vec![Seen { trigger, rel, disk, row }],
+        })
+    }
+
+    /// `end RUN.TASK[#ATTEMPT] CODE|sigN|lost|unstarted [KEY=VALUE]`
+    fn end(&self, words: &[&str]) -> Event {
+        let (run, task) = words[1].split_once('.').expect("run.task");
+        let (task, attempt) = match task.split_once('#') {
+            Some((task, attempt)) => (task, Some(attempt.parse().expect("an attempt"))),
+            None => (task, None),
+        };
+        let run = RunId(run.parse().expect("a run"));
+        let of = self.machine.run(run);
+        let node = of.and_then(|run| run.graph().find(task)).or(self.model.graph.find(task));
+        let node = node.expect("a task");
+        let current = || of.and_then(|of| Some(of.nodes()[of.place(node)?].attempt.0));
+        let attempt = Attempt(attempt.or_else(current).unwrap_or(1));
+        let exit = match words[2] {
+            "unstarted" => Exit::NotStarted("no such program".into()),
+            text => match text.strip_prefix("sig") {
+                Some(signal) => Exit::Signal(signal.parse().expect("a signal")),
+                None => Exit::Code(text.parse().expect("a code")),
+            },
+        };
+        let mut ended = Ended::without_process(exit, now_at(self.now).wall);
+        for (key, value) in words[3..].iter().filter_map(|word| word.split_once('=')) {
+            ended.outputs.insert(key.to_owned(), value.to_owned());
+        }
+        Event::Ended { id: AttemptId { run, node, attempt }, ended }
+    }
+
+    fn fire(&self, words: &[&str]) -> Fire {
+        let mut files = Vec::new();
+        let what = match words[0] {
+            "fire-select" => FireWhat::Select(Selector::parse(words[1]).expect("a selector")),
+            "fire" => {
+                if let [_, trigger, rel, at] = words {
+                    let path = Bytes::from(format!("/{trigger}").as_str()).join(rel.as_bytes());
+                    let rel = Bytes::from(*rel);
+                    files.push(FireFile { rel, path, version: version(at), in_place: true });
+                }
+                FireWhat::Trigger(words[1].into())
+            }
+            _ => {
+                let run = RunId(words[1].parse().expect("a run"));
+                let created = self.store.ended[&run].created.clone();
+                let keep = words.iter().skip(3);
+                FireWhat::Retry(Box::new(RetryOf {
+                    run,
+                    trigger: created.trigger,
+                    select: created.select,
+                    signal: created.signal,
+                    keep: keep.map(|&name| (name.into(), [].into())).collect(),
+                }))
+            }
+        };
+        Fire { what, files }
+    }
+}

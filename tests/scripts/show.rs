@@ -1,0 +1,144 @@
+//! Records and commands, each in a line.
+
+use dagd::core::effect::{Command, Reply};
+use dagd::core::id::{Attempt, NodeIx, RunId};
+use dagd::core::machine::Machine;
+use dagd::core::record::{FileClaim, Record, RunCreated};
+use dagd::core::task::{Exit, TaskState, Verdict};
+
+fn task(machine: &Machine, run: RunId, node: NodeIx) -> String {
+    let of = machine.run(run).expect("a run that is told of");
+    format!("{run}.{}", of.graph().task(node).name)
+}
+
+fn attempt(machine: &Machine, run: RunId, node: NodeIx, attempt: Attempt) -> String {
+    format!("{}#{attempt}", task(machine, run, node))
+}
+
+fn state(state: TaskState) -> String {
+    match state {
+        TaskState::Skipped(cause) => format!("skipped({})", cause.word()),
+        other => other.word().to_owned(),
+    }
+}
+
+fn file(claim: &FileClaim) -> String {
+    format!("{} {} v{}", claim.rel.lossy(), claim.kind.word(), claim.version.mtime_ns)
+}
+
+fn created(machine: &Machine, c: &RunCreated) -> String {
+    let mut text = format!("run {}", c.run);
+    if let Some(trigger) = &c.trigger {
+        text += &format!(" of {trigger}");
+    }
+    text += &format!(": {}", c.reason.word());
+    if !c.items.is_empty() {
+        let items: Vec<String> = c.items.iter().map(|item| format!("#{}", item.0)).collect();
+        text += &format!(" items {}", items.join(","));
+    }
+    if let Some(value) = c.signal.as_ref().and_then(|signal| signal.value) {
+        text += &format!(" value {value}");
+    }
+    if !c.files.is_empty() {
+        let files: Vec<String> = c.files.iter().map(file).collect();
+        text += &format!(" [{}]", files.join(", "));
+    }
+    if let Some(parent) = c.parent {
+        text += &format!(" after {parent}");
+    }
+    // What has ended without an attempt is part of the effect.
+    if let Some(run) = machine.run(c.run) {
+        let silent = run.nodes().iter().enumerate();
+        let silent = silent.filter(|(_, node)| node.state.is_final() && node.attempt.0 == 0);
+        for (place, node) in silent {
+            text += &format!(" {}={}", run.name(place), state(node.state));
+        }
+    }
+    text
+}
+
+pub(crate) fn record(machine: &Machine, record: &Record) -> String {
+    match record {
+        Record::ItemQueued(item) => {
+            let files: Vec<String> = item.files.iter().map(file).collect();
+            let of = item.trigger.as_deref().unwrap_or("nothing");
+            let mut text = format!("item #{} of {of}: {}", item.item.0, item.reason.word());
+            if !files.is_empty() {
+                text += &format!(" [{}]", files.join(", "));
+            }
+            text
+        }
+        Record::ItemDropped { item, reason, .. } => format!("dropped #{}: {reason}", item.0),
+        Record::RunCreated(c) => created(machine, c),
+        Record::AttemptStarted { run, node, attempt: at, .. } => {
+            format!("started {}", attempt(machine, *run, *node, *at))
+        }
+        Record::AttemptEnded { run, node, attempt: at, ended, stop, verdict } => {
+            let exit = match &ended.exit {
+                Exit::Code(code) => code.to_string(),
+                Exit::Signal(signal) => format!("sig{signal}"),
+                other => other.error().unwrap_or_default(),
+            };
+            let stop = stop.map(|stop| format!(" by {stop:?}")).unwrap_or_default();
+            let verdict = match verdict {
+                Verdict::Final(end) => state(*end),
+                Verdict::Retry(delay) => format!("retry in {delay:?}"),
+                Verdict::Requeue => "requeued".to_owned(),
+            };
+            format!("ended {} {exit}{stop}: {verdict}", attempt(machine, *run, *node, *at))
+        }
+        Record::CancelRequested { run, node, reason, .. } => match node {
+            Some(node) => format!("cancel {}: {reason}", task(machine, *run, *node)),
+            None => format!("cancel {run}: {reason}"),
+        },
+        Record::MovePlanned { run, file, target, .. } => {
+            format!("move {run}.{file} to {}", target.lossy())
+        }
+        Record::MoveDone { run, file, result, .. } => format!("moved {run}.{file}: {result:?}"),
+        Record::RunEnded { run, state: end, .. } => {
+            let of = machine.run(*run).expect("a run that ended is kept for its end");
+            let nodes = of.nodes().iter().enumerate();
+            let states: Vec<String> =
+                nodes.map(|(at, node)| format!("{}={}", of.name(at), state(node.state))).collect();
+            format!("run {run} {}: {}", end.word(), states.join(" "))
+        }
+        Record::TriggerPaused { trigger, reason, .. } => format!("paused {trigger}: {reason}"),
+        Record::TriggerResumed { trigger, .. } => format!("resumed {trigger}"),
+        Record::TriggerArmed { trigger, .. } => format!("armed {trigger}"),
+        Record::FileNoted { trigger, rel, version, why, .. } => {
+            format!("noted {trigger} {} v{}: {}", rel.lossy(), version.mtime_ns, why.word())
+        }
+        Record::FileDeparted { trigger, rel, .. } => format!("departed {trigger} {}", rel.lossy()),
+    }
+}
+
+pub(crate) fn command(machine: &Machine, command: &Command) -> String {
+    match command {
+        Command::Start(start) => {
+            let id = start.id;
+            format!("start {}", attempt(machine, id.run, id.node, id.attempt))
+        }
+        Command::Stop { id, how } => {
+            let of = attempt(machine, id.run, id.node, id.attempt);
+            format!("{} {of}", format!("{how:?}").to_lowercase())
+        }
+        Command::Move(order) => {
+            let from = order.claim.path.lossy().into_owned();
+            format!("move {}.{} {from} {}", order.run, order.file, order.target.lossy())
+        }
+        Command::Look { trigger, rel } => format!("look {trigger} {}", rel.lossy()),
+        Command::Scan { trigger } => format!("scan {trigger}"),
+        Command::Count { trigger, limit } => format!("count {trigger} to {limit}"),
+        Command::Hold { trigger } => format!("hold {trigger}"),
+        Command::Release { trigger } => format!("release {trigger}"),
+        Command::Finished { run, state } => format!("finished {run} {}", state.word()),
+        Command::Reply { reply, .. } => match reply {
+            Reply::Done => "reply done".to_owned(),
+            Reply::Run(run) => format!("reply run {run}"),
+            Reply::Queued(item) => format!("reply queued #{}", item.0),
+            Reply::NotFound(why) => format!("reply not found: {why}"),
+            Reply::Refused(why) => format!("reply refused: {why}"),
+        },
+        Command::Exit => "exit".to_owned(),
+    }
+}
