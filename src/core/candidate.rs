@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{Mono, Name, RunId, Seq, Wall};
 use super::path::Bytes;
-use super::trigger::{FolderSpec, ReadLock};
+use super::trigger::{FanOut, FolderSpec, ReadLock};
 
 /// A change to a file, derived from ledger and disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -283,7 +283,13 @@ fn readiness(
             return Readiness::Wait(Pending::Unstable, left);
         }
     }
-    let settle = if version.size == 0 { spec.settle.max(spec.settle_empty) } else { spec.settle };
+    let settle = match (spec.fan_out, version.size) {
+        // The window of the batch is what settles.
+        (FanOut::Batch, 0) if spec.settle_empty > spec.settle => spec.settle_empty,
+        (FanOut::Batch, _) => Duration::ZERO,
+        (FanOut::File, 0) => spec.settle.max(spec.settle_empty),
+        (FanOut::File, _) => spec.settle,
+    };
     let quiet = same.filter(|_| !hinted).map_or(Duration::ZERO, |c| c.last_change.until(now));
     let waited = live.map_or(Duration::ZERO, |candidate| candidate.waiting_since.until(now));
     let ceiling = spec.max_wait.and_then(|most| left(most, waited));
