@@ -628,7 +628,7 @@ fn a_cancelled_task_is_as_failed() {
         r#"
         signal s
         slots 1
-        task a
+        task a priority=1
         task b
         task c needs=b
         task d needs=b rule=one_failed
@@ -644,17 +644,21 @@ fn a_cancelled_task_is_as_failed() {
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
-        started 1.b#1
-        -> start 1.b#1
+        started 1.a#1
+        -> start 1.a#1
         > cancel 1 b
         cancel 1.b: cancelled by request
-        -> term 1.b#1
         -> reply done
         > end 1.a 0
+        ended 1.a#1 0: succeeded
+        started 1.d#1
+        -> start 1.d#1
         > end 1.d 0
+        ended 1.d#1 0: succeeded
+        run 1 cancelled: a=succeeded b=cancelled c=skipped(upstream_failed) d=succeeded
+        -> finished 1 cancelled
         > cancel 1 b
-        cancel 1.b: cancelled by request
-        -> reply done
+        -> reply not found: no live run 1
     "#,
     );
 }
@@ -1750,8 +1754,6 @@ fn a_batch_settles() {
         see w x v2
         +60ms
         +40ms
-        look w x v2
-        +100ms
         end 1.a 0
     "#,
         r#"
@@ -1763,9 +1765,6 @@ fn a_batch_settles() {
         > see w x v2
         > +60ms
         > +40ms
-        -> look w x
-        > look w x v2
-        > +100ms
         run 1 of w: event [x created v2]
         started 1.a#1
         -> start 1.a#1
@@ -1793,8 +1792,6 @@ fn a_batch_is_not_put_off_for_ever() {
         see w x v3
         +90ms
         see w x v4
-        +250ms
-        look w x v4
         +1s
     "#,
         r#"
@@ -1807,13 +1804,10 @@ fn a_batch_is_not_put_off_for_ever() {
         > +90ms
         > see w x v3
         > +90ms
-        -> look w x
-        > see w x v4
-        > +250ms
-        run 1 of w: event [x created v4]
+        run 1 of w: event [x created v3]
         started 1.a#1
         -> start 1.a#1
-        > look w x v4
+        > see w x v4
         > +1s
     "#,
     );
@@ -1958,6 +1952,7 @@ fn a_baseline_is_no_work() {
         scanned w
         see w x v1
         see w x v2
+        +5s
         end 1.a 0
     "#,
         r#"
@@ -1970,7 +1965,14 @@ fn a_baseline_is_no_work() {
         -> look w y
         > see w x v1
         > see w x v2
+        > +5s
+        run 1 of w: event [y created v1, x modified v2]
+        started 1.a#1
+        -> start 1.a#1
         > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
     "#,
     );
 }
