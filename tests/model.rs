@@ -1,73 +1,38 @@
 //! Properties of the pure core against naive models: runs against an oracle, selectors as an
 //! algebra, texts and bytes from anywhere, records there and back.
 
+#[path = "model/flood.rs"]
+mod flood;
 #[path = "sim/oracle.rs"]
 #[expect(dead_code, reason = "the simulator uses more of it")]
 mod oracle;
 #[path = "sim/store.rs"]
 #[expect(dead_code, reason = "the simulator uses more of it")]
 mod store;
+#[path = "model/strategies.rs"]
+mod strategies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dagd::core::candidate::{
-    Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Probe, Readiness, Row, Seen, Stage,
-    Version, decide,
-};
+use dagd::core::candidate::{Decision, Disk, Kind, Pending, Probe, Readiness, decide};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::{Event, Fire, FireWhat, Request};
 use dagd::core::graph::Graph;
-use dagd::core::id::{Attempt, ItemId, Mono, Name, NodeIx, Now, Rev, RunId, Seq, Wall};
+use dagd::core::id::{ItemId, Mono, NodeIx, Now, RunId, Seq, Wall};
 use dagd::core::machine::{Machine, Recovering, Start};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{
-    FileClaim, ItemQueued, MoveResult, Noted, Reason, Record, RunCreated, RunState, SignalInfo,
-};
+use dagd::core::record::Record;
 use dagd::core::selector::Selector;
-use dagd::core::task::{
-    Ended, Exit, Rule, SkipCause, StopCause, Tally, TaskSpec, TaskState, Verdict,
-};
+use dagd::core::task::{Ended, Exit, SkipCause, Tally, TaskState};
 use dagd::core::template::{Slot, Template};
-use dagd::core::trigger::{
-    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
-};
+use dagd::core::trigger::{FanOut, Filter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-const RULES: [Rule; 8] = [
-    Rule::AllSuccess,
-    Rule::AllDone,
-    Rule::OneSuccess,
-    Rule::OneFailed,
-    Rule::AllFailed,
-    Rule::NoneFailed,
-    Rule::NoneFailedMinOneSuccess,
-    Rule::Always,
-];
-
-/// A graph with random needs, rules and names: task `n` needs only tasks before it, and the order
-/// of names is not the order of needs.
-fn graphs(most: usize) -> impl Strategy<Value = Graph> {
-    let task = (any::<u16>(), 0usize..16, any::<bool>());
-    (vec(task, 1..most), any::<u64>()).prop_map(|(tasks, shuffle)| {
-        let count = tasks.len();
-        let name = |n: usize| format!("t{}_{n}", (shuffle >> (n % 60)) % 4);
-        let specs = tasks.iter().enumerate().map(|(n, (needs, rule, allow))| {
-            let mut spec = TaskSpec::new(&name(n), Vec::new());
-            let chosen = (0..n).filter(|at| needs >> (at % 16) & 1 == 1 && (n - at) < 6);
-            spec.needs = chosen.map(|at| name(at).as_str().into()).collect();
-            spec.rule = RULES.get(*rule).copied().unwrap_or_default();
-            spec.allow_failure = *allow;
-            spec.skip = [99].into();
-            spec.tags = [if n * 2 < count { "early" } else { "late" }.into()].into();
-            spec
-        });
-        Graph::build(specs.collect()).expect("needs point back")
-    })
-}
+use strategies::{any_candidate, any_record, any_seen, any_selector, folder, graphs};
 
 fn machine(model: &Arc<Model>) -> Machine {
     let start = Start {
@@ -96,32 +61,6 @@ fn fire(machine: &mut Machine, select: Selector, out: &mut Out) {
     let fire = Fire { what: FireWhat::Select(select), files: Vec::new() };
     let event = Event::Requested { token: 1, request: Request::Fire(fire) };
     machine.step(Now::default(), Seq(1), event, out);
-}
-
-fn any_selector() -> impl Strategy<Value = String> {
-    let base = prop_oneof![
-        "t[0-3]_[0-9]",
-        "t[0-3]\\*",
-        Just("*".to_owned()),
-        Just("tag:early".to_owned()),
-        Just("tag:l*".to_owned()),
-    ];
-    let atom = (base, 0..7).prop_map(|(base, shape)| match shape {
-        0 => format!("{base}+"),
-        1 => format!("+{base}"),
-        2 => format!("+{base}+"),
-        3 => format!("1+{base}"),
-        4 => format!("{base}+2"),
-        5 => format!("@{base}"),
-        _ => base,
-    });
-    atom.prop_recursive(3, 12, 3, |inner| {
-        (vec(inner, 1..4), 0..3).prop_map(|(parts, shape)| match shape {
-            0 => format!("({})", parts.join(",")),
-            1 => format!("({})", parts.join(" & ")),
-            _ => format!("({})", parts.join(", -")),
-        })
-    })
 }
 
 proptest! {
@@ -336,272 +275,6 @@ proptest! {
     }
 }
 
-fn folder() -> FolderSpec {
-    FolderSpec {
-        folder: Folder::Drop,
-        root: "/in".into(),
-        recursive: false,
-        filter: Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter"),
-        kinds: vec![Kind::Created, Kind::Modified],
-        read_lock: ReadLock::Auto,
-        stability_threshold: Duration::from_secs(2),
-        settle: Duration::ZERO,
-        settle_empty: Duration::from_secs(2),
-        max_wait: None,
-        fan_out: FanOut::File,
-        batch_max_files: 1000,
-        initial_scan: InitialScan::Unprocessed,
-        initial_max: 10_000,
-        move_to: Some(Template::parse("/done/{name}").expect("a template")),
-        move_failed: None,
-        reconcile_interval: None,
-    }
-}
-
-fn any_bytes() -> impl Strategy<Value = Bytes> {
-    vec(any::<u8>(), 0..12).prop_map(Bytes::from)
-}
-
-fn any_version() -> impl Strategy<Value = Version> {
-    (any_bytes(), 0..3u64, 0..3i64).prop_map(|(file, size, mtime_ns)| Version {
-        file,
-        size,
-        mtime_ns,
-    })
-}
-
-/// Few versions, so that they are often the same.
-fn few_versions() -> impl Strategy<Value = Version> {
-    (0..3i64).prop_map(|n| Version { file: "i".into(), size: (n % 2) as u64, mtime_ns: n })
-}
-
-fn any_seen() -> impl Strategy<Value = Seen> {
-    use Probe::{Free, NotAsked, Unproved, Unreadable, WriterOpen};
-    let probe = proptest::sample::select(vec![Free, NotAsked, Unproved, Unreadable, WriterOpen]);
-    let file = (few_versions(), probe).prop_map(|(version, probe)| Disk::File { version, probe });
-    let disk = prop_oneof![1 => Just(Disk::Absent), 1 => Just(Disk::Other), 4 => file];
-    let row = (few_versions(), any::<bool>()).prop_map(|(version, open)| Row {
-        version,
-        open,
-        run: None,
-    });
-    (disk, proptest::option::of(row)).prop_map(|(disk, row)| Seen {
-        trigger: "in".into(),
-        rel: "a".into(),
-        disk,
-        row,
-    })
-}
-
-fn any_candidate() -> impl Strategy<Value = Candidate> {
-    (few_versions(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>()).prop_map(
-        |(version, first, last, waiting, looks)| Candidate {
-            stage: Stage::Ready,
-            kind: Kind::Created,
-            version,
-            origin: Origin::Scan,
-            first_seen: Mono(first),
-            first_seen_at: Wall(0),
-            last_change: Mono(last),
-            waiting_since: Mono(waiting),
-            looks,
-            order: 0,
-            scanned: false,
-        },
-    )
-}
-
-fn any_name() -> impl Strategy<Value = Name> {
-    "\\PC{0,8}".prop_map(|name| name.as_str().into())
-}
-
-fn any_claim() -> impl Strategy<Value = FileClaim> {
-    let kinds = proptest::sample::select(vec![Kind::Created, Kind::Modified, Kind::Deleted]);
-    (any_bytes(), any_bytes(), kinds, any_version(), any::<i64>(), any::<bool>()).prop_map(
-        |(rel, path, kind, version, at, in_place)| FileClaim {
-            rel,
-            path,
-            kind,
-            version,
-            first_seen_at: Wall(at),
-            in_place,
-        },
-    )
-}
-
-fn any_signal() -> impl Strategy<Value = SignalInfo> {
-    (any_name(), any::<Option<i32>>(), any::<Option<i32>>(), any::<Option<u32>>())
-        .prop_map(|(signal, value, pid, uid)| SignalInfo { signal, value, pid, uid })
-}
-
-fn any_outputs() -> impl Strategy<Value = BTreeMap<String, String>> {
-    proptest::collection::btree_map("\\PC{0,6}", "\\PC{0,6}", 0..3)
-}
-
-fn any_reason() -> impl Strategy<Value = Reason> {
-    use Reason::{Event, Manual, Replay, Retry, Scan, Signal};
-    proptest::sample::select(vec![Event, Scan, Signal, Manual, Retry, Replay])
-}
-
-fn any_item() -> impl Strategy<Value = ItemQueued> {
-    let select = proptest::option::of(any_selector().prop_map(|s| Selector::parse(&s).unwrap()));
-    let keep = vec((any_name(), any_outputs()), 0..3);
-    let files = vec(any_claim(), 0..3);
-    let ids = (any::<u64>(), any::<Option<u64>>(), any::<i64>());
-    let trigger = proptest::option::of(any_name());
-    (ids, trigger, select, any_reason(), proptest::option::of(any_signal()), files, keep).prop_map(
-        |((item, parent, at), trigger, select, reason, signal, files, keep)| ItemQueued {
-            item: ItemId(item),
-            trigger,
-            select,
-            reason,
-            signal,
-            files,
-            parent: parent.map(RunId),
-            keep,
-            at: Wall(at),
-        },
-    )
-}
-
-fn any_run() -> impl Strategy<Value = RunCreated> {
-    let template = proptest::option::of(
-        proptest::sample::select(vec!["/done/{date:%Y}/{name}", "x", "{{path}", ""])
-            .prop_map(|text| Template::parse(text).unwrap()),
-    );
-    (any_item(), template, any_bytes(), any::<(u64, u64, i32)>()).prop_map(
-        |(item, move_to, key, (run, seed, utc_offset_s))| RunCreated {
-            run: RunId(run),
-            trigger: item.trigger,
-            rev: Rev("0123456789abcdef".into()),
-            select: item.select.unwrap_or_else(|| Selector::task("*")),
-            reason: item.reason,
-            items: vec![item.item],
-            files: item.files,
-            signal: item.signal,
-            root: Some(key.clone()),
-            move_failed: move_to.clone(),
-            move_to,
-            key,
-            parent: item.parent,
-            keep: item.keep,
-            seed,
-            at: item.at,
-            utc_offset_s,
-        },
-    )
-}
-
-fn any_state() -> impl Strategy<Value = TaskState> {
-    use TaskState::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut};
-    let causes = [
-        SkipCause::ExitCode,
-        SkipCause::Rule,
-        SkipCause::UpstreamFailed,
-        SkipCause::UpstreamSkipped,
-    ];
-    let mut all = vec![Cancelled, Failed, Lost, Succeeded, TimedOut];
-    all.extend(causes.map(Skipped));
-    proptest::sample::select(all)
-}
-
-fn any_end() -> impl Strategy<Value = Record> {
-    let exit = prop_oneof![
-        any::<i32>().prop_map(Exit::Code),
-        any::<i32>().prop_map(Exit::Signal),
-        "\\PC{0,9}".prop_map(Exit::NotStarted),
-        "\\PC{0,9}".prop_map(Exit::MissingOutput),
-        Just(Exit::Unknown),
-    ];
-    let verdict = prop_oneof![
-        any_state().prop_map(Verdict::Final),
-        (any::<u64>(), 0..1_000_000_000u32)
-            .prop_map(|(s, ns)| Verdict::Retry(Duration::new(s, ns))),
-        Just(Verdict::Requeue),
-    ];
-    use StopCause::{Cancel, Shutdown, Timeout};
-    let stop = proptest::option::of(proptest::sample::select(vec![Cancel, Shutdown, Timeout]));
-    let ids = any::<(u64, u32, u32, u32, u64)>();
-    (exit, verdict, stop, any_outputs(), ids, any::<(i64, i64)>()).prop_map(
-        |(exit, verdict, stop, outputs, (run, node, attempt, leftovers, log_bytes), (from, to))| {
-            let ended = Ended {
-                exit,
-                started_at: Wall(from),
-                ended_at: Wall(to),
-                leftovers,
-                log_bytes,
-                outputs,
-            };
-            Record::AttemptEnded {
-                run: RunId(run),
-                node: NodeIx(node),
-                attempt: Attempt(attempt),
-                ended: Box::new(ended),
-                stop,
-                verdict,
-            }
-        },
-    )
-}
-
-fn any_record() -> impl Strategy<Value = Record> {
-    let result = prop_oneof![
-        any_bytes().prop_map(MoveResult::Moved),
-        Just(MoveResult::Superseded),
-        Just(MoveResult::Gone),
-        "\\PC{0,9}".prop_map(MoveResult::Failed),
-    ];
-    let at = || any::<i64>().prop_map(Wall);
-    let run = || any::<u64>().prop_map(RunId);
-    use Noted::{Baseline, Kinds, Signalled, Skipped};
-    let why = proptest::sample::select(vec![Baseline, Kinds, Signalled, Skipped]);
-    use RunState::{Cancelled, Failed, Succeeded};
-    let ends = proptest::sample::select(vec![Cancelled, Failed, Succeeded]);
-    prop_oneof![
-        any_item().prop_map(Record::ItemQueued),
-        (any::<u64>(), proptest::option::of(any_name()), "\\PC{0,9}", at()).prop_map(
-            |(item, trigger, reason, at)| Record::ItemDropped {
-                item: ItemId(item),
-                trigger,
-                reason,
-                at
-            }
-        ),
-        any_run().prop_map(|run| Record::RunCreated(Box::new(run))),
-        (run(), any::<(u32, u32)>(), at()).prop_map(|(run, (node, attempt), at)| {
-            Record::AttemptStarted { run, node: NodeIx(node), attempt: Attempt(attempt), at }
-        }),
-        any_end(),
-        (run(), any::<Option<u32>>(), "\\PC{0,9}", at()).prop_map(|(run, node, reason, at)| {
-            Record::CancelRequested { run, node: node.map(NodeIx), reason, at }
-        }),
-        (run(), any::<u32>(), any_bytes(), at())
-            .prop_map(|(run, file, target, at)| Record::MovePlanned { run, file, target, at }),
-        (run(), any::<u32>(), result, at()).prop_map(|(run, file, result, at)| Record::MoveDone {
-            run,
-            file,
-            result,
-            at
-        }),
-        (run(), ends, at()).prop_map(|(run, state, at)| Record::RunEnded { run, state, at }),
-        (any_name(), "\\PC{0,9}", at()).prop_map(|(trigger, reason, at)| Record::TriggerPaused {
-            trigger,
-            reason,
-            at
-        }),
-        (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerResumed { trigger, at }),
-        (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerArmed { trigger, at }),
-        (any_name(), any_bytes(), any_version(), why, at()).prop_map(
-            |(trigger, rel, version, why, at)| Record::FileNoted { trigger, rel, version, why, at }
-        ),
-        (any_name(), any_bytes(), at()).prop_map(|(trigger, rel, at)| Record::FileDeparted {
-            trigger,
-            rel,
-            at
-        }),
-    ]
-}
-
 #[test]
 fn every_final_state_counts_somehow() {
     for state in [TaskState::Failed, TaskState::TimedOut, TaskState::Lost] {
@@ -612,86 +285,4 @@ fn every_final_state_counts_somehow() {
         assert!(!state.is_final());
         assert_eq!(state.tally(), None);
     }
-}
-
-/// The folder is the queue: above the mark a lane asks for no more, below it asks again.
-#[test]
-fn a_flood_becomes_back_pressure() {
-    let mut task = TaskSpec::new("a", Vec::new());
-    task.needs = Vec::new();
-    let spec = TriggerSpec {
-        name: "in".into(),
-        source: Source::Folder(Box::new(folder())),
-        select: Selector::task("a"),
-        overlap: Overlap::Queue,
-        max_runs: None,
-        order_key: None,
-        rev: "1".into(),
-    };
-    let graph = Arc::new(Graph::build(vec![task]).unwrap());
-    let model = Model {
-        graph,
-        triggers: [(spec.name.clone(), Arc::new(spec))].into(),
-        pools: BTreeMap::new(),
-        slots: 1,
-        max_live_runs: 4,
-        stop_timeout: Duration::ZERO,
-    };
-    let mut machine = machine(&Arc::new(model));
-    let (mut held, mut sent, mut ended) = (false, 0u64, 0u64);
-    let (mut holds, mut most, mut running) = (0, 0, Vec::new());
-    let mut seq = 2;
-    while ended < 5000 {
-        let mut out = Out::default();
-        if !held && sent < 5000 {
-            let seen = (0..100).map(|n| Seen {
-                trigger: "in".into(),
-                rel: Bytes::from(format!("{:05}", sent + n).as_str()),
-                disk: Disk::File {
-                    version: Version { file: "i".into(), size: 1, mtime_ns: 1 },
-                    probe: Probe::Free,
-                },
-                row: None,
-            });
-            let observed = Observed { seq: Seq(seq), origin: Origin::Event, seen: seen.collect() };
-            sent += 100;
-            machine.step(Now::default(), Seq(seq + 1), Event::Observed(observed), &mut out);
-        } else {
-            let run: RunId = running.remove(0);
-            let id = machine.in_flight().keys().find(|id| id.run == run).copied().unwrap();
-            let ended = Ended::without_process(Exit::Code(0), Wall(0));
-            machine.step(Now::default(), Seq(seq + 1), Event::Ended { id, ended }, &mut out);
-        }
-        seq += 1;
-        let mut moves = Vec::new();
-        for command in out.commands {
-            match command {
-                Command::Hold { .. } => (held, holds) = (true, holds + 1),
-                Command::Release { .. } => held = false,
-                Command::Start(start) => running.push(start.id.run),
-                Command::Move(order) => moves.push((order.run, order.file)),
-                _ => {}
-            }
-        }
-        machine.forget();
-        for (run, file) in moves {
-            let mut out = Out::default();
-            let result = MoveResult::Moved("/done/x".into());
-            machine.step(Now::default(), Seq(seq), Event::Moved { run, file, result }, &mut out);
-            for command in out.commands {
-                match command {
-                    Command::Start(start) => running.push(start.id.run),
-                    Command::Release { .. } => held = false,
-                    Command::Finished { .. } => ended += 1,
-                    _ => {}
-                }
-            }
-            machine.forget();
-        }
-        most = most.max(machine.lanes()["in"].candidates.len());
-        machine.check_limits();
-    }
-    assert!(holds > 1, "it held and released");
-    assert!(most < 2400, "at most a batch above the mark: {most}");
-    assert!(machine.lanes()["in"].candidates.is_empty());
 }

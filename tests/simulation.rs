@@ -63,14 +63,14 @@ fn number(name: &str) -> Option<u64> {
 fn nothing_is_lost_and_nothing_runs_twice() {
     let one = number("DAGD_SIM_SEED");
     let many = number("DAGD_SIM_WORLDS").unwrap_or(WORLDS);
-    let (mut failed, mut runs, mut crashes) = (Vec::new(), 0, 0);
+    let (mut failed, mut runs, mut crashes) = (Vec::new(), 0, 0u64);
     for seed in one.map_or(0..many, |seed| seed..seed + 1) {
         let mut world = World::new(seed, None);
         if let Err(why) = live(&mut world) {
             failed.push((seed, why));
         }
-        runs += world.store.ended.len();
-        crashes += world.crashes;
+        runs += world.store.ended.len() as u64;
+        crashes += u64::from(world.crashes);
         if seed % 50 == 0 {
             assert_eq!(hash(seed), hash(seed), "seed {seed}: the same world twice");
         }
@@ -86,8 +86,8 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         panic!("{trace}\nseed {seed}: {lived:?}\nfailed:\n{}", all.join("\n"));
     }
     if one.is_none() {
-        assert!(runs > many as usize, "the worlds are not idle: {runs} runs");
-        assert!(crashes as u64 > many / 2, "the worlds are not safe: {crashes} crashes");
+        assert!(runs > many, "the worlds are not idle: {runs} runs");
+        assert!(crashes > many / 2, "the worlds are not safe: {crashes} crashes");
     }
 }
 

@@ -99,7 +99,9 @@ fn rest(world: &mut World) {
 
 fn dispose(world: &mut World) {
     let left = world.exec.dispose_one(&mut world.disk, &mut world.rng);
-    left.into_iter().for_each(|place| world.hint(&place));
+    if let Some(place) = left {
+        world.hint(&place);
+    }
 }
 
 /// The disk changes.
@@ -130,7 +132,9 @@ fn action(world: &mut World) {
         _ => {
             // A hint for nothing.
             let place = world.disk.files.keys().next().cloned();
-            place.into_iter().for_each(|place| world.hint(&place));
+            if let Some(place) = place {
+                world.hint(&place);
+            }
             None
         }
     };

@@ -15,6 +15,7 @@ use super::disk::{Disk, Place};
 use super::rng::Rng;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 struct Process {
     since: Wall,
     /// It does not end by itself.

@@ -16,4 +16,5 @@ mod models;
 mod oracle;
 mod rng;
 mod store;
+mod trace;
 mod watch;

@@ -19,6 +19,7 @@ use super::exec::Exec;
 use super::models;
 use super::rng::Rng;
 use super::store::Store;
+use super::trace::{short, shown};
 use super::watch::{Job, Sight, Thread};
 
 /// A shell that does not keep the law. Each must be found out.
@@ -34,6 +35,7 @@ pub(crate) enum Mutation {
     EarlyEvents,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) seed: u64,
@@ -382,35 +384,4 @@ impl World {
 /// Whether a run was made by the disk, and for the first time.
 pub(crate) fn is_delivery(reason: Reason, again: bool) -> bool {
     matches!(reason, Reason::Event | Reason::Scan) && !again
-}
-
-/// A record in a line, for the trace.
-pub(crate) fn short(record: &Record) -> String {
-    match record {
-        Record::RunCreated(c) => {
-            let files: Vec<String> = c
-                .files
-                .iter()
-                .map(|f| format!("{:?}:{}:v{}", f.rel, f.kind.word(), f.version.mtime_ns))
-                .collect();
-            let (run, trigger, reason) = (c.run, &c.trigger, c.reason.word());
-            format!("run {run} of {trigger:?} ({reason}) items {:?} files {files:?}", c.items)
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn shown(event: &Event) -> String {
-    match event {
-        Event::Reloaded(_) => "reloaded".to_owned(),
-        Event::Observed(observed) => {
-            let seen: Vec<String> = observed
-                .seen
-                .iter()
-                .map(|s| format!("{} {:?} {:?} row {:?}", s.trigger, s.rel, s.disk, s.row))
-                .collect();
-            format!("observed@{} {:?} {seen:?}", observed.seq.0, observed.origin)
-        }
-        other => format!("{other:?}"),
-    }
 }
