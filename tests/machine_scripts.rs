@@ -20,13 +20,13 @@ const LINE: &str = "
 fn a_line_runs_in_order() {
     check(
         LINE,
-        r#"
+        r"
         signal s
         end 1.a 0
         end 1.b 0
         end 1.c 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -44,7 +44,7 @@ fn a_line_runs_in_order() {
         ended 1.c#1 0: succeeded
         run 1 succeeded: a=succeeded b=succeeded c=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
@@ -52,11 +52,11 @@ fn a_line_runs_in_order() {
 fn a_failure_skips_what_needs_it() {
     check(
         LINE,
-        r#"
+        r"
         signal s
         end 1.a 1
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -66,28 +66,28 @@ fn a_failure_skips_what_needs_it() {
         ended 1.a#1 1: failed
         run 1 failed: a=failed b=skipped(upstream_failed) c=skipped(upstream_failed)
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_diamond_joins() {
     check(
-        r#"
+        r"
         signal s
         task a
         task b needs=a
         task c needs=a
         task d needs=b,c
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a 0
         end 1.c 0
         end 1.b 0
         end 1.d 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -109,27 +109,27 @@ fn a_diamond_joins() {
         ended 1.d#1 0: succeeded
         run 1 succeeded: a=succeeded b=succeeded c=succeeded d=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_task_between_selected_ones_is_passed_through() {
     check(
-        r#"
+        r"
         signal s run=a,c
         task a
         task b needs=a
         task c needs=b
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a 0
         end 1.c 0
         signal s
         end 2.a 1
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -152,14 +152,14 @@ fn a_task_between_selected_ones_is_passed_through() {
         ended 2.a#1 1: failed
         run 2 failed: a=failed b=skipped(upstream_failed) c=skipped(upstream_failed)
         -> finished 2 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn rules_after_a_success_and_a_failure() {
     check(
-        r#"
+        r"
         signal s
         slots 9
         task ok
@@ -172,8 +172,8 @@ fn rules_after_a_success_and_a_failure() {
         task none_failed needs=ok,bad rule=none_failed
         task none_min needs=ok,bad rule=none_failed_min_one_success
         task always needs=ok,bad rule=always
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.ok 0
         end 1.bad 1
@@ -181,8 +181,8 @@ fn rules_after_a_success_and_a_failure() {
         end 1.one_failed 0
         end 1.all_done 0
         end 1.always 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -212,14 +212,14 @@ fn rules_after_a_success_and_a_failure() {
         ended 1.always#1 0: succeeded
         run 1 failed: all_done=succeeded all_failed=skipped(rule) all_success=skipped(upstream_failed) always=succeeded bad=failed none_failed=skipped(upstream_failed) none_min=skipped(upstream_failed) ok=succeeded one_failed=succeeded one_success=succeeded
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn rules_after_a_success_and_a_skip() {
     check(
-        r#"
+        r"
         signal s
         slots 9
         task ok
@@ -231,8 +231,8 @@ fn rules_after_a_success_and_a_skip() {
         task all_failed needs=ok,skip rule=all_failed
         task none_failed needs=ok,skip rule=none_failed
         task none_min needs=ok,skip rule=none_failed_min_one_success
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.skip 99
         end 1.ok 0
@@ -240,8 +240,8 @@ fn rules_after_a_success_and_a_skip() {
         end 1.all_done 0
         end 1.none_failed 0
         end 1.none_min 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -271,27 +271,27 @@ fn rules_after_a_success_and_a_skip() {
         ended 1.none_min#1 0: succeeded
         run 1 succeeded: all_done=succeeded all_failed=skipped(rule) all_success=skipped(upstream_skipped) none_failed=succeeded none_min=succeeded ok=succeeded one_failed=skipped(rule) one_success=succeeded skip=skipped(exit_code)
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn rules_after_skips_only() {
     check(
-        r#"
+        r"
         signal s
         slots 9
         task skip
         task one_success needs=skip rule=one_success
         task none_failed needs=skip rule=none_failed
         task none_min needs=skip rule=none_failed_min_one_success
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.skip 99
         end 1.none_failed 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -305,26 +305,26 @@ fn rules_after_skips_only() {
         ended 1.none_failed#1 0: succeeded
         run 1 succeeded: none_failed=succeeded none_min=skipped(upstream_skipped) one_success=skipped(upstream_skipped) skip=skipped(exit_code)
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn rules_after_failures_only() {
     check(
-        r#"
+        r"
         signal s
         slots 9
         task bad
         task one_success needs=bad rule=one_success
         task all_failed needs=bad rule=all_failed
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.bad 1
         end 1.all_failed 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -338,14 +338,14 @@ fn rules_after_failures_only() {
         ended 1.all_failed#1 0: succeeded
         run 1 failed: all_failed=succeeded bad=failed one_success=skipped(upstream_failed)
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn rules_without_needs() {
     check(
-        r#"
+        r"
         signal s
         slots 9
         task a rule=one_failed
@@ -353,13 +353,13 @@ fn rules_without_needs() {
         task c rule=one_success
         task d needs=a rule=none_failed
         task e needs=b
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.c 0
         end 1.d 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0 a=skipped(rule) b=skipped(rule) e=skipped(upstream_skipped)
@@ -373,18 +373,18 @@ fn rules_without_needs() {
         ended 1.d#1 0: succeeded
         run 1 succeeded: a=skipped(rule) b=skipped(rule) c=succeeded d=succeeded e=skipped(upstream_skipped)
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_retry_waits_longer_each_time() {
     check(
-        r#"
+        r"
         signal s
         task a retry=2 delay=2s
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a 1
         +1.9s
@@ -393,8 +393,8 @@ fn a_retry_waits_longer_each_time() {
         +3.9s
         +0.1s
         end 1.a 1
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -416,26 +416,26 @@ fn a_retry_waits_longer_each_time() {
         ended 1.a#3 1: failed
         run 1 failed: a=failed
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn jitter_depends_on_the_seed_alone() {
     check(
-        r#"
+        r"
         signal s
         task a retry=3 delay=2s jitter
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a 1
         +2s
         end 1.a 1
         +4s
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -455,22 +455,22 @@ fn jitter_depends_on_the_seed_alone() {
         ended 1.a#3 0: succeeded
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn what_cannot_start_is_not_retried() {
     check(
-        r#"
+        r"
         signal s
         task a retry=3
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a unstarted
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -480,24 +480,24 @@ fn what_cannot_start_is_not_retried() {
         ended 1.a#1 no such program: failed
         run 1 failed: a=failed
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_time_limit_is_term_then_kill() {
     check(
-        r#"
+        r"
         signal s
         task a timeout=10s kill_after=3s
-    "#,
-        r#"
+    ",
+        r"
         signal s
         +10s
         +3s
         end 1.a sig9
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -511,26 +511,26 @@ fn a_time_limit_is_term_then_kill() {
         ended 1.a#1 sig9 by Timeout: timed_out
         run 1 failed: a=timed_out
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_time_limit_can_be_retried() {
     check(
-        r#"
+        r"
         signal s
         task a timeout=10s kill_after=3s retry=1
-    "#,
-        r#"
+    ",
+        r"
         signal s
         +10s
         end 1.a sig15
         +1s
         +10s
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -549,23 +549,23 @@ fn a_time_limit_can_be_retried() {
         ended 1.a#2 0 by Timeout: timed_out
         run 1 failed: a=timed_out
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_time_limit_can_be_final() {
     check(
-        r#"
+        r"
         signal s
         task a timeout=10s retry=1 never=timeout
-    "#,
-        r#"
+    ",
+        r"
         signal s
         +10s
         end 1.a sig15
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -577,28 +577,28 @@ fn a_time_limit_can_be_final() {
         ended 1.a#1 sig15 by Timeout: timed_out
         run 1 failed: a=timed_out
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_cancelled_run_still_does_what_is_always_done() {
     check(
-        r#"
+        r"
         signal s
         task a
         task b needs=a
         task y rule=always needs=b
         task z rule=all_done needs=b
-    "#,
-        r#"
+    ",
+        r"
         signal s
         cancel 1
         +10s
         end 1.a sig9
         end 1.y 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -618,29 +618,29 @@ fn a_cancelled_run_still_does_what_is_always_done() {
         ended 1.y#1 0: succeeded
         run 1 cancelled: a=cancelled b=cancelled y=succeeded z=cancelled
         -> finished 1 cancelled
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_cancelled_task_is_as_failed() {
     check(
-        r#"
+        r"
         signal s
         slots 1
         task a priority=1
         task b
         task c needs=b
         task d needs=b rule=one_failed
-    "#,
-        r#"
+    ",
+        r"
         signal s
         cancel 1 b
         end 1.a 0
         end 1.d 0
         cancel 1 b
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -659,24 +659,24 @@ fn a_cancelled_task_is_as_failed() {
         -> finished 1 cancelled
         > cancel 1 b
         -> reply not found: no live run 1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_cancelled_attempt_is_not_tried_again() {
     check(
-        r#"
+        r"
         signal s
         task a retry=5 timeout=10s
-    "#,
-        r#"
+    ",
+        r"
         signal s
         +10s
         cancel 1 a
         end 1.a sig15
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -691,25 +691,25 @@ fn a_cancelled_attempt_is_not_tried_again() {
         ended 1.a#1 sig15 by Timeout: retry in 1s
         run 1 cancelled: a=cancelled
         -> finished 1 cancelled
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_cancel_survives_a_crash() {
     check(
-        r#"
+        r"
         signal s
         task a
         task b
-    "#,
-        r#"
+    ",
+        r"
         signal s
         cancel 1 a
         crash
         end 1.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -730,26 +730,26 @@ fn a_cancel_survives_a_crash() {
         ended 1.b#2 0: succeeded
         run 1 cancelled: a=cancelled b=succeeded
         -> finished 1 cancelled
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_cancel_that_finds_nothing_is_refused() {
     check(
-        r#"
+        r"
         signal s
         task a
         task b
-    "#,
-        r#"
+    ",
+        r"
         cancel 1
         signal s
         cancel 1 zz
         end 1.a 0
         cancel 1 a
-    "#,
-        r#"
+    ",
+        r"
         > cancel 1
         -> reply not found: no live run 1
         > signal s
@@ -765,24 +765,24 @@ fn a_cancel_that_finds_nothing_is_refused() {
         ended 1.a#1 0: succeeded
         > cancel 1 a
         -> reply refused: task `a` of run 1 has ended: succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn an_allowed_failure_leaves_the_verdict() {
     check(
-        r#"
+        r"
         signal s
         task a allow_failure
         task b needs=a rule=all_done
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a 1
         end 1.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -796,7 +796,7 @@ fn an_allowed_failure_leaves_the_verdict() {
         ended 1.b#1 0: succeeded
         run 1 succeeded: a=failed b=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
@@ -804,14 +804,14 @@ fn an_allowed_failure_leaves_the_verdict() {
 fn a_crash_runs_attempts_again() {
     check(
         LINE,
-        r#"
+        r"
         signal s
         end 1.a 0
         crash
         end 1.b 0
         end 1.c 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -833,22 +833,22 @@ fn a_crash_runs_attempts_again() {
         ended 1.c#1 0: succeeded
         run 1 succeeded: a=succeeded b=succeeded c=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_crash_can_be_the_end_of_a_task() {
     check(
-        r#"
+        r"
         signal s
         task a on_crash=fail
-    "#,
-        r#"
+    ",
+        r"
         signal s
         crash
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -858,25 +858,25 @@ fn a_crash_can_be_the_end_of_a_task() {
         ended 1.a#1 dagd ended while it ran: lost
         run 1 failed: a=lost
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn the_fourth_crash_is_the_last() {
     check(
-        r#"
+        r"
         signal s
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s
         crash
         crash
         crash
         crash
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -898,18 +898,18 @@ fn the_fourth_crash_is_the_last() {
         ended 1.a#4 dagd ended while it ran: lost
         run 1 failed: a=lost
         -> finished 1 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_crash_keeps_retries_and_their_delays() {
     check(
-        r#"
+        r"
         signal s
         task a retry=2 delay=10s
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a 1
         +4s
@@ -921,8 +921,8 @@ fn a_crash_keeps_retries_and_their_delays() {
         +20s
         crash
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -953,28 +953,28 @@ fn a_crash_keeps_retries_and_their_delays() {
         ended 1.a#5 0: succeeded
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn first_fit_over_pools() {
     check(
-        r#"
+        r"
         signal s
         slots 4
         pool p size=2
         task a uses=p:2
         task b uses=p:1
         task c uses=p:2 priority=1
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.c 0
         end 1.a 0
         end 1.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -992,21 +992,21 @@ fn first_fit_over_pools() {
         ended 1.b#1 0: succeeded
         run 1 succeeded: a=succeeded b=succeeded c=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn small_demands_pass_a_large_one_until_it_is_old() {
     check(
-        r#"
+        r"
         signal s overlap=parallel
         slots 4
         pool p size=2
         task a uses=p:1
         task b uses=p:2
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         end 1.a 0
@@ -1016,8 +1016,8 @@ fn small_demands_pass_a_large_one_until_it_is_old() {
         end 2.a 0
         end 3.a 0
         end 1.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -1051,29 +1051,29 @@ fn small_demands_pass_a_large_one_until_it_is_old() {
         started 2.b#1
         -> finished 1 succeeded
         -> start 2.b#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_pool_that_was_kept_is_free_after_a_cancel() {
     check(
-        r#"
+        r"
         signal s overlap=parallel
         slots 1
         pool p size=1
         task a uses=p
         task b
-    "#,
-        r#"
+    ",
+        r"
         signal s
         cancel 1
         signal s
         end 1.a 0
         end 2.a 0
         end 2.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -1100,22 +1100,22 @@ fn a_pool_that_was_kept_is_free_after_a_cancel() {
         ended 2.b#1 0: succeeded
         run 2 succeeded: a=succeeded b=succeeded
         -> finished 2 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn priority_first_then_the_older_run_then_the_longer_path() {
     check(
-        r#"
+        r"
         signal s overlap=parallel
         slots 1
         task a
         task b
         task c needs=b
         task z priority=1
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         end 1.z 0
@@ -1124,8 +1124,8 @@ fn priority_first_then_the_older_run_then_the_longer_path() {
         end 1.a 0
         end 1.c 0
         end 2.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -1160,25 +1160,25 @@ fn priority_first_then_the_older_run_then_the_longer_path() {
         ended 2.b#1 0: succeeded
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn further_runs_wait_for_room() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         live 1
         task a
-    "#,
-        r#"
+    ",
+        r"
         scanned in
         see in x v1
         see in y v1
         end 1.a 0
         moved 1.0 ok
-    "#,
+    ",
         r#"
         armed in
         -> scan in
@@ -1206,17 +1206,17 @@ fn further_runs_wait_for_room() {
 #[test]
 fn overlap_queue_with_a_limit() {
     check(
-        r#"
+        r"
         drop in move=/done/{name} max_runs=1
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         see in y v1
         end 1.a 1
         end 2.a 1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -1235,22 +1235,22 @@ fn overlap_queue_with_a_limit() {
         ended 2.a#1 1: failed
         run 2 failed: a=failed
         -> finished 2 failed
-    "#,
+    ",
     );
 }
 
 #[test]
 fn overlap_parallel() {
     check(
-        r#"
+        r"
         signal s overlap=parallel
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -1261,25 +1261,25 @@ fn overlap_parallel() {
         run 2 of s: signal items #1
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn overlap_coalesce() {
     check(
-        r#"
+        r"
         signal s overlap=coalesce
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s 1
         signal s 2
         signal s 3
         end 1.a 0
         end 2.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s 1
         item #0 of s: signal
         run 1 of s: signal items #0 value 1
@@ -1300,26 +1300,26 @@ fn overlap_coalesce() {
         ended 2.a#1 0: succeeded
         run 2 succeeded: a=succeeded
         -> finished 2 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn overlap_queue_keeps_each_signal() {
     check(
-        r#"
+        r"
         signal s
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s 1
         signal s 2
         signal s 3
         end 1.a 0
         end 2.a 1
         end 3.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s 1
         item #0 of s: signal
         run 1 of s: signal items #0 value 1
@@ -1347,23 +1347,23 @@ fn overlap_queue_keeps_each_signal() {
         ended 3.a#1 0: succeeded
         run 3 succeeded: a=succeeded
         -> finished 3 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn overlap_skip() {
     check(
-        r#"
+        r"
         signal s overlap=skip
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         end 1.a 0
         signal s
-    "#,
+    ",
         r#"
         > signal s
         item #0 of s: signal
@@ -1389,14 +1389,14 @@ fn overlap_skip() {
 #[test]
 fn overlap_signal() {
     check(
-        r#"
+        r"
         signal s overlap=signal
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
-    "#,
+    ",
         r#"
         > signal s
         item #0 of s: signal
@@ -1414,17 +1414,17 @@ fn overlap_signal() {
 #[test]
 fn overlap_restart() {
     check(
-        r#"
+        r"
         signal s overlap=restart
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         end 1.a sig15
         end 2.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -1445,18 +1445,18 @@ fn overlap_restart() {
         ended 2.a#1 0: succeeded
         run 2 succeeded: a=succeeded
         -> finished 2 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn overlap_restart_brings_back_files_behind() {
     check(
-        r#"
+        r"
         drop in overlap=restart key={ext} move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x.t v1
         see in y.t v1
         end 1.a sig15
@@ -1464,7 +1464,7 @@ fn overlap_restart_brings_back_files_behind() {
         moved 2.0 ok
         end 3.a 0
         moved 3.0 ok
-    "#,
+    ",
         r#"
         armed in
         -> scan in
@@ -1510,11 +1510,11 @@ fn overlap_restart_brings_back_files_behind() {
 #[test]
 fn overlap_restart_leaves_out_what_was_replaced() {
     check(
-        r#"
+        r"
         drop in overlap=restart key={ext} move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x.t v1
         see in y.t v1
         see in x.t v2
@@ -1524,7 +1524,7 @@ fn overlap_restart_leaves_out_what_was_replaced() {
         moved 2.0 ok
         end 3.a 0
         moved 3.0 ok
-    "#,
+    ",
         r#"
         armed in
         -> scan in
@@ -1576,16 +1576,16 @@ fn overlap_restart_leaves_out_what_was_replaced() {
 #[test]
 fn overlap_restart_leaves_what_has_ended() {
     check(
-        r#"
+        r"
         drop in overlap=restart key={ext} move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x.t v1
         end 1.a 0
         see in y.t v1
         moved 1.0 ok
-    "#,
+    ",
         r#"
         armed in
         -> scan in
@@ -1612,16 +1612,16 @@ fn overlap_restart_leaves_what_has_ended() {
 #[test]
 fn overlap_skip_of_a_file() {
     check(
-        r#"
+        r"
         drop in overlap=skip key={ext} move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x.t v1
         see in y.t v1
         see in z.u v1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x.t v1
@@ -1634,22 +1634,22 @@ fn overlap_skip_of_a_file() {
         run 2 of in: event [z.u created v1]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn overlap_signal_of_a_file() {
     check(
-        r#"
+        r"
         drop in overlap=signal key={ext} move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x.t v1
         see in y.t v1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x.t v1
@@ -1659,24 +1659,24 @@ fn overlap_signal_of_a_file() {
         > see in y.t v1
         noted in y.t v1: signalled
         -> signal(12) 1.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn an_order_key_is_serial_inside_and_parallel_across() {
     check(
-        r#"
+        r"
         drop in key={ext} move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x.t v1
         see in y.t v1
         see in z.u v1
         end 1.a 1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x.t v1
@@ -1695,18 +1695,18 @@ fn an_order_key_is_serial_inside_and_parallel_across() {
         started 3.a#1
         -> finished 1 failed
         -> start 3.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_batch_waits_for_its_window() {
     check(
-        r#"
+        r"
         drop in batch=3 max_wait=5s move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         +4s
         see in y v1
@@ -1715,8 +1715,8 @@ fn a_batch_waits_for_its_window() {
         see in u v1
         see in v v1
         see in w v1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -1736,18 +1736,18 @@ fn a_batch_waits_for_its_window() {
         run 2 of in: event [u created v1, v created v1, w created v1]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_batch_settles() {
     check(
-        r#"
+        r"
         watch w settle=100ms max_wait=1s
         task a
-    "#,
-        r#"
+    ",
+        r"
         scanned w
         see w x v1
         +60ms
@@ -1755,8 +1755,8 @@ fn a_batch_settles() {
         +60ms
         +40ms
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         -> scan w
         > scanned w
         armed w
@@ -1772,18 +1772,18 @@ fn a_batch_settles() {
         ended 1.a#1 0: succeeded
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_batch_is_not_put_off_for_ever() {
     check(
-        r#"
+        r"
         watch w settle=100ms max_wait=250ms
         task a
-    "#,
-        r#"
+    ",
+        r"
         scanned w
         see w x v1
         +90ms
@@ -1793,8 +1793,8 @@ fn a_batch_is_not_put_off_for_ever() {
         +90ms
         see w x v4
         +1s
-    "#,
-        r#"
+    ",
+        r"
         -> scan w
         > scanned w
         armed w
@@ -1809,26 +1809,26 @@ fn a_batch_is_not_put_off_for_ever() {
         -> start 1.a#1
         > see w x v4
         > +1s
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_batch_that_lost_its_files_starts_anew() {
     check(
-        r#"
+        r"
         drop in batch=3 max_wait=5s move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         see in x gone
         +10s
         see in y v1
         +4s
         +1s
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -1840,25 +1840,25 @@ fn a_batch_that_lost_its_files_starts_anew() {
         run 1 of in: event [y created v1]
         started 1.a#1
         -> start 1.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_large_first_scan_asks() {
     check(
-        r#"
+        r"
         drop in initial_max=2
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         counted in 3
         +1s
         resume in
         scan in y v1
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 2
         > see in x v1
         > counted in 3
@@ -1876,23 +1876,23 @@ fn a_large_first_scan_asks() {
         run 2 of in: scan [y created v1]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_small_first_scan_does_not_ask() {
     check(
-        r#"
+        r"
         drop in initial_max=2
         task a
-    "#,
-        r#"
+    ",
+        r"
         counted in 2
         scan in y v1
         scanned in
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 2
         > counted in 2
         armed in
@@ -1902,25 +1902,25 @@ fn a_small_first_scan_does_not_ask() {
         started 1.a#1
         -> start 1.a#1
         > scanned in
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_first_scan_that_asked_asks_again_after_a_crash() {
     check(
-        r#"
+        r"
         drop in initial_max=2
         task a
-    "#,
-        r#"
+    ",
+        r"
         counted in 3
         crash
         counted in 3
         resume in
         crash
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 2
         > counted in 3
         paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
@@ -1935,18 +1935,18 @@ fn a_first_scan_that_asked_asks_again_after_a_crash() {
         -> reply done
         > crash
         -> scan in
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_baseline_is_no_work() {
     check(
-        r#"
+        r"
         watch w
         task a
-    "#,
-        r#"
+    ",
+        r"
         scan w x v1
         see w y v1
         scanned w
@@ -1954,8 +1954,8 @@ fn a_baseline_is_no_work() {
         see w x v2
         +5s
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         -> scan w
         > scan w x v1
         noted w x v1: baseline
@@ -1973,24 +1973,24 @@ fn a_baseline_is_no_work() {
         ended 1.a#1 0: succeeded
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_baseline_closes_what_is_gone() {
     check(
-        r#"
+        r"
         watch w
         task a
-    "#,
-        r#"
+    ",
+        r"
         scan w x v1
         crash
         scan w x gone
         scanned w
-    "#,
-        r#"
+    ",
+        r"
         -> scan w
         > scan w x v1
         noted w x v1: baseline
@@ -2000,26 +2000,26 @@ fn a_baseline_closes_what_is_gone() {
         departed w x
         > scanned w
         armed w
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_paused_trigger_waits() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         pause in
         pause in
         see in x v1
         fire in
         resume in
         pause zz
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > pause in
@@ -2042,24 +2042,24 @@ fn a_paused_trigger_waits() {
         -> start 2.a#1
         > pause zz
         -> reply not found: no trigger `zz`
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_stale_observation_is_looked_at_again() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         end 1.a 1
         stale in x v1
         look in x v1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -2073,24 +2073,24 @@ fn a_stale_observation_is_looked_at_again() {
         > stale in x v1
         -> look in x
         > look in x v1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_version_that_changes_while_it_waits_replaces() {
     check(
-        r#"
+        r"
         drop in max_runs=1 move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in w v1
         see in x v1
         see in x v2
         end 1.a 1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in w v1
@@ -2106,18 +2106,18 @@ fn a_version_that_changes_while_it_waits_replaces() {
         started 2.a#1
         -> finished 1 failed
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_version_that_changes_while_it_runs_follows() {
     check(
-        r#"
+        r"
         drop in
         task a
-    "#,
-        r#"
+    ",
+        r"
         counted in 0
         see in x v1
         see in x v2 writing
@@ -2125,8 +2125,8 @@ fn a_version_that_changes_while_it_runs_follows() {
         end 1.a 0
         look in x v2
         end 2.a 0
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 10000
         > counted in 0
         armed in
@@ -2150,18 +2150,18 @@ fn a_version_that_changes_while_it_runs_follows() {
         ended 2.a#1 0: succeeded
         run 2 succeeded: a=succeeded
         -> finished 2 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_file_that_comes_back_after_its_deletion_is_looked_at() {
     check(
-        r#"
+        r"
         watch w
         task a
-    "#,
-        r#"
+    ",
+        r"
         scan w x v1
         scanned w
         see w x gone
@@ -2170,8 +2170,8 @@ fn a_file_that_comes_back_after_its_deletion_is_looked_at() {
         end 1.a 0
         look w x v1
         +5s
-    "#,
-        r#"
+    ",
+        r"
         -> scan w
         > scan w x v1
         noted w x v1: baseline
@@ -2193,26 +2193,26 @@ fn a_file_that_comes_back_after_its_deletion_is_looked_at() {
         run 2 of w: event [x created v1]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_writer_is_waited_for() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1 writing
         +250ms
         look in x v1 writing
         +500ms
         look in x v1 writing
         see in x v1
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1 writing
@@ -2226,24 +2226,24 @@ fn a_writer_is_waited_for() {
         run 1 of in: event [x created v1]
         started 1.a#1
         -> start 1.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_file_that_leaves_before_its_run_is_forgotten() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         pause in
         see in x v1
         see in x gone
         resume in
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > pause in
@@ -2254,26 +2254,26 @@ fn a_file_that_leaves_before_its_run_is_forgotten() {
         > resume in
         resumed in
         -> reply done
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_delivered_file_that_leaves_is_new_when_it_returns() {
     check(
-        r#"
+        r"
         drop in
         task a
-    "#,
-        r#"
+    ",
+        r"
         counted in 0
         see in x v1
         end 1.a 0
         see in x v1
         see in x gone
         see in x v1
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 10000
         > counted in 0
         armed in
@@ -2293,18 +2293,18 @@ fn a_delivered_file_that_leaves_is_new_when_it_returns() {
         run 2 of in: event [x created v1]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_scan_refutes_what_is_gone() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         pause in
         see in x v1
         see in y v1
@@ -2312,8 +2312,8 @@ fn a_scan_refutes_what_is_gone() {
         scanned in
         look in x gone
         resume in
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > pause in
@@ -2331,18 +2331,18 @@ fn a_scan_refutes_what_is_gone() {
         started 1.a#1
         -> reply done
         -> start 1.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn moves_are_planned_and_done() {
     check(
-        r#"
+        r"
         drop in move=/done/{run}/{name} move_failed=/failed/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         end 1.a 0
         cancel 1
@@ -2351,7 +2351,7 @@ fn moves_are_planned_and_done() {
         see in y v1
         end 2.a 1
         moved 2.0 failed
-    "#,
+    ",
         r#"
         armed in
         -> scan in
@@ -2389,17 +2389,17 @@ fn moves_are_planned_and_done() {
 #[test]
 fn a_move_is_issued_again_after_a_crash() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         end 1.a 0
         crash
         moved 1.0 gone
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -2417,25 +2417,25 @@ fn a_move_is_issued_again_after_a_crash() {
         moved 1.0: Gone
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_move_that_finds_another_version_leaves_it() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         end 1.a 0
         see in x v2
         moved 1.0 superseded
         look in x v2
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -2456,23 +2456,23 @@ fn a_move_that_finds_another_version_leaves_it() {
         run 2 of in: event [x modified v2]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_cancelled_run_moves_nothing() {
     check(
-        r#"
+        r"
         drop in move=/done/{name} move_failed=/failed/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         see in x v1
         cancel 1
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -2487,7 +2487,7 @@ fn a_cancelled_run_moves_nothing() {
         ended 1.a#1 0 by Cancel: cancelled
         run 1 cancelled: a=cancelled
         -> finished 1 cancelled
-    "#,
+    ",
     );
 }
 
@@ -2495,7 +2495,7 @@ fn a_cancelled_run_moves_nothing() {
 fn a_retry_keeps_what_was_done() {
     check(
         LINE,
-        r#"
+        r"
         signal s
         end 1.a 0
         end 1.b 0
@@ -2503,8 +2503,8 @@ fn a_retry_keeps_what_was_done() {
         retry 1 keep a b
         end 2.c 0
         retry 1
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2538,26 +2538,26 @@ fn a_retry_keeps_what_was_done() {
         started 3.a#1
         -> start 3.a#1
         -> reply run 3
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_start_by_hand() {
     check(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
         task b
-    "#,
-        r#"
+    ",
+        r"
         fire in x v1
         fire in x v1
         fire zz
         fire-select b
         fire-select zz
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > fire in x v1
@@ -2578,18 +2578,18 @@ fn a_start_by_hand() {
         -> reply run 2
         > fire-select zz
         -> reply refused: `zz` selects no task
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_start_by_hand_looks_again_at_its_end() {
     check(
-        r#"
+        r"
         drop in
         task a
-    "#,
-        r#"
+    ",
+        r"
         counted in 0
         pause in
         fire in x v1
@@ -2597,8 +2597,8 @@ fn a_start_by_hand_looks_again_at_its_end() {
         resume in
         end 1.a 0
         look in x v2
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 10000
         > counted in 0
         armed in
@@ -2625,19 +2625,19 @@ fn a_start_by_hand_looks_again_at_its_end() {
         run 2 of in: event [x modified v2]
         started 2.a#1
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_stop_drains_then_asks_then_kills() {
     check(
-        r#"
+        r"
         signal s overlap=parallel
         slots 1
         task a kill_after=5s
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         stop
@@ -2647,8 +2647,8 @@ fn a_stop_drains_then_asks_then_kills() {
         end 1.a sig9
         signal s
         crash
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2673,27 +2673,27 @@ fn a_stop_drains_then_asks_then_kills() {
         run 3 of s: signal items #2
         started 1.a#2
         -> start 1.a#2
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_second_stop_hastens() {
     check(
-        r#"
+        r"
         signal s
         task a
         task b
-    "#,
-        r#"
+    ",
+        r"
         signal s
         stop
         stop
         end 1.b 0
         stop
         end 1.a sig9
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2712,7 +2712,7 @@ fn a_second_stop_hastens() {
         > end 1.a sig9
         ended 1.a#1 sig9 by Shutdown: requeued
         -> exit
-    "#,
+    ",
     );
 }
 
@@ -2720,24 +2720,24 @@ fn a_second_stop_hastens() {
 fn an_idle_daemon_stops_at_once() {
     check(
         ONE,
-        r#"
+        r"
         stop
-    "#,
-        r#"
+    ",
+        r"
         > stop
         -> exit
-    "#,
+    ",
     );
 }
 
 #[test]
 fn late_and_double_results_change_nothing() {
     check(
-        r#"
+        r"
         signal s
         task a retry=1
-    "#,
-        r#"
+    ",
+        r"
         signal s
         end 1.a#1 1
         end 1.a#1 0
@@ -2745,8 +2745,8 @@ fn late_and_double_results_change_nothing() {
         end 1.a#1 0
         end 1.a#2 0
         end 1.a#2 1
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2764,28 +2764,28 @@ fn late_and_double_results_change_nothing() {
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
         > end 1.a#2 1
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_reload_drops_what_waits_for_a_trigger_that_is_gone() {
     check_reload(
-        r#"
+        r"
         signal s
         task a
-    "#,
-        r#"
+    ",
+        r"
         task a
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         reload
         signal s
         end 1.a 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2800,7 +2800,7 @@ fn a_reload_drops_what_waits_for_a_trigger_that_is_gone() {
         ended 1.a#1 0: succeeded
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
 
@@ -2808,11 +2808,11 @@ fn a_reload_drops_what_waits_for_a_trigger_that_is_gone() {
 fn a_reload_keeps_the_graph_of_what_runs() {
     check_reload(
         LINE,
-        r#"
+        r"
         signal s
         task z
-    "#,
-        r#"
+    ",
+        r"
         signal s
         signal s
         reload
@@ -2820,8 +2820,8 @@ fn a_reload_keeps_the_graph_of_what_runs() {
         end 1.b 0
         end 1.c 0
         end 2.z 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2849,30 +2849,30 @@ fn a_reload_keeps_the_graph_of_what_runs() {
         ended 2.z#1 0: succeeded
         run 2 succeeded: z=succeeded
         -> finished 2 succeeded
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_reload_looks_again_with_a_changed_trigger() {
     check_reload(
-        r#"
+        r"
         drop in move=/done/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         drop in move=/other/{name}
         task a
-    "#,
-        r#"
+    ",
+        r"
         pause in
         see in x v1
         reload
         resume in
         scan in x v1
         scanned in
-    "#,
-        r#"
+    ",
+        r"
         armed in
         -> scan in
         > pause in
@@ -2889,29 +2889,29 @@ fn a_reload_looks_again_with_a_changed_trigger() {
         started 1.a#1
         -> start 1.a#1
         > scanned in
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_trigger_that_comes_back_is_still_paused() {
     check_reload(
-        r#"
+        r"
         drop in
         task a
-    "#,
-        r#"
+    ",
+        r"
         task a
-    "#,
-        r#"
+    ",
+        r"
         counted in 0
         pause in
         reload
         crash
         reload
         reload
-    "#,
-        r#"
+    ",
+        r"
         -> count in to 10000
         > counted in 0
         armed in
@@ -2924,32 +2924,32 @@ fn a_trigger_that_comes_back_is_still_paused() {
         > reload
         -> scan in
         > reload
-    "#,
+    ",
     );
 }
 
 #[test]
 fn a_smaller_pool_does_not_stall_what_runs() {
     check_reload(
-        r#"
+        r"
         signal s
         pool p size=2
         task a
         task b needs=a uses=p:2
-    "#,
-        r#"
+    ",
+        r"
         signal s
         pool p size=1
         task a
         task b needs=a uses=p:1
-    "#,
-        r#"
+    ",
+        r"
         signal s
         reload
         end 1.a 0
         end 1.b 0
-    "#,
-        r#"
+    ",
+        r"
         > signal s
         item #0 of s: signal
         run 1 of s: signal items #0
@@ -2964,6 +2964,6 @@ fn a_smaller_pool_does_not_stall_what_runs() {
         ended 1.b#1 0: succeeded
         run 1 succeeded: a=succeeded b=succeeded
         -> finished 1 succeeded
-    "#,
+    ",
     );
 }
