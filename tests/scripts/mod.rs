@@ -62,7 +62,7 @@ fn play(model: &str, second: &str, script: &str) -> String {
     models.push(models::model(model));
     let mut play = Play::boot(models[1].clone(), Store::default(), 1_000_000_000, String::new());
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        play.text.push_str(&format!("> {line}\n"));
+        play.tell(&format!("> {line}"));
         match line {
             "crash" => play = Play::boot(play.model, play.store, play.now, play.text),
             "reload" => {
@@ -95,6 +95,11 @@ impl Play {
         play
     }
 
+    fn tell(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
     fn step(&mut self, event: Event) {
         let mut out = Out::default();
         self.machine.step(now_at(self.now), Seq(self.seq + 1), event, &mut out);
@@ -104,11 +109,11 @@ impl Play {
 
     fn commit(&mut self, out: &Out) {
         for record in &out.records {
-            self.text.push_str(&format!("{}\n", show::record(&self.machine, record)));
+            self.tell(&show::record(&self.machine, record));
             self.store.apply(record, |rev| self.machine.graph(rev).cloned());
         }
         for command in &out.commands {
-            self.text.push_str(&format!("-> {}\n", show::command(&self.machine, command)));
+            self.tell(&format!("-> {}", show::command(&self.machine, command)));
         }
         self.seq += u64::from(!out.records.is_empty());
         self.machine.forget();

@@ -27,34 +27,25 @@ fn file(claim: &FileClaim) -> String {
 }
 
 fn created(machine: &Machine, c: &RunCreated) -> String {
-    let mut text = format!("run {}", c.run);
-    if let Some(trigger) = &c.trigger {
-        text += &format!(" of {trigger}");
-    }
-    text += &format!(": {}", c.reason.word());
+    let of = c.trigger.as_ref().map(|trigger| format!(" of {trigger}")).unwrap_or_default();
+    let mut parts = vec![format!("run {}{of}: {}", c.run, c.reason.word())];
     if !c.items.is_empty() {
         let items: Vec<String> = c.items.iter().map(|item| format!("#{}", item.0)).collect();
-        text += &format!(" items {}", items.join(","));
+        parts.push(format!("items {}", items.join(",")));
     }
-    if let Some(value) = c.signal.as_ref().and_then(|signal| signal.value) {
-        text += &format!(" value {value}");
-    }
+    parts.extend(c.signal.as_ref().and_then(|s| s.value).map(|value| format!("value {value}")));
     if !c.files.is_empty() {
         let files: Vec<String> = c.files.iter().map(file).collect();
-        text += &format!(" [{}]", files.join(", "));
+        parts.push(format!("[{}]", files.join(", ")));
     }
-    if let Some(parent) = c.parent {
-        text += &format!(" after {parent}");
-    }
+    parts.extend(c.parent.map(|parent| format!("after {parent}")));
     // What has ended without an attempt is part of the effect.
     if let Some(run) = machine.run(c.run) {
         let silent = run.nodes().iter().enumerate();
         let silent = silent.filter(|(_, node)| node.state.is_final() && node.attempt.0 == 0);
-        for (place, node) in silent {
-            text += &format!(" {}={}", run.name(place), state(node.state));
-        }
+        parts.extend(silent.map(|(at, node)| format!("{}={}", run.name(at), state(node.state))));
     }
-    text
+    parts.join(" ")
 }
 
 pub(crate) fn record(machine: &Machine, record: &Record) -> String {
@@ -62,11 +53,8 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
         Record::ItemQueued(item) => {
             let files: Vec<String> = item.files.iter().map(file).collect();
             let of = item.trigger.as_deref().unwrap_or("nothing");
-            let mut text = format!("item #{} of {of}: {}", item.item.0, item.reason.word());
-            if !files.is_empty() {
-                text += &format!(" [{}]", files.join(", "));
-            }
-            text
+            let text = format!("item #{} of {of}: {}", item.item.0, item.reason.word());
+            if files.is_empty() { text } else { format!("{text} [{}]", files.join(", ")) }
         }
         Record::ItemDropped { item, reason, .. } => format!("dropped #{}: {reason}", item.0),
         Record::RunCreated(c) => created(machine, c),
