@@ -3,10 +3,11 @@
 //! Order: priority, then admission of the run, then the longest remaining path, then the name. A
 //! burst flows through depth-first. A task that does not fit its pools is parked at the first one
 //! that is short, and later ones may pass it (first fit), until it has waited for [`AGE`]: from
-//! then on nobody else draws from that pool before it.
+//! then on the one that has waited longest is the next to draw from the pools that it uses.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Machine, Stopping, Timer};
@@ -42,9 +43,10 @@ pub(super) struct Schedule {
 }
 
 /// A task that waits for a pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Parked {
     since: Mono,
+    task: Arc<TaskSpec>,
     /// What it draws from the pool at which it is parked.
     demand: u32,
 }
@@ -151,11 +153,13 @@ impl Schedule {
         size.saturating_sub(self.used.get(pool).copied().unwrap_or(0))
     }
 
-    /// The task that the pool is kept for, because it has waited too long.
+    /// The task that the pool is kept for, because it has waited too long. Pools are kept for one
+    /// task at a time, the one that has waited longest: two could wait for each other.
     fn kept(&self, pool: &Name, now: Mono) -> Option<Key> {
-        let parked = self.parked.get(pool)?;
-        let (key, entry) = parked.iter().min_by_key(|(key, entry)| (entry.since, **key))?;
-        (entry.since.after(AGE) <= now).then_some(*key)
+        let parked = self.parked.values().flatten();
+        let (key, entry) = parked.min_by_key(|(key, entry)| (entry.since, **key))?;
+        let old = entry.since.after(AGE) <= now;
+        (old && entry.task.uses.contains_key(pool)).then_some(*key)
     }
 
     /// The first pool that is too short for the task, or kept for another one.
@@ -179,7 +183,10 @@ impl Schedule {
             tried.insert(key);
             let since = self.parked.values_mut().find_map(|parked| parked.remove(&key));
             let since = since.map_or(now, |entry| entry.since);
-            self.parked.entry(short.clone()).or_default().insert(key, Parked { since, demand });
+            self.parked
+                .entry(short.clone())
+                .or_default()
+                .insert(key, Parked { since, task: spec.clone(), demand });
             for pool in spec.uses.keys().filter(|pool| **pool != short) {
                 self.offer(pool, model, now, &tried);
             }
