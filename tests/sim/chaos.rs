@@ -68,7 +68,7 @@ fn step(world: &mut World) {
         }
         6 => dispose(world),
         _ => {
-            let pause = world.rng.pick(&[1, 20, 150, 2000]);
+            let pause = world.rng.pick(&[1, 20, 150, 2000, 11_000]);
             world.now += pause * 1_000_000;
         }
     }

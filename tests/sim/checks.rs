@@ -17,6 +17,11 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
         Record::ItemQueued(queued) => {
             world.accepted.insert(queued.item);
         }
+        Record::AttemptStarted { run, node, .. } => {
+            let facts = world.store.facts.get(run);
+            let task = facts.is_some_and(|facts| facts.cancelled_tasks.contains(node));
+            assert!(!task, "a task of run {run} that was cancelled is not started");
+        }
         Record::RunCreated(created) => run_created(world, created),
         Record::RunEnded { run, state, .. } => {
             let ended = machine.run(*run).expect("a run is there until its end is committed");
