@@ -3,13 +3,15 @@
 use tracing::{debug, info, warn};
 
 use super::engine::Engine;
+use crate::config::Retention;
 use crate::core::effect::{Command, Reply, Start};
-use crate::core::id::RunId;
+use crate::core::id::{RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::RunState;
 use crate::core::run::RunInfo;
 use crate::core::task::{Ended, Exit};
 use crate::io::process::{prepare, remove_event_files, write_event_files};
+use crate::io::store::Keep;
 use crate::io::watch::ToWatch;
 
 /// Commits between two slices of pruning.
@@ -100,7 +102,6 @@ impl Engine {
         for waiting in self.waiters.remove(&run).unwrap_or_default() {
             waiting.send(state).ok();
         }
-        self.ports.sync.checkpoint();
     }
 
     /// Removes a slice of history that has outlived its retention.
@@ -108,12 +109,10 @@ impl Engine {
         if !self.seq.0.is_multiple_of(PRUNE_EVERY) {
             return;
         }
-        let keep = self.settings.retention.runs;
-        let older_than = {
-            let age = i64::try_from(self.settings.retention.age.as_nanos()).unwrap_or(i64::MAX);
-            crate::core::id::Wall(self.clock.now().wall.0.saturating_sub(age))
-        };
-        match self.store.prune(keep, older_than) {
+        let Retention { runs, age, logs } = self.settings.retention.clone();
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let since = Wall(self.clock.now().wall.0.saturating_sub(age));
+        match self.store.prune(Keep { runs, since, log_bytes: logs }) {
             Ok(pruned) => {
                 for log in pruned.logs {
                     if let Err(error) = std::fs::remove_file(self.dirs.logs.join(&log)) {

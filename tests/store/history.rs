@@ -7,7 +7,7 @@ use dagd::core::id::{Attempt, ItemId, NodeIx, RunId, Wall};
 use dagd::core::path::Bytes;
 use dagd::core::record::{MoveResult, Record, RunState, SignalInfo};
 use dagd::core::task::{Ended, Exit, SkipCause, StopCause, TaskState, Verdict};
-use dagd::io::store::{RunFilter, log_name};
+use dagd::io::store::{Keep, RunFilter, Store, log_name};
 use dagd::wire::{self, time};
 
 use crate::common::{
@@ -172,6 +172,34 @@ fn runs_are_listed_newest_first_with_the_live_ones() {
     assert!(reader.retry_source(RunId(9)).unwrap().is_none());
 }
 
+fn keep(runs: u64, since: Wall) -> Keep {
+    Keep { runs, since, log_bytes: u64::MAX }
+}
+
+#[test]
+fn logs_that_take_too_much_go_with_their_runs() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    for id in 1..=10 {
+        store.commit(&whole_run(&world, id, Vec::new()), &world).unwrap();
+    }
+    let all = Keep { log_bytes: u64::MAX, ..keep(100, Wall(0)) };
+    assert_eq!(store.prune(all).unwrap().runs, []);
+    let conn = rusqlite::Connection::open(store.path()).unwrap();
+    let sum = || {
+        let sql = "SELECT sum(log_kept) FROM attempts";
+        u64::try_from(conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()).unwrap()
+    };
+    let whole = sum();
+    assert!(whole > 0);
+    let pruned = store.prune(Keep { log_bytes: whole / 2, ..all }).unwrap();
+    assert_eq!(pruned.runs.first(), Some(&RunId(1)), "the oldest go");
+    assert!(sum() <= whole / 2 && sum() + pruned.log_bytes == whole);
+    drop(store);
+    let mut store = Store::open(dir.path(), false).unwrap();
+    assert_eq!(store.prune(Keep { log_bytes: whole / 2, ..all }).unwrap().runs, []);
+}
+
 #[test]
 fn old_runs_go_and_take_along_what_only_told_of_them() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
@@ -186,7 +214,7 @@ fn old_runs_go_and_take_along_what_only_told_of_them() {
     }
     let mut removed = Vec::new();
     loop {
-        let slice = store.prune(10, Wall(0)).unwrap();
+        let slice = store.prune(keep(10, Wall(0))).unwrap();
         assert!(slice.runs.len() <= 256, "{}", slice.runs.len());
         assert_eq!(slice.logs.len(), slice.runs.len());
         assert_eq!(slice.logs[0], log_name(slice.runs[0], "a", Attempt(1)));
@@ -207,11 +235,11 @@ fn old_runs_go_and_take_along_what_only_told_of_them() {
     store.commit(&[created(run(&old, 601, Vec::new()))], &old).unwrap();
     assert_eq!(store.load().unwrap().graphs.len(), 1);
 
-    assert_eq!(store.prune(10, at(100)).unwrap().runs.len(), 9, "by age, but for the newest");
-    assert_eq!(store.prune(0, at(100)).unwrap().runs, [], "numbers never start over");
+    assert_eq!(store.prune(keep(10, at(100))).unwrap().runs.len(), 9, "by age, but for the newest");
+    assert_eq!(store.prune(keep(0, at(100))).unwrap().runs, [], "numbers never start over");
     assert_eq!(store.load().unwrap().next_run, RunId(602));
     store.commit(&[over(601, RunState::Cancelled)], &old).unwrap();
-    assert_eq!(store.prune(0, Wall(0)).unwrap().runs, [RunId(600)]);
+    assert_eq!(store.prune(keep(0, Wall(0))).unwrap().runs, [RunId(600)]);
 }
 
 #[test]

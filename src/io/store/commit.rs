@@ -85,7 +85,8 @@ impl<'a> Batch<'a> {
                 self.claims.remove(run);
                 let ended = history::read(self.conn, *run)?;
                 let graph = self.graph(&ended.created.rev)?;
-                history::write(self.conn, &ended, (*state, *at), &graph, self.world.tasks(*run))?;
+                let (end, tasks) = ((*state, *at), self.world.tasks(*run));
+                self.marks.log_bytes += history::write(self.conn, &ended, end, &graph, tasks)?;
                 ledger::ended(self.conn, &ended.created, *state, *at)?;
                 self.remove("run", run.0)?;
                 self.marks.ended += 1;

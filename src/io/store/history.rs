@@ -105,14 +105,14 @@ pub(super) fn read(conn: &Connection, run: RunId) -> Step<RunStory> {
     RunStory::fold(run, run_records(conn, run)?)
 }
 
-/// Writes the history rows of a run that ended.
+/// Writes the history rows of a run that ended. Returns the bytes of output that are kept.
 pub(super) fn write(
     conn: &Connection,
     story: &RunStory,
     end: (RunState, Wall),
     graph: &Graph,
     tasks: Vec<(Name, TaskState, Option<String>)>,
-) -> Step<()> {
+) -> Step<u64> {
     write_run(conn, story, end)?;
     write_files(conn, story)?;
     write_tasks(conn, story.created.run, tasks)?;
@@ -204,12 +204,14 @@ fn write_tasks(
     Ok(())
 }
 
-fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) -> Step<()> {
+/// Returns the bytes of output that are kept.
+fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) -> Step<u64> {
     let run = story.created.run;
+    let mut kept = 0;
     let mut insert = conn.prepare_cached(
         "INSERT INTO attempts(run, task, attempt, exit_code, signal, error, leftovers, \
-         started_at, ended_at, log, log_bytes, outputs) \
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         started_at, ended_at, log, log_bytes, log_kept, outputs) \
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     for (&(node, attempt), told) in &story.attempts {
         if node.at() >= graph.len() {
@@ -219,10 +221,12 @@ fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) 
                 node.0
             )));
         }
-        let task = &graph.task(node).name;
+        let spec = graph.task(node);
+        let task = &spec.name;
         let ended = told.end.as_ref().map(|(ended, ..)| ended);
         let (exit_code, signal, error) = told.exit();
         let log_bytes = ended.map_or(0, |ended| ended.log_bytes);
+        kept += log_bytes.min(spec.log_max);
         let outputs = ended.filter(|ended| !ended.outputs.is_empty());
         insert.execute(params![
             int(run.0),
@@ -236,13 +240,14 @@ fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) 
             ended.map(|ended| time(ended.ended_at)),
             (log_bytes > 0).then(|| log_name(run, task, attempt)),
             int(log_bytes),
+            int(log_bytes.min(spec.log_max)),
             outputs.map(|ended| json(&ended.outputs)).transpose()?
         ])?;
         if let Some(took) = told.duration() {
             count(conn, task, took, at)?;
         }
     }
-    Ok(())
+    Ok(kept)
 }
 
 fn count(conn: &Connection, task: &Name, took: Duration, at: Wall) -> Step<()> {

@@ -34,7 +34,8 @@ pub use error::StoreError;
 pub use files::{FILE, LOGS, log_name};
 pub use load::Loaded;
 pub use lock::{InstanceLock, lock};
-pub use prune::Pruned;
+use prune::Excess;
+pub use prune::{Keep, Pruned};
 pub use reader::{Located, Reader, Story};
 pub use retry::{RetryFile, RetrySource, RetryTask};
 pub use runs::RunFilter;
@@ -98,6 +99,8 @@ struct Marks {
     next_item: u64,
     /// Runs in the history.
     ended: u64,
+    /// Bytes that their logs take.
+    log_bytes: u64,
 }
 
 /// Runs kept parsed, by number.
@@ -144,6 +147,7 @@ impl Store {
             dropped: number("SELECT coalesce(max(seq), 0) FROM dropped")?,
             next_item: uint(number("SELECT value FROM meta WHERE key = 'next_item'")?),
             ended: uint(number("SELECT count(*) FROM runs")?),
+            log_bytes: uint(number("SELECT coalesce(sum(log_kept), 0) FROM attempts")?),
         };
         let instance =
             conn.query_row("SELECT value FROM meta WHERE key = 'instance'", [], |row| row.get(0))?;
@@ -204,23 +208,24 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what the history has too much of: runs beyond the `keep_runs` that ended last, and
-    /// runs that ended before `older_than`, the oldest first. A bounded slice per call: call again
-    /// while [`Pruned::more`]. The run with the highest number stays, so that numbers never start
-    /// over. The caller removes the logs.
+    /// Removes what the history has too much of: runs beyond the `keep.runs` that ended last, runs
+    /// that ended before `keep.since`, and runs whose logs exceed `keep.log_bytes` together, the
+    /// oldest first. A bounded slice per call: call again while [`Pruned::more`]. The run with the
+    /// highest number stays, so that numbers never start over. The caller removes the logs.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn prune(
-        &mut self,
-        keep_runs: u64,
-        older_than: crate::core::id::Wall,
-    ) -> Result<Pruned, StoreError> {
-        let excess = self.marks.ended.saturating_sub(keep_runs);
+    pub fn prune(&mut self, keep: Keep) -> Result<Pruned, StoreError> {
+        let excess = Excess {
+            runs: self.marks.ended.saturating_sub(keep.runs),
+            before: keep.since,
+            log_bytes: self.marks.log_bytes.saturating_sub(keep.log_bytes),
+        };
         let conn = &self.conn;
-        let (pruned, revs) = transaction(conn, || prune::slice(conn, excess, older_than))
+        let (pruned, revs) = transaction(conn, || prune::slice(conn, excess))
             .map_err(|fault| fault.at(&self.path))?;
         self.marks.ended = self.marks.ended.saturating_sub(pruned.runs.len() as u64);
+        self.marks.log_bytes = self.marks.log_bytes.saturating_sub(pruned.log_bytes);
         for rev in revs {
             self.revs.remove(&rev);
         }

@@ -24,27 +24,52 @@ pub struct Pruned {
     pub runs: Vec<RunId>,
     /// Names of their logs, under [`super::LOGS`], for the caller to remove.
     pub logs: Vec<String>,
+    /// Bytes that these took.
+    pub log_bytes: u64,
     /// Whether there is more to remove.
     pub more: bool,
 }
 
-/// Removes the oldest of the `excess` runs, and of those that ended before `older_than`. Also
-/// returns the graphs that went with them.
-pub(super) fn slice(conn: &Connection, excess: u64, older_than: Wall) -> Step<(Pruned, Vec<Rev>)> {
+/// What of the history is kept: what exceeds any of the three goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Runs.
+    pub runs: u64,
+    /// Runs that ended at or after this time.
+    pub since: Wall,
+    /// Bytes of all logs together.
+    pub log_bytes: u64,
+}
+
+/// What the history has too much of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Excess {
+    pub(super) runs: u64,
+    pub(super) before: Wall,
+    pub(super) log_bytes: u64,
+}
+
+/// Removes the runs that ended first, as long as there is too much of anything. Also returns the
+/// graphs that went with them.
+pub(super) fn slice(conn: &Connection, excess: Excess) -> Step<(Pruned, Vec<Rev>)> {
     let mut pruned = Pruned::default();
     let mut revs = BTreeSet::new();
     let mut rows = 0;
-    for (ahead, (run, trigger, rev)) in (0u64..).zip(candidates(conn, excess, older_than)?) {
+    for (ahead, Candidate { run, trigger, rev, ended }) in (0u64..).zip(candidates(conn)?) {
+        if ahead >= excess.runs && ended >= excess.before && pruned.log_bytes >= excess.log_bytes {
+            break;
+        }
         if rows >= SLICE_ROWS_MAX || ahead >= SLICE_RUNS_MAX {
             pruned.more = true;
             break;
         }
-        rows += remove(conn, run, trigger.as_deref(), &mut pruned.logs)?;
+        rows += remove(conn, run, trigger.as_deref(), &mut pruned)?;
         pruned.runs.push(run);
         revs.insert(rev);
     }
     if !pruned.more {
-        conn.prepare_cached("DELETE FROM task_stats WHERE at_ns < ?1")?.execute([older_than.0])?;
+        conn.prepare_cached("DELETE FROM task_stats WHERE at_ns < ?1")?
+            .execute([excess.before.0])?;
     }
     let mut gone = Vec::new();
     for rev in revs {
@@ -57,23 +82,28 @@ pub(super) fn slice(conn: &Connection, excess: u64, older_than: Wall) -> Step<(P
 }
 
 /// A run that may go.
-type Candidate = (RunId, Option<Name>, Rev);
+struct Candidate {
+    run: RunId,
+    trigger: Option<Name>,
+    rev: Rev,
+    ended: Wall,
+}
 
-/// The runs to remove, those that ended first in front; one more than a slice takes.
-fn candidates(conn: &Connection, excess: u64, older_than: Wall) -> Step<Vec<Candidate>> {
+/// The runs that ended first; one more than a slice takes.
+fn candidates(conn: &Connection) -> Step<Vec<Candidate>> {
     let mut query = conn.prepare_cached(
         "SELECT id, trigger, rev, ended_ns FROM runs \
          WHERE id <> (SELECT max(id) FROM runs) ORDER BY ended_ns LIMIT ?1",
     )?;
-    let mut rows = query.query([int(SLICE_RUNS_MAX + 1)])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        if found.len() as u64 >= excess && row.get::<_, i64>(3)? >= older_than.0 {
-            break;
-        }
-        found.push((RunId(uint(row.get(0)?)), row.get(1)?, Rev(row.get(2)?)));
-    }
-    Ok(found)
+    let rows = query.query_map([int(SLICE_RUNS_MAX + 1)], |row| {
+        Ok(Candidate {
+            run: RunId(uint(row.get(0)?)),
+            trigger: row.get(1)?,
+            rev: Rev(row.get(2)?),
+            ended: Wall(row.get(3)?),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Removes one run; returns how many rows that took.
@@ -81,7 +111,7 @@ fn remove(
     conn: &Connection,
     run: RunId,
     trigger: Option<&str>,
-    logs: &mut Vec<String>,
+    pruned: &mut Pruned,
 ) -> Step<usize> {
     let id = int(run.0);
     let mut rows = 1;
@@ -92,10 +122,12 @@ fn remove(
             ledger::forget(conn, trigger, &rel?, run)?;
         }
     }
-    let mut query =
-        conn.prepare_cached("SELECT log FROM attempts WHERE run = ?1 AND log IS NOT NULL")?;
-    for log in query.query_map([id], |row| row.get(0))? {
-        logs.push(log?);
+    let mut query = conn
+        .prepare_cached("SELECT log, log_kept FROM attempts WHERE run = ?1 AND log IS NOT NULL")?;
+    for row in query.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        let (log, kept) = row?;
+        pruned.logs.push(log);
+        pruned.log_bytes += uint(kept);
     }
     for sql in [
         "DELETE FROM run_files WHERE run = ?1",

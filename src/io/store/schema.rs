@@ -51,7 +51,7 @@ CREATE TABLE tasks(
 CREATE TABLE attempts(
   run INTEGER NOT NULL, task TEXT NOT NULL, attempt INTEGER NOT NULL, exit_code INTEGER,
   signal INTEGER, error TEXT, leftovers INTEGER NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,
-  log TEXT, log_bytes INTEGER NOT NULL, outputs TEXT,
+  log TEXT, log_bytes INTEGER NOT NULL, log_kept INTEGER NOT NULL, outputs TEXT,
   PRIMARY KEY(run, task, attempt)) WITHOUT ROWID;
 
 -- Which version of which file was delivered, to which run, how that stands, where the file is now.
