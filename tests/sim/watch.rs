@@ -93,6 +93,39 @@ impl Thread {
         }
     }
 
+    /// A trigger's folder is another one now: what was found under the old configuration, and is
+    /// not read yet, tells nothing (another probe, another filter). A scan follows.
+    pub(crate) fn rearm(&mut self, changed: &BTreeSet<Name>) {
+        for event in &mut self.out {
+            if let Event::Observed(observed) = event {
+                observed.seen.retain(|seen| !changed.contains(&seen.trigger));
+            }
+        }
+        self.out.retain(|event| match event {
+            Event::Scanned { trigger } | Event::Counted { trigger, .. } => {
+                !changed.contains(trigger)
+            }
+            _ => true,
+        });
+        if let Some(active) = &mut self.active {
+            let keep = active.targets.iter().map(|(trigger, _)| !changed.contains(trigger));
+            let keep: Vec<bool> = keep.collect();
+            let mut kept = keep.iter();
+            active.targets.retain(|_| kept.next() == Some(&true));
+            let mut kept = keep.iter();
+            if let Some(found) = &mut active.found {
+                found.retain(|_| kept.next() == Some(&true));
+            }
+        }
+        self.scans.retain(|scan| !changed.contains(&scan.trigger));
+        let stays = |job: &Job| match job {
+            Job::Look(trigger, _) | Job::Scan(trigger) | Job::Count(trigger, _) => {
+                !changed.contains(trigger)
+            }
+        };
+        self.jobs.retain(stays);
+    }
+
     fn free_scan(&self) -> Option<usize> {
         self.scans.iter().position(|scan| !self.held.contains(&scan.trigger))
     }

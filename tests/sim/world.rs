@@ -336,6 +336,15 @@ impl World {
             let event = self.relabelled(event);
             self.say(|| format!("> {}", shown(&event)));
             if let Event::Reloaded(model) = &event {
+                let old = self.model.triggers.iter();
+                let same = |name: &Name, rev: &Arc<str>| {
+                    model.triggers.get(name).is_some_and(|spec| spec.rev == *rev)
+                };
+                let changed = old.filter(|(name, spec)| !same(name, &spec.rev));
+                let changed: BTreeSet<Name> = changed.map(|(name, _)| name.clone()).collect();
+                for thread in &mut self.threads {
+                    thread.rearm(&changed);
+                }
                 self.model = model.clone();
                 self.lax = true;
             }
