@@ -171,6 +171,7 @@ impl Bench {
         assert!(Instant::now() < deadline, "not in time; last seen: {:?}", self.seen.last());
         let Ok(message) = self.from.recv_timeout(Duration::from_millis(20)) else { return };
         match message {
+            FromWatch::Rearmed => {}
             FromWatch::Scanned { .. } => self.scanned += 1,
             FromWatch::Counted { files, .. } => self.counted = Some(files),
             FromWatch::Observed(observed) => {

@@ -20,7 +20,7 @@ use super::view;
 use crate::config::Settings;
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
-use crate::core::id::{AttemptId, ItemId, Now, RunId, Seq};
+use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Seq};
 use crate::core::machine::Machine;
 use crate::core::record::{MoveResult, RunState, SignalInfo};
 use crate::core::task::Ended;
@@ -112,6 +112,9 @@ pub struct Engine {
     pub(super) stillborn: VecDeque<(AttemptId, Ended)>,
     /// Runs whose event files are written.
     pub(super) with_files: BTreeSet<RunId>,
+    /// The triggers that each order to the watch side has changed, as long as it has not taken the
+    /// order up.
+    pub(super) rearming: VecDeque<BTreeSet<Name>>,
     /// What may only happen once a commit is on disk.
     pub(super) undurable: VecDeque<(Seq, Command)>,
     pub(super) replies: BTreeMap<u64, oneshot::Sender<Reply>>,
@@ -171,6 +174,8 @@ impl Engine {
             dirs,
             stillborn: VecDeque::new(),
             with_files: BTreeSet::new(),
+            // The order that was given before there was an engine changed nothing.
+            rearming: VecDeque::from([BTreeSet::new()]),
             undurable: VecDeque::new(),
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -255,7 +260,9 @@ impl Engine {
         select.recv(&self.lanes.durable);
         select.recv(&self.lanes.loaded);
         select.recv(&self.lanes.asks);
-        select.recv(&self.lanes.signals);
+        if self.machine.has_room_for_signals() {
+            select.recv(&self.lanes.signals);
+        }
         select.recv(&self.lanes.watch);
         let machine = self.machine.next_deadline().map(|due| self.clock.now().mono.until(due));
         let watchdog = systemd::watchdog_interval();
@@ -279,7 +286,9 @@ impl Engine {
         take(&self.lanes.durable, inputs, Input::Durable);
         take(&self.lanes.loaded, inputs, Input::Loaded);
         take(&self.lanes.asks, inputs, Input::Ask);
-        take(&self.lanes.signals, inputs, Input::Signal);
+        if self.machine.has_room_for_signals() {
+            take(&self.lanes.signals, inputs, Input::Signal);
+        }
         take(&self.lanes.watch, inputs, Input::Watch);
     }
 
@@ -288,11 +297,10 @@ impl Engine {
         let event = match input {
             Input::Ended(id, ended) => Event::Ended { id, ended },
             Input::Moved(run, file, result) => Event::Moved { run, file, result },
-            Input::Watch(FromWatch::Observed(observed)) => Event::Observed(observed),
-            Input::Watch(FromWatch::Scanned { trigger }) => Event::Scanned { trigger },
-            Input::Watch(FromWatch::Counted { trigger, files }) => {
-                Event::Counted { trigger, files }
-            }
+            Input::Watch(found) => match self.current(found) {
+                Some(event) => event,
+                None => return,
+            },
             Input::Signal(Seen::Terminate) => {
                 info!("asked to stop: {} tasks are running", self.machine.in_flight().len());
                 systemd::stopping();
@@ -313,6 +321,28 @@ impl Engine {
             },
         };
         self.machine.step(now, seq, event, out);
+    }
+
+    /// What the watch side found, as far as it was looked for under the triggers in force: what it
+    /// found under a trigger's old configuration tells nothing under the new one.
+    fn current(&mut self, found: FromWatch) -> Option<Event> {
+        let outdated = |name: &Name| self.rearming.iter().any(|changed| changed.contains(name));
+        match found {
+            FromWatch::Observed(mut observed) => {
+                observed.seen.retain(|seen| !outdated(&seen.trigger));
+                Some(Event::Observed(observed))
+            }
+            FromWatch::Scanned { trigger } => {
+                (!outdated(&trigger)).then_some(Event::Scanned { trigger })
+            }
+            FromWatch::Counted { trigger, files } => {
+                (!outdated(&trigger)).then_some(Event::Counted { trigger, files })
+            }
+            FromWatch::Rearmed => {
+                self.rearming.pop_front();
+                None
+            }
+        }
     }
 
     /// One event for each trigger that the signal belongs to.

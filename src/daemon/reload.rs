@@ -2,6 +2,7 @@
 //!
 //! Whatever goes wrong, the old configuration stays as it is, whole.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::engine::Engine;
 use crate::config::{Resolved, Settings, diff};
 use crate::core::effect::Out;
 use crate::core::event::Event;
-use crate::core::id::Now;
+use crate::core::id::{Name, Now};
 use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::config_files;
@@ -131,6 +132,7 @@ impl Engine {
         let (ack, armed) = crossbeam_channel::bounded(1);
         if let Some(watch) = &self.ports.watch {
             watch.send(ToWatch::Arm(folders(&model), Some(ack)));
+            self.rearming.push_back(changed(self.machine.model(), &model));
         }
         let seq = self.next_seq();
         self.machine.step(now, seq, Event::Reloaded(model), out);
@@ -175,6 +177,13 @@ fn fixed(old: &Settings, new: &Settings) -> Option<String> {
     let (name, old, new) = pairs.into_iter().find(|(_, old, new)| old != new)?;
     let (old, new) = (old.display(), new.display());
     Some(format!("{name} changed from {old} to {new}: restart dagd to change it"))
+}
+
+/// The triggers that are not the same in both.
+fn changed(old: &Model, new: &Model) -> BTreeSet<Name> {
+    let rev = |model: &Model, name: &Name| model.triggers.get(name).map(|spec| spec.rev.clone());
+    let names = old.triggers.keys().chain(new.triggers.keys());
+    names.filter(|name| rev(old, name) != rev(new, name)).cloned().collect()
 }
 
 /// The folder triggers of a configuration.

@@ -21,6 +21,10 @@ pub const READY_LOW: usize = 1024;
 /// fill the memory.
 pub const CANDIDATES_MAX: usize = 65_536;
 
+/// Accepted events that wait for a run, per trigger: signals beyond that wait in the kernel, or are
+/// merged where the policy merges; starts by hand are refused.
+pub const ITEMS_MAX: usize = 4096;
+
 /// A trigger's live side.
 #[derive(Debug)]
 pub struct Lane {

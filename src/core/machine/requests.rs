@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::lane::{Dormant, Gate, Lane};
+use super::lane::{Dormant, Gate, ITEMS_MAX, Lane};
 use super::{Machine, Stopping, Timer};
 use crate::core::candidate::{Kind, Stage};
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::{Fire, FireFile, FireWhat, Request};
-use crate::core::id::{AttemptId, Name, Now, RunId, Wall};
+use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
 use crate::core::model::Model;
 use crate::core::record::{FileClaim, ItemQueued, Reason, Record, SignalInfo};
 use crate::core::task::StopCause;
@@ -32,6 +32,9 @@ impl Machine {
             keep: Vec::new(),
             at: now.wall,
         };
+        if overlap == Overlap::Coalesce {
+            self.merge_oldest(now, trigger, out);
+        }
         self.emit(now, Record::ItemQueued(queued), out);
         let dropped = match overlap {
             Overlap::Queue | Overlap::Coalesce | Overlap::Parallel => None,
@@ -53,6 +56,27 @@ impl Machine {
             let (trigger, reason) = (Some(trigger.clone()), reason.to_owned());
             self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
         }
+    }
+
+    /// Makes room for one more signal that waits to be merged with those before it anyway.
+    fn merge_oldest(&mut self, now: Now, trigger: &Name, out: &mut Out) {
+        let lane = &self.lanes[trigger];
+        let merges = |item: &&ItemId| self.items[*item].signal.is_some();
+        let oldest = lane.items.iter().find(merges).filter(|_| lane.items.len() >= ITEMS_MAX);
+        if let Some(&item) = oldest {
+            let reason = "on_overlap = \"coalesce\": merged with those after it".to_owned();
+            let trigger = Some(trigger.clone());
+            self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
+        }
+    }
+
+    /// Whether all triggers can take another signal. If not, the kernel has to keep them.
+    pub fn has_room_for_signals(&self) -> bool {
+        let full = |lane: &Lane| {
+            let merges = lane.spec.overlap == Overlap::Coalesce;
+            lane.spec.folder().is_none() && !merges && lane.items.len() >= ITEMS_MAX
+        };
+        !self.lanes.values().any(full)
     }
 
     /// A person asked for something.
@@ -107,6 +131,10 @@ impl Machine {
             && select.eval(&self.model.graph).is_empty()
         {
             return Some(Reply::Refused(format!("`{select}` selects no task")));
+        }
+        let lane = queued.trigger.as_ref().and_then(|name| self.lanes.get(name));
+        if lane.map_or(&self.loose, |lane| &lane.items).len() >= ITEMS_MAX {
+            return Some(Reply::Refused(format!("{ITEMS_MAX} starts wait already")));
         }
         if let Some(busy) = self.in_hand(&queued) {
             return Some(Reply::Refused(busy));

@@ -59,6 +59,8 @@ pub trait Ledger: Send {
 pub enum FromWatch {
     /// What it saw.
     Observed(Observed),
+    /// An [`ToWatch::Arm`] is taken up: what follows was found under the triggers that it named.
+    Rearmed,
     /// A full scan of a trigger has ended; all that it found was sent before.
     Scanned {
         /// The trigger.

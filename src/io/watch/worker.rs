@@ -22,7 +22,7 @@ use super::report::{Reporter, Stopped};
 use super::roots::Armed;
 use super::scan::Walk;
 use super::sweep::Sweep;
-use super::{Coverage, ToWatch};
+use super::{Coverage, FromWatch, ToWatch};
 
 /// How often directories that cannot be watched are polled, while there are any.
 pub const POLL: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ impl Worker {
 
     fn follow(&mut self, order: ToWatch) -> Result<(), Stopped> {
         match order {
-            ToWatch::Arm(specs, ack) => self.arm(&specs, ack),
+            ToWatch::Arm(specs, ack) => self.arm(&specs, ack)?,
             ToWatch::Scan(name) => self.scan(&name),
             ToWatch::Count(name, limit) => self.count(&name, limit),
             ToWatch::Look(name, rel) => self.look(&name, rel)?,
@@ -156,7 +156,8 @@ impl Worker {
         }
     }
 
-    fn arm(&mut self, specs: &[Arc<TriggerSpec>], ack: Option<Sender<()>>) {
+    fn arm(&mut self, specs: &[Arc<TriggerSpec>], ack: Option<Sender<()>>) -> Result<(), Stopped> {
+        self.reporter.send(FromWatch::Rearmed)?;
         self.reporter.prober.forget();
         let mut old = std::mem::take(&mut self.triggers);
         for mut new in specs.iter().filter_map(|spec| Armed::new(spec)) {
@@ -194,6 +195,7 @@ impl Worker {
         self.cover.release(&unwanted);
         self.roots_changed();
         self.acks.extend(ack);
+        Ok(())
     }
 
     /// The roots are other ones: what depends on all of them is computed anew.
