@@ -27,7 +27,6 @@ use crate::io::dispose::Disposer;
 use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
 use crate::io::signals;
 use crate::io::store::{InstanceLock, Loaded, Reader, Store, Sync, lock};
-use crate::io::systemd;
 use crate::io::watch::{self, ToWatch, WatchHandle};
 
 /// Batches of observations on their way: few, so that a held trigger is held at once.
@@ -86,11 +85,7 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
     let control = serve(&socket, &engine, asks_in)?;
     engine.status.socket = Some(socket);
-    systemd::ready("running");
-    info!(triggers = engine.machine.lanes().len(), "watching");
-    if let Some(ready) = args.ready {
-        ready();
-    }
+    engine.tell_ready(args.ready);
     Ok(Booted { engine, watch: (handle, joined), closing, control, _lock: held })
 }
 

@@ -13,10 +13,10 @@ use crossbeam_channel::{Receiver, Select, Sender};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use super::DaemonError;
 use super::clock::Clock;
 use super::reload::{Loading, Reloader};
 use super::view;
+use super::{DaemonError, Ready};
 use crate::config::Settings;
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
@@ -32,6 +32,7 @@ use crate::io::signals::{Seen, Signals};
 use crate::io::store::{Store, Sync};
 use crate::io::systemd;
 use crate::io::watch::{FromWatch, WatchHandle};
+use crate::wire;
 
 /// Events in one commit, at most: what is waiting is the batch, and an answer should not wait for
 /// more than this.
@@ -115,6 +116,8 @@ pub struct Engine {
     /// The triggers that each order to the watch side has changed, as long as it has not taken the
     /// order up.
     pub(super) rearming: VecDeque<BTreeSet<Name>>,
+    /// What is to be told once every first scan knows what was there before.
+    pub(super) settling: Vec<Settling>,
     /// What may only happen once a commit is on disk.
     pub(super) undurable: VecDeque<(Seq, Command)>,
     pub(super) replies: BTreeMap<u64, oneshot::Sender<Reply>>,
@@ -127,6 +130,14 @@ pub struct Engine {
     pub(super) exiting: bool,
     /// Requests that came while the store was stalled.
     pub(super) deferred: VecDeque<Ask>,
+}
+
+/// What waits for first scans to end.
+pub(super) enum Settling {
+    /// The daemon's start.
+    Start(Option<Ready>),
+    /// A reload.
+    Reload(wire::Reload),
 }
 
 /// What an engine is made of.
@@ -176,6 +187,7 @@ impl Engine {
             with_files: BTreeSet::new(),
             // The order that was given before there was an engine changed nothing.
             rearming: VecDeque::from([BTreeSet::new()]),
+            settling: Vec::new(),
             undurable: VecDeque::new(),
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -218,8 +230,37 @@ impl Engine {
         for ask in looks {
             self.answer_look(ask);
         }
+        self.settle();
         systemd::watchdog();
         Ok(())
+    }
+
+    /// Tells that events are being watched, once every first scan knows what was there before.
+    pub fn tell_ready(&mut self, ready: Option<Ready>) {
+        if self.machine.is_baselining() {
+            systemd::status("the first scan is under way");
+        }
+        self.settling.push(Settling::Start(ready));
+        self.settle();
+    }
+
+    /// Tells what waits for the first scans, once they have ended.
+    fn settle(&mut self) {
+        if self.settling.is_empty() || self.machine.is_baselining() {
+            return;
+        }
+        for settled in std::mem::take(&mut self.settling) {
+            match settled {
+                Settling::Start(ready) => {
+                    systemd::ready("running");
+                    info!(triggers = self.machine.lanes().len(), "watching");
+                    if let Some(ready) = ready {
+                        ready();
+                    }
+                }
+                Settling::Reload(outcome) => self.reloaded(outcome),
+            }
+        }
     }
 
     /// Commits the records, then acts on the commands.

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::clock::wall;
-use super::engine::Engine;
+use super::engine::{Engine, Settling};
 use crate::config::{Resolved, Settings, diff};
 use crate::core::effect::Out;
 use crate::core::event::Event;
@@ -97,7 +97,7 @@ impl Engine {
     /// Goes on with a reload.
     pub(super) fn loaded(&mut self, now: Now, loading: Loading, out: &mut Out) {
         match loading {
-            Loading::Armed(outcome) => self.reloaded(outcome),
+            Loading::Armed(outcome) => self.settling.push(Settling::Reload(outcome)),
             Loading::Read(Err(why)) => self.reloaded(outcome(false, why)),
             Loading::Read(Ok(resolved)) => match fixed(&self.settings, &resolved.settings) {
                 Some(why) => self.reloaded(outcome(false, why)),
@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// A reload has ended, one way or the other.
-    fn reloaded(&mut self, outcome: wire::Reload) {
+    pub(super) fn reloaded(&mut self, outcome: wire::Reload) {
         if outcome.ok {
             info!("reloaded: {}", outcome.text.replace('\n', "; "));
             systemd::ready("running");

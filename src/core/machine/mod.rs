@@ -27,7 +27,7 @@ mod schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::lane::{Dormant, Lane, Recent};
+use self::lane::{Dormant, Gate, Lane, Recent};
 use self::schedule::Schedule;
 use super::effect::{Command, Out, Reply};
 use super::event::Event;
@@ -178,6 +178,11 @@ impl Machine {
     /// How many tasks wait for a slot or a pool.
     pub fn ready_tasks(&self) -> usize {
         self.schedule.ready_len()
+    }
+
+    /// Whether a first scan still remembers what is there: what comes now may be taken for old.
+    pub fn is_baselining(&self) -> bool {
+        self.lanes.values().any(|lane| lane.gate == Gate::Baseline)
     }
 
     /// Whether dagd was asked to stop.
