@@ -240,7 +240,7 @@ fn the_daemon_at_a_glance() {
     tasks     2 of 8 slots busy, 5 ready
     runs      4 of 64 alive
 
-    TRIGGER  STATE   SOURCE           COMPLETE  DIRS  PENDING  QUEUED  RUNS  WHY
+    TRIGGER  STATE   SOURCE           COMPLETE  DIRS  PENDING  QUEUED  LIVE  WHY
     orders   active  drop /srv/inbox  proved       1        0       3     1
     old      paused  drop /srv/old    proved       1        0       3     1  a first scan found 20000 files; `dagd resume old` takes them
     rotate   active  signal SIGUSR1                         0       3     1

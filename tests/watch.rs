@@ -741,7 +741,9 @@ fn versions_tell_files_apart() {
     assert_eq!(version_at(dir.path()).unwrap(), None);
     symlink(&path, dir.path().join("link")).unwrap();
     assert_eq!(version_at(&dir.path().join("link")).unwrap(), None);
-    let readiness = Prober::new().readiness(dir.path());
-    assert!(["proved", "inferred"].contains(&readiness));
-    assert_eq!(Prober::new().readiness(Path::new("/proc")), "inferred");
+    let readiness = |path: &Path, lock| Prober::new().readiness(path, lock);
+    assert!(["proved", "inferred"].contains(&readiness(dir.path(), ReadLock::Auto)));
+    assert_eq!(readiness(Path::new("/proc"), ReadLock::Lease), "inferred");
+    assert_eq!(readiness(dir.path(), ReadLock::Changed), "inferred");
+    assert_eq!(readiness(dir.path(), ReadLock::None), "none");
 }

@@ -2,8 +2,9 @@
 
 use super::Context;
 use super::exit::{Exit, Outcome};
-use super::text::count;
-use crate::io::config_files;
+use super::text::{Paint, Style, Table, count};
+use crate::core::trigger::{Folder, Source, TriggerSpec};
+use crate::io::{config_files, disk};
 
 /// Exactly what the daemon does before it runs. Exit code 78, with everything that is wrong, if
 /// the configuration is not valid.
@@ -18,5 +19,37 @@ pub fn check(context: &mut Context) -> Outcome {
         count(model.triggers.len(), "trigger"),
         model.graph.rev(),
     ))?;
+    if !model.triggers.is_empty() {
+        let table = triggers(model.triggers.values().map(AsRef::as_ref), context.screen.style);
+        context.screen.text(&format!("\n{table}"))?;
+    }
     Ok(Exit::Done)
+}
+
+/// The triggers, and how files under their folders will be known to be complete.
+fn triggers<'a>(triggers: impl Iterator<Item = &'a TriggerSpec>, style: Style) -> String {
+    let mut prober = disk::Prober::new();
+    let mut table = Table::new(&["TRIGGER", "SOURCE", "RUNS", "COMPLETE", "NOTE"], &[]);
+    for trigger in triggers {
+        let (source, complete, note) = match &trigger.source {
+            Source::Signal { name, .. } => (format!("signal {name}"), "", ""),
+            Source::Folder(folder) => {
+                let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
+                let source = format!("{kind} {}", folder.root.display());
+                if folder.root.is_dir() {
+                    (source, prober.readiness(&folder.root, folder.read_lock), "")
+                } else {
+                    (source, "", "the folder does not exist yet; it is waited for")
+                }
+            }
+        };
+        table.row([
+            (trigger.name.to_string(), Paint::Plain),
+            (source, Paint::Plain),
+            (trigger.select.to_string(), Paint::Plain),
+            (complete.to_owned(), Paint::Plain),
+            (note.to_owned(), Paint::Warn),
+        ]);
+    }
+    table.render("", style)
 }

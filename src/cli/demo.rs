@@ -291,7 +291,13 @@ fn private(path: &Path) -> std::io::Result<()> {
 }
 
 fn unmade(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::failed(format!("cannot make the folder {}: {error}", path.display()))
+    let shown = path.display();
+    Failure::failed(match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            format!("{shown} is there already; name a folder that is not, it will be made")
+        }
+        _ => format!("cannot make the folder {shown}: {error}"),
+    })
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

@@ -69,10 +69,13 @@ impl Finder {
             return Ok(std::path::absolute(found).unwrap_or_else(|_| found.clone()));
         }
         let tried: Vec<String> = usual.iter().map(|path| path.display().to_string()).collect();
-        Err(Failure::configuration(format!(
-            "there is no configuration at {}; name one with --config, or make one with `dagd init`",
-            tried.join(" or ")
-        )))
+        let remedy = if self.root && Path::new(CONFIG).exists() {
+            "name one with --config; root takes ./dagd.toml only as `--config dagd.toml`"
+        } else {
+            "name one with --config, or make one with `dagd init`"
+        };
+        let tried = tried.join(" or ");
+        Err(Failure::configuration(format!("there is no configuration at {tried}; {remedy}")))
     }
 
     /// Where the daemon's socket may be, best first.
@@ -84,11 +87,29 @@ impl Finder {
             return vec![self.runtime_dir(&config).join(SOCKET)];
         }
         let own = self.var_path("XDG_RUNTIME_DIR").map(|own| own.join("dagd").join(SOCKET));
-        [Some(Path::new("/run/dagd").join(SOCKET)), own].into_iter().flatten().collect()
+        let usual = [Some(Path::new("/run/dagd").join(SOCKET)), own];
+        // Last, what the configuration says that a daemon started here would take.
+        let here = self.config().ok().map(|config| self.runtime_dir(&config).join(SOCKET));
+        let mut sockets = Vec::new();
+        for socket in usual.into_iter().flatten().chain(here) {
+            if !sockets.contains(&socket) {
+                sockets.push(socket);
+            }
+        }
+        sockets
     }
 
     /// A client for the first daemon that answers.
     pub fn client(&self) -> Result<Client, Failure> {
+        self.answering().map_err(|failure| {
+            let remedy =
+                "`dagd run` or `dagd start` starts one, --socket or --config names another";
+            Failure { text: format!("{failure}; {remedy}"), ..failure }
+        })
+    }
+
+    /// The same, where a daemon is not needed: the failure names no remedy.
+    pub fn answering(&self) -> Result<Client, Failure> {
         let sockets = self.sockets();
         let mut tried = Vec::new();
         for socket in &sockets {
@@ -97,11 +118,7 @@ impl Finder {
                 Err(error) => tried.push(format!("{} ({error})", socket.display())),
             }
         }
-        let text = format!(
-            "no daemon answers at {}; `dagd run` or `dagd start` starts one, --socket or --config \
-             names another",
-            tried.join(" or ")
-        );
+        let text = format!("no daemon answers at {}", tried.join(" or "));
         Err(Failure { exit: Exit::Unreachable, text })
     }
 

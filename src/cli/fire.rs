@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::Context;
 use super::exit::Outcome;
@@ -12,9 +12,10 @@ use crate::wire::FireRequest;
 
 /// Options of `fire`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["trigger", "select"]))]
 pub struct FireArgs {
     /// The trigger whose selection and policies apply
-    #[arg(value_name = "TRIGGER", required_unless_present = "select", conflicts_with = "select")]
+    #[arg(value_name = "TRIGGER")]
     pub trigger: Option<String>,
     /// Files to run for; below the trigger's folder
     #[arg(value_name = "PATH")]

@@ -23,7 +23,7 @@ pub struct InitArgs {
 /// What is written: it works as it is.
 pub const TEXT: &str = r#"# A configuration of dagd. Try it:
 #
-#   dagd run --config dagd.toml          in one terminal
+#   dagd --config dagd.toml run          in one terminal
 #   echo hello > inbox/hello.txt         in another
 #   dagd --config dagd.toml runs         lists what ran
 #
@@ -71,7 +71,18 @@ pub fn init(args: &InitArgs, context: &mut Context) -> Outcome {
     file.write_all(TEXT.as_bytes())
         .map_err(|error| Failure::failed(format!("{shown}: {error}")))?;
     folder(&args.dir.join("inbox"))?;
-    context.screen.line(&format!("wrote {shown}; it tells how to try it"))?;
+    let inbox = visible(&args.dir.join("inbox/hello.txt").display().to_string());
+    context.screen.line(&format!("wrote {shown}; try it:\n"))?;
+    let commands = [
+        (format!("dagd --config {shown} run"), "in one terminal"),
+        (format!("echo hello > {inbox}"), "in another"),
+        (format!("dagd --config {shown} runs"), "lists what ran"),
+    ];
+    let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    for (command, what) in commands {
+        let fill = " ".repeat(width - command.chars().count());
+        context.screen.line(&format!("  {command}{fill}   {what}"))?;
+    }
     Ok(Exit::Done)
 }
 

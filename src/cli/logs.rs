@@ -87,7 +87,12 @@ fn all(args: &LogsArgs, look: &mut Look, context: &mut Context) -> Outcome {
         }
         let over = detail.run.ended_at.is_some() || matches!(look, Look::Stored(_));
         if !args.follow || (over && fresh.is_empty()) {
-            return Ok(Exit::Done);
+            return match (args.attempt, printed.is_empty()) {
+                (Some(number), true) => {
+                    Err(Failure::missing(format!("no task of run {run} has an attempt {number}")))
+                }
+                _ => Ok(Exit::Done),
+            };
         }
         if fresh.is_empty() {
             std::thread::sleep(NEXT_TASK);
@@ -108,6 +113,9 @@ fn attempts(detail: &RunDetail, number: Option<u32>) -> Vec<(&str, &AttemptRow)>
 
 fn heading(task: &str, row: &AttemptRow, gap: bool, context: &mut Context) -> Result<(), Failure> {
     let try_ = if row.attempt > 1 { format!(", attempt {}", row.attempt) } else { String::new() };
-    let text = context.screen.style.paint(Paint::Bold, &format!("==> {}{try_}", visible(task)));
+    let silent = row.ended_at.is_some() && row.log.is_none();
+    let silent = if silent { ": no output" } else { "" };
+    let text = format!("==> {}{try_}{silent}", visible(task));
+    let text = context.screen.style.paint(Paint::Bold, &text);
     context.screen.line(&format!("{}{text}", if gap { "\n" } else { "" }))
 }

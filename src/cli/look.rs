@@ -23,7 +23,7 @@ pub enum Look {
 impl Look {
     /// Asks the daemon if one answers, else reads the state folder.
     pub fn new(context: &Context) -> Result<Self, Failure> {
-        let unreachable = match context.finder.client() {
+        let unreachable = match context.finder.answering() {
             Ok(client) => return Ok(Self::Live(client)),
             Err(failure) => failure,
         };
@@ -33,7 +33,7 @@ impl Look {
         let state_dir = context.finder.state_dir();
         (context.history)(&state_dir).map(Self::Stored).map_err(|error| Failure {
             exit: Exit::Unreachable,
-            text: format!("{unreachable}; and there is no history to read: {error}"),
+            text: format!("{unreachable}, and there is no history to read: {error}"),
         })
     }
 

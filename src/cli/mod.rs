@@ -70,6 +70,7 @@ pub struct Cli {
 
 /// Options of every verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every verb")]
 pub struct Global {
     /// The configuration file [default: `$DAGD_CONFIG`, then the usual places]
     #[arg(long, global = true, value_name = "FILE")]
@@ -77,8 +78,15 @@ pub struct Global {
     /// The daemon's control socket [default: `$DAGD_SOCKET`, then as configured]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// When to use colors; `NO_COLOR` is respected
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    /// When to use colors: auto (on a terminal, unless `NO_COLOR` is set), always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
     pub color: Color,
 }
 
@@ -207,6 +215,11 @@ pub struct Which {
     pub run: u64,
     /// The task; `None`: all.
     pub task: Option<String>,
+}
+
+/// A run's number on the command line.
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give a run's number".to_owned())
 }
 
 impl std::str::FromStr for Which {

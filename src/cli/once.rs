@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::exit::{Exit, Failure, Outcome};
 use super::render::Screen;
@@ -22,15 +22,10 @@ const TAIL_BYTES: u64 = 8 << 10;
 
 /// Options of `once`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["trigger", "select"]))]
 pub struct OnceCommand {
     /// A selection, such as `parse+` or `tag:nightly`
-    #[arg(
-        long,
-        value_name = "SELECTOR",
-        allow_hyphen_values = true,
-        required_unless_present = "trigger",
-        conflicts_with = "trigger"
-    )]
+    #[arg(long, value_name = "SELECTOR", allow_hyphen_values = true)]
     pub select: Option<String>,
     /// A trigger, whose selection is run
     #[arg(long, value_name = "TRIGGER")]
@@ -58,7 +53,8 @@ pub fn once(args: OnceCommand, context: &mut Context) -> Outcome {
         (None, None) => return Err(Failure::usage("give --select or --trigger")),
     };
     let config = context.finder.config()?;
-    run::log(run::Level::Warn, false);
+    // What fails is shown, and needs no second telling.
+    run::log(run::Level::Error, false);
     let max_parallel = args.max_parallel.map(usize::from);
     let mut shown = Shown::new(&mut context.screen);
     let state = daemon::once(OnceArgs { config, what, keep: args.keep, max_parallel }, &mut shown)?;

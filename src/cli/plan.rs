@@ -244,7 +244,7 @@ fn command(task: &TaskSpec, event: &Supposed<'_>) -> String {
             let more = script.lines().count().saturating_sub(1);
             let more =
                 if more == 0 { String::new() } else { format!("  (+ {})", count(more, "line")) };
-            format!("{} {}{more}", program.join(" "), quoted(&visible(first)))
+            format!("{}: {}{more}", program.join(" "), visible(first))
         }
     }
 }

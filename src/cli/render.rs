@@ -94,14 +94,43 @@ impl Screen {
         if failure.text.is_empty() {
             return;
         }
-        let text = failure.text.trim_end();
+        let text = plain(failure.text.trim_end());
         // A report of the configuration brings its own heading.
         let told = if text.starts_with("error") {
-            self.note(text)
+            self.note(&text)
         } else {
             let head = self.err_style.paint(Paint::Bad, "dagd:");
             self.note(&format!("{head} {text}"))
         };
         drop(told);
+    }
+}
+
+/// `text` without the numbers that the standard library puts behind the words of system errors.
+fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(" (os error ") {
+        shown.push_str(before);
+        match behind.split_once(')') {
+            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = after,
+            _ => {
+                shown.push_str(" (os error ");
+                rest = behind;
+            }
+        }
+    }
+    shown + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn people_need_no_error_numbers() {
+        let text = "/a: No such file or directory (os error 2); /b: File exists (os error 17)";
+        assert_eq!(plain(text), "/a: No such file or directory; /b: File exists");
+        assert_eq!(plain("a (os error x) b (os error "), "a (os error x) b (os error ");
     }
 }

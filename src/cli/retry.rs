@@ -10,7 +10,7 @@ use super::follow::{Follow, follow};
 #[derive(Debug, Args)]
 pub struct RetryArgs {
     /// The run's number
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", value_parser = super::number)]
     pub run: u64,
     /// Only what did not succeed, and what depends on it
     #[arg(long)]

@@ -17,8 +17,8 @@ pub const WATCHING: &str = "dagd is watching";
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// How much to log
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    /// How much to log: error, warn, info, debug or trace
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL", hide_possible_values = true)]
     pub log: Level,
 }
 

@@ -43,7 +43,8 @@ pub fn runs(args: &RunsArgs, context: &mut Context) -> Outcome {
         return Ok(Exit::Done);
     }
     if found.is_empty() {
-        context.screen.note("no runs yet")?;
+        let all = args.trigger.is_none() && args.state.is_none();
+        context.screen.note(if all { "no runs yet" } else { "no such runs" })?;
         return Ok(Exit::Done);
     }
     let table = table(&found, Timestamp::now(), context.screen.style);

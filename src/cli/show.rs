@@ -16,7 +16,7 @@ use crate::wire::{AttemptRow, RunDetail, RunFile, Signal, Task};
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// The run's number
-    #[arg(value_name = "RUN")]
+    #[arg(value_name = "RUN", value_parser = super::number)]
     pub run: u64,
     /// Print JSON of a stable shape
     #[arg(long)]

@@ -30,8 +30,8 @@ const READY: u8 = b'+';
 /// Options of `start`.
 #[derive(Debug, Args)]
 pub struct StartArgs {
-    /// How much to log
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL")]
+    /// How much to log: error, warn, info, debug or trace
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL", hide_possible_values = true)]
     pub log: Level,
 }
 

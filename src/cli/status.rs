@@ -71,7 +71,7 @@ pub fn overview(status: &Status, now: Timestamp, style: Style) -> String {
 
 fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
     let headings =
-        ["TRIGGER", "STATE", "SOURCE", "COMPLETE", "DIRS", "PENDING", "QUEUED", "RUNS", "WHY"];
+        ["TRIGGER", "STATE", "SOURCE", "COMPLETE", "DIRS", "PENDING", "QUEUED", "LIVE", "WHY"];
     let mut table = Table::new(&headings, &[4, 5, 6, 7]);
     let number = |n: u64| (n.to_string(), if n == 0 { Paint::Dim } else { Paint::Plain });
     for trigger in triggers {

@@ -36,6 +36,7 @@ pub fn stop(args: &StopArgs, context: &mut Context) -> Outcome {
         None => true,
     };
     if gone {
+        context.screen.line(&format!("dagd has stopped (pid {pid})"))?;
         return Ok(Exit::Done);
     }
     let waited = args.timeout.unwrap_or(0);

@@ -17,6 +17,8 @@ use crate::core::path::Bytes;
 use crate::core::record::{Aggregate, Record, RunState};
 use crate::core::run::Run;
 use crate::core::selector::Selector;
+use crate::core::trigger::FolderSpec;
+use crate::io::control::{below, rule_against};
 use crate::io::store::{lock, log_name};
 use crate::io::{config_files, disk, signals};
 
@@ -185,27 +187,43 @@ fn fire(what: &OnceWhat, model: &Model) -> Result<Fire, DaemonError> {
             Ok(Fire { what: FireWhat::Select(select), files: Vec::new() })
         }
         OnceWhat::Trigger { name, paths } => {
-            let spec = model
-                .triggers
-                .get(name.as_str())
-                .ok_or_else(|| DaemonError::NotFound(format!("no trigger `{name}`")))?;
-            let root = spec.folder().map(|folder| folder.root.as_path());
-            let files = paths.iter().map(|path| fire_file(path, root)).collect::<Result<_, _>>()?;
+            let spec = model.triggers.get(name.as_str()).ok_or_else(|| unknown(name, model))?;
+            let folder = spec.folder();
+            let files = paths.iter().map(|path| fire_file(path, folder));
+            let files = files.collect::<Result<_, _>>()?;
             Ok(Fire { what: FireWhat::Trigger(spec.name.clone()), files })
         }
     }
 }
 
-fn fire_file(path: &Path, root: Option<&Path>) -> Result<FireFile, DaemonError> {
+fn unknown(name: &str, model: &Model) -> DaemonError {
+    let known: Vec<&str> = model.triggers.keys().map(AsRef::as_ref).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    DaemonError::NotFound(format!("there is no trigger `{name}`; configured are: {known}"))
+}
+
+/// A file as the trigger would deliver it. One that lies in its folder is noted in the ledger, so
+/// that with `keep` the daemon does not deliver it again.
+fn fire_file(path: &Path, folder: Option<&FolderSpec>) -> Result<FireFile, DaemonError> {
     let path = std::path::absolute(path).map_err(trying(format!("find {}", path.display())))?;
-    let version = disk::version_at(&path)
-        .map_err(trying(format!("look at {}", path.display())))?
-        .ok_or_else(|| {
-        DaemonError::Refused(format!("{} is no regular file", path.display()))
-    })?;
-    let rel = root.and_then(|root| path.strip_prefix(root).ok());
-    let rel = rel.map_or_else(|| Bytes::from(Bytes::from(path.as_path()).name()), Bytes::from);
-    Ok(FireFile { rel, path: Bytes::from(path.as_path()), version, in_place: false })
+    let absent =
+        || DaemonError::NotFound(format!("there is no regular file at {}", path.display()));
+    let version = match disk::version_at(&path) {
+        Ok(found) => found.ok_or_else(absent)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
+        Err(error) => return Err(trying(format!("look at {}", path.display()))(error)),
+    };
+    let path = Bytes::from(path.as_path());
+    let inside = folder
+        .and_then(|folder| Some((folder, below(&folder.root, &path)?)))
+        .filter(|(folder, rel)| rule_against(folder, rel).is_none());
+    Ok(match inside {
+        Some((folder, rel)) => {
+            let path = Bytes::from(folder.root.join(rel.as_path()).as_path());
+            FireFile { rel, path, version, in_place: true }
+        }
+        None => FireFile { rel: Bytes::from(path.name()), path, version, in_place: false },
+    })
 }
 
 fn created(out: &Out) -> Option<RunId> {
@@ -217,12 +235,15 @@ fn created(out: &Out) -> Option<RunId> {
 
 fn refusal(out: &Out) -> DaemonError {
     let why = out.commands.iter().find_map(|command| match command {
-        Command::Reply { reply: Reply::Refused(why) | Reply::NotFound(why), .. } => {
-            Some(why.clone())
+        Command::Reply { reply: Reply::Refused(why), .. } => {
+            Some(DaemonError::Refused(why.clone()))
+        }
+        Command::Reply { reply: Reply::NotFound(why), .. } => {
+            Some(DaemonError::NotFound(why.clone()))
         }
         _ => None,
     });
-    DaemonError::Refused(why.unwrap_or_else(|| "there is no room for a run".to_owned()))
+    why.unwrap_or_else(|| DaemonError::Refused("there is no room for a run".to_owned()))
 }
 
 /// A change worth telling.

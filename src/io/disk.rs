@@ -188,8 +188,14 @@ impl Prober {
         Disk::File { version, probe }
     }
 
-    /// Whether completeness under `root` is proved by the kernel or inferred from stability.
-    pub fn readiness(&mut self, root: &Path) -> &'static str {
+    /// How completeness under `root` is known, with `lock`: `proved` by the kernel, `inferred` from
+    /// stability, or `none` where nobody asks for it.
+    pub fn readiness(&mut self, root: &Path, lock: ReadLock) -> &'static str {
+        match lock {
+            ReadLock::None => return "none",
+            ReadLock::Changed => return "inferred",
+            ReadLock::Auto | ReadLock::Lease => {}
+        }
         let proved = open_root(root)
             .is_ok_and(|fd| dir_id(fd.as_fd()).is_ok_and(|id| self.has_leases(fd.as_fd(), id.dev)));
         if proved { "proved" } else { "inferred" }

@@ -130,7 +130,8 @@ impl Machine {
         if let Some(select) = &queued.select
             && select.eval(&self.model.graph).is_empty()
         {
-            return Some(Reply::Refused(format!("`{select}` selects no task")));
+            let why = format!("`{select}` selects no task; `dagd graph` shows them");
+            return Some(Reply::NotFound(why));
         }
         let lane = queued.trigger.as_ref().and_then(|name| self.lanes.get(name));
         if lane.map_or(&self.loose, |lane| &lane.items).len() >= ITEMS_MAX {
@@ -208,7 +209,7 @@ impl Machine {
             None => Reply::NotFound(format!("no trigger `{trigger}`")),
             Some(lane) if lane.paused.is_some() => Reply::Done,
             Some(_) => {
-                let reason = "paused by request".to_owned();
+                let reason = "by request".to_owned();
                 self.emit(now, Record::TriggerPaused { trigger, reason, at: now.wall }, out);
                 Reply::Done
             }

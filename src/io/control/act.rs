@@ -87,7 +87,22 @@ pub(super) async fn cancel(
 ) -> Answer<wire::Done> {
     let run = run_id(&id)?;
     let asked: wire::CancelRequest = body(request).await?;
-    app.done(Request::Cancel { run, task: asked.task.map(Name::from) }).await
+    let outcome = app.done(Request::Cancel { run, task: asked.task.map(Name::from) }).await;
+    let Err(fault) = outcome else { return outcome };
+    // The engine knows what lives; what has ended, and that there never was such a run, only the
+    // history does.
+    Err(match app.history(move |history| history.run(run)).await? {
+        None => no_run(run),
+        Some(past) if past.run.ended_at.is_some() => {
+            Fault::refused(format!("run {run} has ended already: it {}", ended(&past.run.state)))
+        }
+        Some(_) => fault,
+    })
+}
+
+/// A run's last state as a phrase.
+fn ended(state: &str) -> &str {
+    if state == "cancelled" { "was cancelled" } else { state }
 }
 
 pub(super) async fn pause(State(app): State<App>, Path(name): Path<String>) -> Answer<wire::Done> {

@@ -110,8 +110,14 @@ fn waiting(name: &str, alive: &PendingEntry) -> ExplainTrigger {
         ("queued", None) => format!("it is ready and waits for a run: {}", alive.reason),
         _ => format!("it is not ready yet: {}", alive.reason),
     };
-    let text = format!("{text} (since {})", alive.since);
+    let text = format!("{text} (since {})", to_the_second(&alive.since));
     ExplainTrigger { run: alive.run, ..entry(name, &alive.stage, text) }
+}
+
+/// A time of the API as people write it.
+fn to_the_second(time: &str) -> String {
+    let parsed = time.parse::<jiff::Timestamp>();
+    parsed.map_or_else(|_| time.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 fn unseen(seen: &Sight<'_>, name: &str, folder: &FolderSpec) -> ExplainTrigger {

@@ -186,7 +186,9 @@ fn hole(size: u64, max: u64) -> Option<(u64, u64)> {
 }
 
 fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
         tracing::warn!(path = %path.display(), %error, "cannot remove a spare log");
     }
 }

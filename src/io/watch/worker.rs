@@ -205,7 +205,8 @@ impl Worker {
         for trigger in triggers.iter_mut() {
             let count = cover.dirs().filter(|(p, dir)| trigger.wants(p, Some(dir.id.dev))).count();
             trigger.directories = u64::try_from(count).unwrap_or(u64::MAX);
-            trigger.readiness = reporter.prober.readiness(&trigger.folder.root);
+            trigger.readiness =
+                reporter.prober.readiness(&trigger.folder.root, trigger.folder.read_lock);
         }
         cover.keep_anchors(|anchor| {
             triggers.iter().any(|t| t.awaits.as_ref().is_some_and(|(at, _)| at == anchor))
