@@ -26,18 +26,34 @@ pub(crate) struct Env {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     notify: UnixDatagram,
+    /// The control socket, within the folder.
+    socket: &'static str,
 }
 
 impl Env {
     /// A folder whose `dagd.toml` is `config` behind a `[daemon]` table that keeps all state in
     /// the folder. `{dir}` in the text is the folder.
     pub(crate) fn new(config: &str) -> Self {
+        let env = Self::empty("run/dagd.sock");
+        env.configure(config);
+        env
+    }
+
+    /// A copy of a folder that has a `dagd.toml` of its own, which puts the control socket at
+    /// `socket` within it.
+    pub(crate) fn copy_of(folder: &Path, socket: &'static str) -> Self {
+        let env = Self::empty(socket);
+        let copied =
+            Command::new("cp").arg("-R").arg(folder.join(".")).arg(env.path()).status().unwrap();
+        assert!(copied.success(), "cannot copy {}", folder.display());
+        env
+    }
+
+    fn empty(socket: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("dagd-test-").tempdir().unwrap();
         let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        let env = Self { dir, daemon: None, notify };
-        env.configure(config);
-        env
+        Self { dir, daemon: None, notify, socket }
     }
 
     /// Writes another configuration.
@@ -80,7 +96,7 @@ impl Env {
             .args(args)
             .current_dir(self.path())
             .env("DAGD_CONFIG", self.at("dagd.toml"))
-            .env("DAGD_SOCKET", self.at("run/dagd.sock"))
+            .env("DAGD_SOCKET", self.at(self.socket))
             .env("NO_COLOR", "1")
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null());
