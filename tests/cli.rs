@@ -354,10 +354,23 @@ fn once_exits_as_its_run_does_and_keeps_what_is_asked_for() {
     fs::write(env.at("inbox/a"), "x").unwrap();
     let (out, error) = ends(&env, &["once", "--trigger", "in", "inbox/a"], 0);
     assert!(out.contains("succeeded  report") && error.is_empty(), "{out} {error}");
-    let (out, error) = ends(&env, &["once", "--select", "bad+"], 1);
+    let scratch = env.mkdir("scratch");
+    let failing = env.command(&["once", "--select", "bad+"]).env("TMPDIR", &scratch).output();
+    let (code, out, error) = told(&failing.unwrap());
     assert!(out.contains("| no good") && out.contains("skipped    after"), "{out}");
-    assert_eq!(error, "");
+    assert_eq!((code, error.as_str()), (1, ""));
+    // Its logs stay, and it says where.
+    let logs = out.lines().find_map(|line| line.strip_prefix("logs in ")).unwrap();
+    assert!(Path::new(logs).starts_with(&scratch) && Path::new(logs).is_dir(), "{logs}");
+    fs::remove_dir_all(&scratch).unwrap();
     assert!(!env.at("state").exists(), "nothing is kept");
+    let scratch = env.mkdir("scratch");
+    let silent = &["once", "--select", "bad+,-bad"][..];
+    for (args, code) in [(&["once", "--select", "nobody"][..], 3), (silent, 0)] {
+        let output = env.command(args).env("TMPDIR", &scratch).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "nothing is left behind: {args:?}");
+    }
     fails(&env, &["once", "--select", "nobody"], 3, "`nobody` selects no task");
     fails(&env, &["once", "--trigger", "nobody"], 3, "configured are: broken, in, slow");
     fails(&env, &["once", "--trigger", "in", "inbox/none"], 3, "no regular file at");
@@ -467,14 +480,14 @@ fn starting_and_following_by_hand() {
     let mut begun = [0; 15];
     follower.stdout.as_mut().unwrap().read_exact(&mut begun).unwrap();
     assert_eq!(&begun, b"==> slow\nbegun\n");
-    let waiter = env.command(&["retry", "1", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
+    let retrying = env.command(&["retry", "1", "--wait"]).stdout(Stdio::piped()).spawn().unwrap();
     fs::write(env.at("go"), "").unwrap();
     let mut rest = String::new();
     follower.stdout.as_mut().unwrap().read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "done\n");
     assert!(follower.wait().unwrap().success());
     assert_eq!(
-        told(&waiter.wait_with_output().unwrap()),
+        told(&retrying.wait_with_output().unwrap()),
         (0, "run 5 succeeded\n".to_owned(), String::new())
     );
     assert_eq!(env.ok(&["replay", "done/a", "--wait"]), "run 6 succeeded\n");

@@ -481,7 +481,7 @@ fn a_plan_with_its_reasons() {
 
     level 2
       load  selected; after check; 2 of pool db
-        /bin/sh -ec 'psql -c '\''copy'\'''  (+ 1 line)
+        /bin/sh -ec: psql -c 'copy'  (+ 1 line)
 
     level 3
       alert  selected; after check, load; rule one_failed

@@ -156,7 +156,7 @@ pub fn task_story(task: &Task) -> String {
         ("succeeded", _) => format!("succeeded after {tries}{because}"),
         ("failed", _) if ended.is_empty() => format!("failed after {tries}{because}"),
         ("failed", _) => format!("failed after {tries}, the last with {ended}{because}"),
-        ("timed_out", _) => format!("reached its time limit after {tries}{because}"),
+        ("timed_out", _) => format!("reached its time limit after {tries}"),
         ("cancelled", _) if last.is_none() => "was cancelled before it started".to_owned(),
         ("cancelled", _) => format!("was cancelled while it ran{because}"),
         ("lost", _) => format!("was lost: dagd died too often while it ran ({tries})"),

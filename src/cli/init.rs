@@ -80,8 +80,8 @@ pub fn init(args: &InitArgs, context: &mut Context) -> Outcome {
     ];
     let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
     for (command, what) in commands {
-        let fill = " ".repeat(width - command.chars().count());
-        context.screen.line(&format!("  {command}{fill}   {what}"))?;
+        let gap = " ".repeat(width - command.chars().count());
+        context.screen.line(&format!("  {command}{gap}   {what}"))?;
     }
     Ok(Exit::Done)
 }

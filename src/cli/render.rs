@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::exit::Failure;
-use super::text::{Paint, Style};
+use super::text::{Paint, Style, plain};
 
 /// When to use colors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -103,34 +103,5 @@ impl Screen {
             self.note(&format!("{head} {text}"))
         };
         drop(told);
-    }
-}
-
-/// `text` without the numbers that the standard library puts behind the words of system errors.
-fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, behind)) = rest.split_once(" (os error ") {
-        shown.push_str(before);
-        match behind.split_once(')') {
-            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = after,
-            _ => {
-                shown.push_str(" (os error ");
-                rest = behind;
-            }
-        }
-    }
-    shown + rest
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain;
-
-    #[test]
-    fn people_need_no_error_numbers() {
-        let text = "/a: No such file or directory (os error 2); /b: File exists (os error 17)";
-        assert_eq!(plain(text), "/a: No such file or directory; /b: File exists");
-        assert_eq!(plain("a (os error x) b (os error "), "a (os error x) b (os error ");
     }
 }

@@ -9,7 +9,9 @@ use super::Context;
 use super::exit::{Exit, Outcome};
 use super::look::Look;
 use super::runs::took;
-use super::text::{Paint, Style, Table, ago, between, put, size, stamp, state_paint, visible};
+use super::text::{
+    Paint, Style, Table, ago, between, plain, put, size, stamp, state_paint, visible,
+};
 use crate::wire::{AttemptRow, RunDetail, RunFile, Signal, Task};
 
 /// Options of `show`.
@@ -170,5 +172,5 @@ pub fn why(cause: Option<&str>, row: Option<&AttemptRow>) -> String {
             parts.push(format!("{} left behind and killed", row.leftovers));
         }
     }
-    parts.join("; ")
+    plain(&parts.join("; "))
 }

@@ -80,7 +80,11 @@ fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
             (trigger.name.clone(), Paint::Plain),
             (trigger.state.clone(), state_paint(&trigger.state)),
             (format!("{} {}", trigger.kind, trigger.source), Paint::Plain),
-            (trigger.readiness.clone().unwrap_or_default(), Paint::Plain),
+            // Nothing is known of a folder that is not there.
+            (
+                trigger.readiness.clone().filter(|_| trigger.directories > 0).unwrap_or_default(),
+                Paint::Plain,
+            ),
             if folder { number(trigger.directories) } else { (String::new(), Paint::Plain) },
             number(trigger.pending),
             number(trigger.queued),

@@ -76,6 +76,23 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// `text` without the numbers that the standard library puts behind the words of system errors.
+pub fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(" (os error ") {
+        shown.push_str(before);
+        match behind.split_once(')') {
+            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = after,
+            _ => {
+                shown.push_str(" (os error ");
+                rest = behind;
+            }
+        }
+    }
+    shown + rest
+}
+
 /// A length of time in its natural unit: `12 ms`, `1.2 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`.
 pub fn duration(length: Duration) -> String {
     let (ms, s) = (length.as_millis(), length.as_secs());
@@ -217,7 +234,7 @@ impl Table {
 mod tests {
     use std::time::Duration;
 
-    use super::{Paint, Style, Table, ago, between, duration, size, visible};
+    use super::{Paint, Style, Table, ago, between, duration, plain, size, visible};
 
     #[test]
     fn lengths_have_their_unit() {
@@ -244,6 +261,13 @@ mod tests {
     #[test]
     fn terminals_obey_no_name() {
         assert_eq!(visible("a\nb\x1b[31m\u{202e}é"), "a\\nb\\u{1b}[31m\\u{202e}é");
+    }
+
+    #[test]
+    fn people_need_no_error_numbers() {
+        let text = "/a: No such file or directory (os error 2); /b: File exists (os error 17)";
+        assert_eq!(plain(text), "/a: No such file or directory; /b: File exists");
+        assert_eq!(plain("a (os error x) b (os error "), "a (os error x) b (os error ");
     }
 
     #[test]

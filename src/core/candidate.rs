@@ -152,6 +152,16 @@ impl Pending {
             Self::Unreadable => "unreadable",
         }
     }
+
+    /// The reason in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::WriterOpen => "somebody has it open for writing",
+            Self::Unstable => "it has not stayed the same for stability_threshold yet",
+            Self::Settle => "the quiet time after its last change is not over",
+            Self::Unreadable => "dagd may not read it",
+        }
+    }
 }
 
 /// Where a candidate stands.

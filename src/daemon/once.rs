@@ -60,7 +60,7 @@ pub trait Progress {
 /// Runs it and says how it ended.
 pub fn once(args: OnceArgs, progress: &mut dyn Progress) -> Result<RunState, DaemonError> {
     let Resolved { model, settings, .. } = config_files::load(&args.config)?.resolved;
-    let scratch = Scratch::new(args.keep, &settings)?;
+    let mut scratch = Scratch::new(args.keep, &settings)?;
     let settings = scratch.settings(settings);
     let fire = fire(&args.what, &model)?;
     let model = Arc::new(without_triggers(&model, &args));
@@ -97,25 +97,27 @@ pub fn once(args: OnceArgs, progress: &mut dyn Progress) -> Result<RunState, Dae
         engine.turn()?;
     }
     drop(held);
-    scratch.finish(state == Some(RunState::Succeeded));
+    // Logs of a run that failed stay: they say why.
+    scratch.keep = state != Some(RunState::Succeeded) && has_logs(&engine.dirs.logs);
     Ok(state.unwrap_or(RunState::Cancelled))
 }
 
 /// A throw-away state folder, unless the configured one is to be used.
 struct Scratch {
     dir: Option<PathBuf>,
+    keep: bool,
 }
 
 impl Scratch {
     fn new(keep: bool, settings: &Settings) -> Result<Self, DaemonError> {
         if keep {
             super::boot::make_private(&settings.runtime_dir)?;
-            return Ok(Self { dir: None });
+            return Ok(Self { dir: None, keep: false });
         }
         let name = format!("dagd-once-{}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         super::boot::make_private(&dir)?;
-        Ok(Self { dir: Some(dir) })
+        Ok(Self { dir: Some(dir), keep: false })
     }
 
     fn settings(&self, settings: Settings) -> Settings {
@@ -129,15 +131,22 @@ impl Scratch {
             },
         }
     }
+}
 
-    /// Logs of a failed run stay: they say why.
-    fn finish(self, succeeded: bool) {
-        if let Some(dir) = self.dir.filter(|_| succeeded)
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(dir) = self.dir.take().filter(|_| !self.keep)
             && let Err(error) = std::fs::remove_dir_all(&dir)
         {
             tracing::warn!("failed to remove {}: {error}", dir.display());
         }
     }
+}
+
+/// Whether any attempt wrote something.
+fn has_logs(dir: &Path) -> bool {
+    let mut entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
 }
 
 /// The configuration without its sources of events; without `keep` nothing is moved, either.

@@ -197,8 +197,8 @@ fn candidate_entry(
     let (stage, reason, run) = match &candidate.stage {
         Stage::Pending(reason, due) => {
             let left = Mono::until(now.mono, *due);
-            let reason =
-                format!("{}: looked at again in {:.1} s", reason.word(), left.as_secs_f64());
+            let (word, text) = (reason.word(), reason.text());
+            let reason = format!("{word}: {text}; looked at again in {:.1} s", left.as_secs_f64());
             ("pending", reason, None)
         }
         Stage::Ready => ("queued", queued_reason(lane), None),

@@ -115,8 +115,12 @@ fn requests_reach_the_engine() {
     assert_eq!(refusal(client.pause("no/body")).0, 404);
     assert_eq!(client.reload().unwrap().text, "1 task added");
     assert!(client.stop().unwrap().ok);
-    world.present.lock().unwrap().reply = Some(Reply::NotFound("no such run".to_owned()));
-    assert_eq!(refusal(client.cancel(5, None)), (404, "no such run".to_owned()));
+    world.present.lock().unwrap().reply = Some(Reply::NotFound("no live run".to_owned()));
+    let (status, why) = refusal(client.cancel(5, None));
+    assert_eq!((status, why.as_str()), (404, "there is no run 5; `dagd runs` lists them"));
+    world.past.lock().unwrap().details.insert(5, detail(5, "failed", None));
+    let (status, why) = refusal(client.cancel(5, None));
+    assert_eq!((status, why.as_str()), (409, "run 5 has ended already: it failed"));
 }
 
 /// a → b → d, a → c; b failed, so d was skipped.
