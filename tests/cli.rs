@@ -342,7 +342,8 @@ fn a_first_configuration_works_as_it_is() {
     let socket = env.at("state/run/dagd.sock").display().to_string();
     env.wait("a moved file", || env.at("done/hello.txt").exists());
     assert_eq!(fs::read_to_string(env.at("report.txt")).unwrap(), "hello.txt  6 bytes\n");
-    assert_eq!(env.json(&["--socket", &socket, "runs"])[0]["state"], "succeeded");
+    let state = || env.json(&["--socket", &socket, "runs"])[0]["state"].clone();
+    env.wait("the run's end", || state() == "succeeded");
     ends(&env, &["--socket", &socket, "stop"], 0);
     assert!(daemon.wait().unwrap().success());
 }

@@ -4,11 +4,7 @@
 //! The tables are those of a package of public data sets, which `tests/run` fetches into the target
 //! folder; without a network there are none, and this is skipped aloud.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test ends at the first thing that goes wrong, and says so"
-)]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
@@ -18,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Env, have};
+use common::{Env, have, say_skipped};
 use serde_json::Value;
 
 const CONFIG: &str = r#"
@@ -110,8 +106,7 @@ fn drop_into(inbox: &Path, staging: &Path, table: &Path, way: usize) {
 fn real_tables_dropped_loaded_failed_and_retried() {
     let tables = tables();
     if tables.len() < 8 {
-        // Not a failure anywhere: no machine can be asked to have a network.
-        eprintln!("SKIPPED: no real tables; tests/run fetches them from PyPI");
+        say_skipped("there are no real tables; tests/run fetches them from PyPI");
         return;
     }
     if !have("sqlite3") {
