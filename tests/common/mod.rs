@@ -14,7 +14,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -185,16 +185,21 @@ impl Env {
     /// Stops the daemon by TERM and returns whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
         self.signal(15);
+        self.await_end().success()
+    }
+
+    /// Waits until the daemon has ended by itself, or by what was sent to it.
+    pub(crate) fn await_end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.daemon.as_mut().unwrap().try_wait().unwrap() {
                 self.daemon = None;
                 while self.drained() {}
-                return status.success();
+                return status;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("the daemon did not stop in time\n{}", self.log());
+        panic!("the daemon did not end in time\n{}", self.log());
     }
 
     fn drained(&self) -> bool {
@@ -212,6 +217,31 @@ impl Env {
     /// All runs, newest first.
     pub(crate) fn runs(&self) -> Vec<Value> {
         self.json(&["runs", "--limit", "1000000"]).as_array().unwrap().clone()
+    }
+
+    /// A task of a run, as `show` has it.
+    pub(crate) fn task(&self, run: u64, name: &str) -> Value {
+        let detail = self.json(&["show", &run.to_string()]);
+        let tasks = detail["tasks"].as_array().unwrap();
+        let found = tasks.iter().find(|task| task["name"] == name);
+        found.unwrap_or_else(|| panic!("no task {name}: {detail}")).clone()
+    }
+
+    /// Processes whose environment carries a token of this folder's daemon.
+    pub(crate) fn survivors(&self) -> Vec<String> {
+        let db = rusqlite::Connection::open(self.at("state/dagd.db")).unwrap();
+        let instance: String = db
+            .query_row("select value from meta where key = 'instance'", [], |row| row.get(0))
+            .unwrap();
+        let token = format!("DAGD_ATTEMPT_ID={instance}/");
+        let mut found = Vec::new();
+        for process in fs::read_dir("/proc").unwrap().flatten() {
+            let environ = fs::read(process.path().join("environ")).unwrap_or_default();
+            if environ.windows(token.len()).any(|window| window == token.as_bytes()) {
+                found.push(process.file_name().to_string_lossy().into_owned());
+            }
+        }
+        found
     }
 
     /// A counter of the daemon; 0 if it has not counted yet.
