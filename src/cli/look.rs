@@ -1,6 +1,6 @@
 //! Looking, with or without a daemon: the same answers from the socket or from the state folder.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use super::Context;
@@ -9,6 +9,7 @@ use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::io::client::{Client, Listing};
 use crate::io::control::{History, RUNS_MAX, RunFilter, View, explain};
+use crate::io::log_file::Stretch;
 use crate::io::{config_files, disk};
 use crate::wire;
 
@@ -96,12 +97,17 @@ impl Look {
 
 fn copy(log: &Path, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), Failure> {
     let told = |error: io::Error| Failure::missing(format!("{}: {error}", log.display()));
-    let mut file = std::fs::File::open(log).map_err(told)?;
-    let mut chunk = vec![0; 64 << 10];
+    let file = std::fs::File::open(log).map_err(told)?;
+    let mut position = 0;
     loop {
-        match file.read(&mut chunk).map_err(told)? {
-            0 => return Ok(()),
-            read => sink(&chunk[..read])?,
+        let stretch = Stretch::read(&file, position).map_err(told)?;
+        if stretch.bytes.is_empty() {
+            return Ok(());
         }
+        if let Some(note) = stretch.note(position) {
+            sink(note.as_bytes())?;
+        }
+        sink(&stretch.bytes)?;
+        position = stretch.end();
     }
 }

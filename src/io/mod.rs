@@ -6,6 +6,7 @@ pub mod config_files;
 pub mod control;
 pub mod disk;
 pub mod dispose;
+pub mod log_file;
 pub mod process;
 pub mod signals;
 pub mod store;

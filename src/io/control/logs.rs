@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path as FilePath, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,10 +24,8 @@ use tokio::sync::mpsc;
 use super::reply::{App, Fault, blocking};
 use super::routes::{no_run, run_id};
 use super::{Ask, LiveLog};
+use crate::io::log_file::Stretch;
 use crate::wire::AttemptRow;
-
-/// Bytes read and sent at once.
-const CHUNK: usize = 64 << 10;
 
 /// Chunks on their way to a client, at most; then reading waits for it.
 const CHUNKS_MAX: usize = 4;
@@ -196,14 +193,12 @@ impl Tail {
     }
 
     async fn send(&mut self, chunk: Stretch) -> io::Result<()> {
+        let note = chunk.note(self.position);
+        self.position = chunk.end();
         let mut bytes = chunk.bytes;
-        let length = bytes.len() as u64;
-        if chunk.start > self.position {
-            let left_out = chunk.start - self.position;
-            let note = format!("\n[{left_out} bytes of output were not kept]\n");
+        if let Some(note) = note {
             bytes.splice(0..0, note.into_bytes());
         }
-        self.position = chunk.start + length;
         let sent = self.sender.send(Ok(Bytes::from(bytes))).await;
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
@@ -215,33 +210,13 @@ impl Tail {
     }
 }
 
-/// A stretch of a log.
-struct Stretch {
-    /// Its offset. Behind the position asked for if the middle of the log was not kept.
-    start: u64,
-    bytes: Vec<u8>,
-}
-
 async fn read_at(file: &std::fs::File, position: u64) -> io::Result<Stretch> {
     let file = file.try_clone()?;
     blocking(move || {
-        stretch(&file, position).map_err(|error| Fault::unavailable(error.to_string()))
+        Stretch::read(&file, position).map_err(|error| Fault::unavailable(error.to_string()))
     })
     .await
     .map_err(|fault| io::Error::other(fault.error))
-}
-
-/// Reads the next bytes that are there: the middle of a log above its limit is a hole.
-fn stretch(file: &std::fs::File, position: u64) -> io::Result<Stretch> {
-    let start = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(position)) {
-        Ok(start) => start,
-        Err(rustix::io::Errno::NXIO) => return Ok(Stretch { start: position, bytes: Vec::new() }),
-        Err(_) => position,
-    };
-    let mut bytes = vec![0; CHUNK];
-    let read = file.read_at(&mut bytes, start)?;
-    bytes.truncate(read);
-    Ok(Stretch { start, bytes })
 }
 
 /// Wakes when a file is written to.
