@@ -123,11 +123,13 @@ fn token(text: &str, pattern: &str) -> usize {
 }
 
 /// Checks that every trigger fills every placeholder of the tasks that it selects, and selects any.
+/// If the graph or a selection is not `sound`, a selection may show too few tasks, but none too
+/// many, unless something is subtracted: what is said of those that it shows is true.
 pub fn supplies(
     reader: &mut Reader<'_>,
     graph: &Graph,
-    tasks: &BTreeMap<Name, Place>,
-    triggers: &Triggers,
+    sound: bool,
+    (tasks, triggers): (&BTreeMap<Name, Place>, &Triggers),
 ) {
     // Both are in the order of the names.
     let asking: Vec<(NodeIx, &Name, &Place)> = graph
@@ -142,11 +144,13 @@ pub fn supplies(
         let Some(place) = triggers.places.get(name) else { continue };
         let supply = Supply::of(spec, place);
         let subtracts = spec.select.text().contains(['-', '&']);
-        if !met.insert((spec.select.text(), supply)) || (asking.is_empty() && !subtracts) {
+        let skipped = if sound { asking.is_empty() && !subtracts } else { subtracts };
+        if skipped || !met.insert((spec.select.text(), supply)) {
             continue;
         }
         let selected = spec.select.eval(graph);
-        if selected.is_empty()
+        if sound
+            && selected.is_empty()
             && let Some(part) = place.run.first()
         {
             let what = format!("trigger `{name}` selects no task");

@@ -146,10 +146,9 @@ impl Read {
         moves::check(reader, &self.triggers, settings.as_ref());
         let (edges, places) = edges::build(reader, self.tasks);
         let matched = reach::selections(reader, edges.names(), &self.triggers);
+        let sound = matched && matches!(edges, Edges::Whole(_));
+        reach::supplies(reader, edges.names(), sound, (&places, &self.triggers));
         let Edges::Whole(graph) = edges else { return None };
-        if matched {
-            reach::supplies(reader, &graph, &places, &self.triggers);
-        }
         let mut warnings = reach::never_run(&graph);
         for pool in self.pools.keys() {
             if !graph.nodes().any(|ix| graph.task(ix).uses.contains_key(pool)) {
