@@ -61,7 +61,7 @@ initial_scan = "baseline"
     says(&story(&env, "inbox/a.txt"), "ignored", &["include"]);
     says(&story(&env, "inbox/not.csv"), "ignored", &["exclude", "not*"]);
     says(&story(&env, "inbox/.h.csv"), "ignored", &["hidden"]);
-    says(&story(&env, "inbox/a.csv.part"), "ignored", &["include"]);
+    says(&story(&env, "inbox/a.csv.part"), "ignored", &["default_ignores", "*.part"]);
 
     let mut open = fs::File::create(env.at("inbox/open.csv")).unwrap();
     open.write_all(b"half").unwrap();
