@@ -17,15 +17,19 @@ use crate::io::signals::Seen;
 use crate::io::store::StoreError;
 use crate::io::systemd;
 
-/// First and longest pause between tries to commit.
+/// First and longest pause between tries to commit while the store is stalled.
 const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Requests that are kept for later meanwhile; more wait in their lane.
+/// How long attempts that were killed during a stall may take to be gone. Only one that hangs in the
+/// kernel takes longer.
+const DEATH_MAX: Duration = Duration::from_secs(6);
+/// Requests that are kept for later while the store is stalled; more wait in their lane.
 const DEFERRED_MAX: usize = 64;
 
 impl Engine {
     /// Commits, for as long as it takes. While the store is stalled nothing is acted on but stops.
     pub(super) fn commit(&mut self, out: &Out) -> Result<(), DaemonError> {
         let mut pause = STALL_PAUSE.0;
+        let mut since = None;
         loop {
             match self.store.commit(&out.records, &self.machine) {
                 Ok(seq) => {
@@ -42,6 +46,12 @@ impl Engine {
                 }
                 Err(StoreError::Passing(why)) => {
                     self.stalled(&why, out);
+                    let since = *since.get_or_insert_with(std::time::Instant::now);
+                    // A stop must end, whether or not the disk heals.
+                    let patience = self.machine.model().stop_timeout;
+                    if self.machine.is_stopping() && since.elapsed() >= patience {
+                        return Err(self.abandon());
+                    }
                     self.idle_while_stalled(pause)?;
                     pause = STALL_PAUSE.1.min(pause * 2);
                 }
@@ -79,13 +89,17 @@ impl Engine {
             }
             let Ok(ready) = select.select_deadline(until) else { return Ok(()) };
             if ready.index() == urgent {
-                if matches!(ready.recv(&self.lanes.urgent), Ok(Seen::Terminate)) {
-                    return Err(self.abandon());
+                match ready.recv(&self.lanes.urgent) {
+                    Ok(Seen::Terminate) => return Err(self.abandon()),
+                    Ok(Seen::Reload) => self.reload(None),
+                    Ok(Seen::Trigger { .. }) | Err(_) => {}
                 }
                 continue;
             }
             match ready.recv(&self.lanes.asks) {
-                Ok(ask @ (Ask::Status(_) | Ask::Pending(_))) => self.answer_look(ask),
+                Ok(ask @ (Ask::Status(_) | Ask::Pending(_) | Ask::LiveLog(..))) => {
+                    self.answer_look(ask);
+                }
                 Ok(Ask::Stop(reply)) => {
                     reply.send(()).ok();
                     return Err(self.abandon());
@@ -96,11 +110,18 @@ impl Engine {
         }
     }
 
-    /// Stops without a commit: what was in flight is repeated at the next start.
+    /// Stops without a commit: what was in flight is repeated at the next start. Waits until it is
+    /// gone, with all that it has left behind.
     fn abandon(&mut self) -> DaemonError {
-        let ids: Vec<_> = self.machine.in_flight().keys().copied().collect();
-        for id in ids {
-            self.ports.slots.stop(id, Stop::Kill);
+        for id in self.machine.in_flight().keys() {
+            self.ports.slots.stop(*id, Stop::Kill);
+        }
+        let until = std::time::Instant::now() + DEATH_MAX;
+        while self.ports.slots.running() > 0 {
+            if self.lanes.results.recv_deadline(until).is_err() {
+                warn!(running = self.ports.slots.running(), "killed tasks are still there");
+                break;
+            }
         }
         DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
     }

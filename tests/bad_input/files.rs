@@ -148,9 +148,8 @@ fn a_folder_that_was_never_there_may_come_later() {
 
 #[test]
 fn what_is_no_file_is_left_alone() {
-    let mut env = Env::new(
-        "[tasks.t]\ncommand = [\"true\"]\n[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n",
-    );
+    let mut env =
+        Env::new("[tasks.t]\ncommand = [\"true\"]\n[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n");
     let inbox = env.mkdir("inbox");
     env.start();
     env.mkdir("inbox/folder");
@@ -158,7 +157,9 @@ fn what_is_no_file_is_left_alone() {
     std::os::unix::fs::symlink(env.at("elsewhere"), inbox.join("link")).unwrap();
     std::os::unix::fs::symlink("loop", inbox.join("loop")).unwrap();
     std::os::unix::fs::symlink("/nowhere", inbox.join("dangling")).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(inbox.join("pipe")).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo").arg(inbox.join("pipe")).status().unwrap().success()
+    );
     let _socket = std::os::unix::net::UnixListener::bind(inbox.join("socket")).unwrap();
     fs::write(inbox.join("last"), "1").unwrap();
     env.await_ended(1);

@@ -65,9 +65,7 @@ initial_scan = "baseline"
 
     let mut open = fs::File::create(env.at("inbox/open.csv")).unwrap();
     open.write_all(b"half").unwrap();
-    env.wait("the open file to be seen", || {
-        story(&env, "inbox/open.csv")["verdict"] == "pending"
-    });
+    env.wait("the open file to be seen", || story(&env, "inbox/open.csv")["verdict"] == "pending");
     says(&story(&env, "inbox/open.csv"), "pending", &["writer_open"]);
     let pending = env.json(&["pending"]);
     assert!(pending[0]["reason"].as_str().unwrap().contains("writer_open"), "{pending}");

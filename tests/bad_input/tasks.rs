@@ -118,7 +118,10 @@ fn who_kills_itself_is_shown_with_the_signal() {
         let mut env = Env::new("");
         let task = tried(&mut env, &format!("shell = \"kill -{signal} $$\""));
         assert_eq!(task["state"], "failed", "{task}");
-        assert_eq!((&one(&task)["signal"], &one(&task)["exit_code"]), (&signal.into(), &Value::Null));
+        assert_eq!(
+            (&one(&task)["signal"], &one(&task)["exit_code"]),
+            (&signal.into(), &Value::Null)
+        );
         let shown = env.ok(&["show", "1"]);
         assert!(shown.contains(name) || shown.contains(&format!("signal {signal}")), "{shown}");
     }
