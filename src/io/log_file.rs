@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_hole_is_told_and_never_read() {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[b'x'; 40 << 10]).unwrap();
+        file.write_all(&vec![b'x'; 40 << 10]).unwrap();
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(&file, hole, 8 << 10, 16 << 10).unwrap();
         let head = Stretch::read(&file, 0).unwrap();
