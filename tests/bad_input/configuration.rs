@@ -138,15 +138,15 @@ fn a_file_that_others_may_write_is_refused() {
     let more = env.at("conf.d/10-more.toml");
     fs::write(&more, "[tasks.b]\ncommand = [\"true\"]\n").unwrap();
     for file in [env.at("dagd.toml"), more] {
-        let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        mode(0o646);
+        let allow = |bits| fs::set_permissions(&file, fs::Permissions::from_mode(bits)).unwrap();
+        allow(0o646);
         for verb in [&["check"][..], &["run"], &["start"], &["once", "--select", "a"]] {
             let output = env.run(verb);
             assert_eq!(output.status.code(), Some(78), "{verb:?}: {output:?}");
             let text = String::from_utf8(output.stderr).unwrap();
             assert!(text.contains(file.to_str().unwrap()) && text.contains("chmod"), "{text}");
         }
-        mode(0o644);
+        allow(0o644);
     }
     assert!(env.run(&["check"]).status.success());
 }

@@ -23,7 +23,7 @@ fn names_of_any_kind_go_through_and_come_out_safe() {
     let mut env = Env::new(
         r#"
 [tasks.t]
-shell = "printf '%s' \"$DAGD_REL\" > \"$DAGD_OUTPUT.rel\"; printf '%s' \"$DAGD_REL\" | cat - > rels/$DAGD_RUN; cat \"$DAGD_PATH\" > texts/$DAGD_RUN"
+shell = "printf '%s' \"$DAGD_REL\" | cat - > rels/$DAGD_RUN; cat \"$DAGD_PATH\" > texts/$DAGD_RUN"
 cwd = "{dir}"
 [triggers.in]
 drop = "inbox"
