@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
-use common::Env;
+use common::{Env, leftovers};
 
 const FILES: usize = 5_000;
 
@@ -101,22 +101,5 @@ fn nothing_is_lost_and_only_attempts_in_flight_repeat() {
         assert_eq!(format!("f{}", fs::read_to_string(entry.path()).unwrap()), name);
     }
     assert!(env.stop());
-    assert_eq!(leftovers(&env), Vec::<String>::new(), "no process survives");
-}
-
-/// Processes that still carry a token of this instance.
-fn leftovers(env: &Env) -> Vec<String> {
-    let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
-    let instance: String = db
-        .query_row("select value from meta where key = 'instance'", [], |row| row.get(0))
-        .unwrap();
-    let token = format!("DAGD_ATTEMPT_ID={instance}/");
-    let mut found = Vec::new();
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let environ = fs::read(process.path().join("environ")).unwrap_or_default();
-        if environ.windows(token.len()).any(|window| window == token.as_bytes()) {
-            found.push(process.file_name().to_string_lossy().into_owned());
-        }
-    }
-    found
+    assert_eq!(leftovers(&env.at("state")), [0; 0], "no process survives");
 }

@@ -102,6 +102,78 @@ fn drop_into(inbox: &Path, staging: &Path, table: &Path, way: usize) {
     };
 }
 
+/// Verdict, history, moves, logs, rows and story of the one run of a table.
+fn all_is_right(env: &Env, runs: &[Value], table: &Path, held: &[String]) {
+    let database = env.at("tables.db").display().to_string();
+    let name = name(table);
+    let run = runs.iter().find(|run| run["files"][0]["rel"] == *name).unwrap();
+    let id = run["id"].to_string();
+    let detail = env.json(&["show", &id]);
+    let bad = held.contains(&name);
+    let (state, folder) = if bad { ("failed", "failed") } else { ("succeeded", "done") };
+    assert_eq!(run["state"], state, "{name}, although its alert succeeds: {detail:#}");
+    let (publish, alert) = if bad { ("failed", "succeeded") } else { ("succeeded", "skipped") };
+    let wanted = [
+        ("alert", alert),
+        ("checksum", "succeeded"),
+        ("count", "succeeded"),
+        ("load", "succeeded"),
+        ("publish", publish),
+    ];
+    assert_eq!(states(&detail), wanted.into(), "{name}");
+    // It is where its verdict took it, unchanged.
+    let moved = env.at(folder).join(&name);
+    assert_eq!(run["files"][0]["moved_to"]["path"], moved.display().to_string());
+    assert!(!env.at("inbox").join(&name).exists(), "{name}");
+    assert_eq!(fs::read(&moved).unwrap(), fs::read(table).unwrap(), "{name}");
+    // Its logs are what its commands found.
+    let sum = prints("sha256sum", &[table.to_str().unwrap()]);
+    let logged = env.ok(&["logs", &format!("{id}/checksum")]);
+    assert_eq!(logged.split(' ').next(), sum.split(' ').next(), "{name}");
+    let rows = rows(table);
+    assert!(rows > 10, "{name}: {rows}");
+    assert_eq!(env.ok(&["logs", &format!("{id}/count")]), format!("{rows}\n"), "{name}");
+    let stem = name.trim_end_matches(".csv");
+    let counted = prints("sqlite3", &[&database, &format!("select count(*) from \"{stem}\"")]);
+    assert_eq!(counted, format!("{rows}\n"), "{name}");
+    let story = env.ok(&["explain", &format!("inbox/{name}")]);
+    let told = format!("delivered to run {id}, which {state}; it was moved to {}", moved.display());
+    assert!(story.contains(&told), "{story}");
+    let story = env.ok(&["explain", &format!("{folder}/{name}")]);
+    assert!(story.contains(&format!("run {id}, which {state}, moved it here")), "{story}");
+    if bad {
+        let alert = env.ok(&["logs", &format!("{id}/alert")]);
+        assert_eq!(alert, format!("{name} failed in publish\n"));
+        assert_eq!(env.ok(&["logs", &format!("{id}/publish")]), "held\n");
+        let story = env.ok(&["explain", &format!("{id}/publish")]);
+        assert!(story.contains("failed after 1 attempt, the last with exit 1"), "{story}");
+    }
+}
+
+/// A retry of the failed run of a table finds it where it went.
+fn a_retry_finishes(env: &Env, runs: &[Value], name: &str) {
+    let run = runs.iter().find(|run| run["files"][0]["rel"] == *name).unwrap();
+    let id = run["id"].to_string();
+    let told = env.ok(&["retry", &id, "--failed", "--wait"]);
+    let again = told.split(' ').nth(1).unwrap();
+    assert_eq!(told, format!("run {again} succeeded\n"));
+    let detail = env.json(&["show", again]);
+    assert_eq!((&detail["reason"], &detail["parent"]), (&"retry".into(), &run["id"]));
+    let tried: BTreeMap<&str, usize> = detail["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| (t["name"].as_str().unwrap(), t["attempts"].as_array().unwrap().len()))
+        .collect();
+    let wanted = [("alert", 0), ("checksum", 0), ("count", 0), ("load", 0), ("publish", 1)];
+    assert_eq!(tried, wanted.into(), "only what failed, and what depends on it");
+    assert!(env.at("done").join(name).is_file() && !env.at("failed").join(name).exists());
+    let story = env.ok(&["explain", &format!("inbox/{name}")]);
+    let done = env.at("done").join(name).display().to_string();
+    assert!(story.contains(&format!("run {again}, which succeeded")), "{story}");
+    assert!(story.contains(&done), "{story}");
+}
+
 #[test]
 fn real_tables_dropped_loaded_failed_and_retried() {
     let tables = tables();
@@ -129,77 +201,14 @@ fn real_tables_dropped_loaded_failed_and_retried() {
 
     let runs = env.runs();
     assert_eq!(runs.len(), tables.len(), "each file exactly once: {runs:#?}");
-    let database = env.at("tables.db").display().to_string();
     for table in &tables {
-        let name = name(table);
-        let run = runs.iter().find(|run| run["files"][0]["rel"] == *name).unwrap();
-        let id = run["id"].to_string();
-        let detail = env.json(&["show", &id]);
-        let bad = held.contains(&name);
-        let (state, folder) = if bad { ("failed", "failed") } else { ("succeeded", "done") };
-        assert_eq!(run["state"], state, "{name}, although its alert succeeds: {detail:#}");
-        let (publish, alert) = if bad { ("failed", "succeeded") } else { ("succeeded", "skipped") };
-        let wanted = [
-            ("alert", alert),
-            ("checksum", "succeeded"),
-            ("count", "succeeded"),
-            ("load", "succeeded"),
-            ("publish", publish),
-        ];
-        assert_eq!(states(&detail), wanted.into(), "{name}");
-        // It is where its verdict took it, unchanged.
-        let moved = env.at(folder).join(&name);
-        assert_eq!(run["files"][0]["moved_to"]["path"], moved.display().to_string());
-        assert!(!inbox.join(&name).exists(), "{name}");
-        assert_eq!(fs::read(&moved).unwrap(), fs::read(table).unwrap(), "{name}");
-        // Its logs are what its commands found.
-        let sum = prints("sha256sum", &[table.to_str().unwrap()]);
-        let logged = env.ok(&["logs", &format!("{id}/checksum")]);
-        assert_eq!(logged.split(' ').next(), sum.split(' ').next(), "{name}");
-        let rows = rows(table);
-        assert!(rows > 10, "{name}: {rows}");
-        assert_eq!(env.ok(&["logs", &format!("{id}/count")]), format!("{rows}\n"), "{name}");
-        let stem = name.trim_end_matches(".csv");
-        let counted = prints("sqlite3", &[&database, &format!("select count(*) from \"{stem}\"")]);
-        assert_eq!(counted, format!("{rows}\n"), "{name}");
-        let story = env.ok(&["explain", &format!("inbox/{name}")]);
-        let told =
-            format!("delivered to run {id}, which {state}; it was moved to {}", moved.display());
-        assert!(story.contains(&told), "{story}");
-        let story = env.ok(&["explain", &format!("{folder}/{name}")]);
-        assert!(story.contains(&format!("run {id}, which {state}, moved it here")), "{story}");
-        if bad {
-            let alert = env.ok(&["logs", &format!("{id}/alert")]);
-            assert_eq!(alert, format!("{name} failed in publish\n"));
-            assert_eq!(env.ok(&["logs", &format!("{id}/publish")]), "held\n");
-            let story = env.ok(&["explain", &format!("{id}/publish")]);
-            assert!(story.contains("failed after 1 attempt, the last with exit 1"), "{story}");
-        }
+        all_is_right(&env, &runs, table, &held);
     }
 
     // The obstacle is gone: a retry finds each file where it went, and finishes.
     fs::remove_dir_all(env.at("held")).unwrap();
     for name in &held {
-        let run = runs.iter().find(|run| run["files"][0]["rel"] == **name).unwrap();
-        let id = run["id"].to_string();
-        let told = env.ok(&["retry", &id, "--failed", "--wait"]);
-        let again = told.split(' ').nth(1).unwrap();
-        assert_eq!(told, format!("run {again} succeeded\n"));
-        let detail = env.json(&["show", again]);
-        assert_eq!((&detail["reason"], &detail["parent"]), (&"retry".into(), &run["id"]));
-        let tried: BTreeMap<&str, usize> = detail["tasks"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|t| (t["name"].as_str().unwrap(), t["attempts"].as_array().unwrap().len()))
-            .collect();
-        let wanted = [("alert", 0), ("checksum", 0), ("count", 0), ("load", 0), ("publish", 1)];
-        assert_eq!(tried, wanted.into(), "only what failed, and what depends on it");
-        assert!(env.at("done").join(name).is_file() && !env.at("failed").join(name).exists());
-        let story = env.ok(&["explain", &format!("inbox/{name}")]);
-        let done = env.at("done").join(name).display().to_string();
-        assert!(story.contains(&format!("run {again}, which succeeded")), "{story}");
-        assert!(story.contains(&done), "{story}");
+        a_retry_finishes(&env, &runs, name);
     }
     let published = fs::read_to_string(env.at("published")).unwrap();
     let mut published: Vec<&str> = published.lines().collect();

@@ -281,10 +281,29 @@ impl Drop for Env {
             child.kill().ok();
             child.wait().ok();
         }
+        for pid in leftovers(&self.at("state")) {
+            kill(pid, 9);
+        }
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.path().display(), self.log());
         }
     }
+}
+
+/// Processes that carry a token of the instance with this state folder.
+pub(crate) fn leftovers(state: &Path) -> Vec<i32> {
+    let instance = rusqlite::Connection::open(state.join("dagd.db")).and_then(|db| {
+        let sql = "select value from meta where key = 'instance'";
+        db.query_row(sql, [], |row| row.get::<_, String>(0))
+    });
+    let Ok(instance) = instance else { return Vec::new() };
+    let token = format!("DAGD_ATTEMPT_ID={instance}/");
+    let carries = |entry: &fs::DirEntry| {
+        let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
+        environ.windows(token.len()).any(|window| window == token.as_bytes())
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten().filter(carries);
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Sends a signal.
