@@ -420,7 +420,9 @@ fn the_shapes_of_json_hold() {
     let states: Vec<&Value> = runs.iter().map(|run| &run["state"]).collect();
     assert_eq!(states, ["running", "failed", "succeeded"]);
     let reasons: Vec<&Value> = runs.iter().map(|run| &run["reason"]).collect();
-    assert_eq!(reasons, ["signal", "manual", "event"]);
+    assert_eq!(reasons[..2], ["signal", "manual"]);
+    // Whatever was quicker: the event, or the end of the first look around.
+    assert!(["event", "scan"].contains(&reasons[2].as_str().unwrap()), "{}", reasons[2]);
     assert_eq!(runs[0]["ended_at"], Value::Null);
     assert!(is_time(&runs[1]["ended_at"]));
     assert_eq!(runs[2]["files"][0]["path"], env.at("inbox/a").display().to_string());

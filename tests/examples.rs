@@ -1,9 +1,6 @@
 //! Every example, run as its reader would run it: copied, checked, started, fed with real input.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends at the first thing that goes wrong, and says so"
-)]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
@@ -339,8 +336,8 @@ fn the_readme_quick_start_works_when_pasted() {
     std::io::Write::write_all(&mut shell.stdin.take().unwrap(), script.as_bytes()).unwrap();
     let output = shell.wait_with_output().unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
-    eprintln!("{out}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{out}\n{error}");
     // What the text behind it says.
     let folder = home.path().join("first");
     assert!(folder.join("done/hello.txt").is_file());
