@@ -267,6 +267,10 @@ impl Worker {
             return;
         }
         self.cover.settled();
+        if self.changed && !self.acks.is_empty() {
+            // Whoever hears that all is covered, and looks, must find it so.
+            self.publish();
+        }
         for ack in self.acks.drain(..) {
             // Whoever asked may have given up.
             ack.send(()).ok();
