@@ -2023,7 +2023,7 @@ fn a_paused_trigger_waits() {
         armed in
         -> scan in
         > pause in
-        paused in: paused by request
+        paused in: by request
         -> reply done
         > pause in
         -> reply done
@@ -2247,7 +2247,7 @@ fn a_file_that_leaves_before_its_run_is_forgotten() {
         armed in
         -> scan in
         > pause in
-        paused in: paused by request
+        paused in: by request
         -> reply done
         > see in x v1
         > see in x gone
@@ -2317,7 +2317,7 @@ fn a_scan_refutes_what_is_gone() {
         armed in
         -> scan in
         > pause in
-        paused in: paused by request
+        paused in: by request
         -> reply done
         > see in x v1
         > see in y v1
@@ -2577,7 +2577,7 @@ fn a_start_by_hand() {
         run 2: manual items #1
         -> reply run 2
         > fire-select zz
-        -> reply refused: `zz` selects no task
+        -> reply not found: `zz` selects no task; `dagd graph` shows them
     ",
     );
 }
@@ -2604,7 +2604,7 @@ fn a_start_by_hand_looks_again_at_its_end() {
         armed in
         -> scan in
         > pause in
-        paused in: paused by request
+        paused in: by request
         -> reply done
         > fire in x v1
         item #0 of in: manual [x created v1]
@@ -2876,7 +2876,7 @@ fn a_reload_looks_again_with_a_changed_trigger() {
         armed in
         -> scan in
         > pause in
-        paused in: paused by request
+        paused in: by request
         -> reply done
         > see in x v1
         > reload
@@ -2917,7 +2917,7 @@ fn a_trigger_that_comes_back_is_still_paused() {
         armed in
         -> scan in
         > pause in
-        paused in: paused by request
+        paused in: by request
         -> reply done
         > reload
         > crash

@@ -126,11 +126,11 @@ run = "t"
     env.wait("the next", || story(&env, "inbox/second")["verdict"] == "queued");
     says(&story(&env, "inbox/second"), "queued", &["ready", "waits"]);
     env.ok(&["pause", "in"]);
-    says(&story(&env, "inbox/second"), "queued", &["paused by request"]);
+    says(&story(&env, "inbox/second"), "queued", &["by request"]);
     fs::write(env.at("go"), "").unwrap();
     env.await_ended(1);
     says(&story(&env, "inbox/first"), "delivered", &["run 1", "succeeded"]);
-    says(&story(&env, "inbox/second"), "queued", &["paused by request"]);
+    says(&story(&env, "inbox/second"), "queued", &["by request"]);
     env.ok(&["resume", "in"]);
     env.await_ended(2);
     says(&story(&env, "inbox/second"), "delivered", &["run 2"]);

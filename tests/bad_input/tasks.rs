@@ -37,7 +37,9 @@ fn failure(body: &str) -> (Value, String) {
     let error = one(&task)["error"].as_str().unwrap_or_default().to_owned();
     let shown = env.ok(&["show", "1"]);
     assert!(shown.contains("failed"), "{shown}");
-    assert!(shown.contains(&error), "{shown} does not say {error}");
+    // People are not told the numbers of system errors.
+    let words = error.split(" (os error").next().unwrap();
+    assert!(shown.contains(words), "{shown} does not say {error}");
     (task["state"].clone(), error)
 }
 
