@@ -12,7 +12,7 @@ use crate::io::watch::WatchHandle;
 
 impl Engine {
     /// Turns a request into an event; those that only look are answered after the commit.
-    pub(super) fn ask(&mut self, ask: Ask, looks: &mut Vec<Ask>) -> Option<Event> {
+    pub(super) fn ask(&mut self, ask: Ask) -> Option<Event> {
         match ask {
             Ask::Request(request, reply) => {
                 self.next_token += 1;
@@ -34,7 +34,7 @@ impl Engine {
             | Ask::Wait(..)
             | Ask::Item(..)
             | Ask::LiveLog(..)) => {
-                looks.push(look);
+                self.looks.push(look);
                 None
             }
         }

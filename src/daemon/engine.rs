@@ -128,6 +128,8 @@ pub struct Engine {
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
     pub(super) exiting: bool,
+    /// Requests of this turn that only look: answered after its commit, or during a stall.
+    pub(super) looks: Vec<Ask>,
     /// Requests that came while the store was stalled.
     pub(super) deferred: VecDeque<Ask>,
 }
@@ -196,6 +198,7 @@ impl Engine {
             status,
             observer: None,
             exiting: false,
+            looks: Vec::new(),
             deferred: VecDeque::new(),
         }
     }
@@ -218,16 +221,15 @@ impl Engine {
         let inputs = self.collect();
         let now = self.clock.now();
         let mut out = Out::default();
-        let mut looks = Vec::new();
         for input in inputs {
-            self.take(now, input, &mut out, &mut looks);
+            self.take(now, input, &mut out);
         }
         if self.machine.next_deadline().is_some_and(|due| due <= now.mono) {
             let seq = self.next_seq();
             self.machine.step(now, seq, Event::Tick, &mut out);
         }
         self.perform(out)?;
-        for ask in looks {
+        for ask in std::mem::take(&mut self.looks) {
             self.answer_look(ask);
         }
         self.settle();
@@ -333,7 +335,7 @@ impl Engine {
         take(&self.lanes.watch, inputs, Input::Watch);
     }
 
-    fn take(&mut self, now: Now, input: Input, out: &mut Out, looks: &mut Vec<Ask>) {
+    fn take(&mut self, now: Now, input: Input, out: &mut Out) {
         let seq = self.next_seq();
         let event = match input {
             Input::Ended(id, ended) => Event::Ended { id, ended },
@@ -356,7 +358,7 @@ impl Engine {
             }
             Input::Durable(seq) => return self.durable(seq),
             Input::Loaded(loading) => return self.loaded(now, loading, out),
-            Input::Ask(ask) => match self.ask(ask, looks) {
+            Input::Ask(ask) => match self.ask(ask) {
                 Some(event) => event,
                 None => return,
             },

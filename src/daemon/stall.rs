@@ -75,6 +75,18 @@ impl Engine {
             }
         }
         self.status.stalled = Some(why.to_owned());
+        // Those that came with the batch must not wait for it.
+        for look in std::mem::take(&mut self.looks) {
+            self.look_or_defer(look);
+        }
+    }
+
+    /// Answers what needs no commit, and keeps the rest for later.
+    fn look_or_defer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Status(_) | Ask::Pending(_) | Ask::LiveLog(..) => self.answer_look(ask),
+            other => self.deferred.push_back(other),
+        }
     }
 
     /// Waits, answers what needs no commit, and obeys a stop.
@@ -97,14 +109,11 @@ impl Engine {
                 continue;
             }
             match ready.recv(&self.lanes.asks) {
-                Ok(ask @ (Ask::Status(_) | Ask::Pending(_) | Ask::LiveLog(..))) => {
-                    self.answer_look(ask);
-                }
                 Ok(Ask::Stop(reply)) => {
                     reply.send(()).ok();
                     return Err(self.abandon());
                 }
-                Ok(other) => self.deferred.push_back(other),
+                Ok(other) => self.look_or_defer(other),
                 Err(_) => return Ok(()),
             }
         }
