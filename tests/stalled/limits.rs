@@ -134,7 +134,7 @@ fn a_cancelled_run_ends_its_tasks_and_leaves_its_file() {
     assert_eq!(log(&env), ["S 1", "C 1"]);
     assert!(env.at("inbox/a").exists(), "a cancelled run moves nothing");
     assert_eq!(env.survivors(), Vec::<String>::new());
-    assert_eq!(env.run(&["cancel", "1"]).status.code(), Some(3), "it is no longer alive");
+    assert_eq!(env.run(&["cancel", "1"]).status.code(), Some(1), "it has ended");
     assert_eq!(env.run(&["cancel", "99"]).status.code(), Some(3));
     let story = env.ok(&["explain", env.at("inbox/a").to_str().unwrap()]);
     assert!(story.contains("cancelled") && story.contains("replay"), "{story}");

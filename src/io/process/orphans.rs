@@ -50,6 +50,9 @@ pub struct Cleared {
 /// What one round found.
 #[derive(Debug, Default)]
 struct Round {
+    /// How many were ended.
+    ended: u32,
+    /// How many of them count as left behind.
     killed: u32,
     stuck: bool,
     strangers: bool,
@@ -68,8 +71,9 @@ impl Orphans {
 
     /// Kills and reaps all that is left of the attempt with the token `label`, whose dead leader
     /// `group` has not been reaped yet (so that the number of its group is not reused) and is
-    /// marked as ending in `table`. Blocks for [`DEATH_MAX`] at most.
-    pub fn clear(&self, label: &str, group: Pid, table: &Table) -> Cleared {
+    /// marked as ending in `table`. If the group was killed, what is dying of that in it was not left
+    /// behind by the task, and is not counted. Blocks for [`DEATH_MAX`] at most.
+    pub fn clear(&self, label: &str, (group, killed): (Pid, bool), table: &Table) -> Cleared {
         let mut cleared = Cleared { killed: 0, clean: true };
         let deadline = Instant::now() + DEATH_MAX;
         for round in 0..ROUNDS_MAX {
@@ -79,11 +83,11 @@ impl Orphans {
                 to_group(group, libc::SIGKILL);
                 return cleared;
             }
-            let who = Who { label, group, first: round == 0, table };
+            let who = Who { label, group, killed, first: round == 0, table };
             let found = self.round(&pids, &who, deadline);
             cleared.killed += found.killed;
             cleared.clean = !found.stuck && !found.strangers;
-            if found.killed == 0 || found.stuck {
+            if found.ended == 0 || found.stuck {
                 break;
             }
         }
@@ -108,10 +112,16 @@ impl Orphans {
             let mut mine = Vec::new();
             for orphan in self.hold(chunk) {
                 match orphan.whose(who) {
-                    Whose::Mine => mine.push(orphan),
+                    Whose::Mine { counted } => {
+                        found.killed += u32::from(counted);
+                        mine.push(orphan);
+                    }
                     Whose::Stranger => found.strangers = true,
                     Whose::Other => {}
-                    Whose::Dead { counted } => found.killed += u32::from(counted),
+                    Whose::Dead { counted } => {
+                        found.ended += u32::from(counted);
+                        found.killed += u32::from(counted);
+                    }
                 }
             }
             if who.first && index == 0 {
@@ -119,7 +129,7 @@ impl Orphans {
             }
             for orphan in &mine {
                 orphan.kill();
-                found.killed += 1;
+                found.ended += 1;
             }
             for orphan in &mine {
                 if !orphan.wait(deadline) {
@@ -171,6 +181,8 @@ impl Orphans {
 struct Who<'a> {
     label: &'a str,
     group: Pid,
+    /// Whether its group was killed before its leader ended.
+    killed: bool,
     /// Whether this is the first look: the dead had died before the leader did.
     first: bool,
     table: &'a Table,
@@ -179,7 +191,10 @@ struct Who<'a> {
 /// To whom an orphan belongs.
 enum Whose {
     /// Alive, of this attempt.
-    Mine,
+    Mine {
+        /// Whether the task left it behind.
+        counted: bool,
+    },
     /// Alive, of another attempt of this dagd.
     Other,
     /// Alive, and nothing tells of which attempt.
@@ -201,14 +216,14 @@ impl Orphan {
     fn whose(&self, who: &Who<'_>) -> Whose {
         let in_group = getpgid(Some(self.pid)) == Ok(who.group);
         if self.reap_if_dead(who.table, Some(who.group)) {
-            return Whose::Dead { counted: in_group && !who.first };
+            return Whose::Dead { counted: in_group && !who.first && !who.killed };
         }
         if in_group {
-            return Whose::Mine;
+            return Whose::Mine { counted: !who.killed };
         }
         let instance = who.label.rsplit_once('/').map_or(who.label, |(instance, _)| instance);
         match token::read(self.pid) {
-            Token::Of(label) if label == who.label.as_bytes() => Whose::Mine,
+            Token::Of(label) if label == who.label.as_bytes() => Whose::Mine { counted: true },
             Token::Of(label)
                 if label.strip_prefix(instance.as_bytes()).is_some_and(|l| l.starts_with(b"/")) =>
             {

@@ -177,8 +177,8 @@ impl Slot {
         self.shared.keeper.wake();
         let status = wait(leader, WaitIdOptions::NOWAIT);
         let ended_at = now();
-        self.shared.table.ending(exec.id, leader);
-        let cleared = self.orphans.clear(&exec.label, leader, &self.shared.table);
+        let killed = self.shared.table.ending(exec.id, leader);
+        let cleared = self.orphans.clear(&exec.label, (leader, killed), &self.shared.table);
         // The number of the group was reserved by the dead leader up to here.
         wait(leader, WaitIdOptions::empty()).ok();
         let (log_bytes, spare) = self.log.end(cleared.clean);

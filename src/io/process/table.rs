@@ -26,6 +26,8 @@ enum Phase {
     Starting(Option<Stop>),
     /// Its leader runs or is dead but not reaped.
     Running(Pid),
+    /// The same, but its group was killed.
+    Killed(Pid),
     /// Its leader is dead; what is left of it is being killed.
     Ending(Pid),
 }
@@ -47,14 +49,19 @@ impl Table {
     /// The attempt has its process, which gets what was asked for meanwhile.
     pub fn launched(&self, id: AttemptId, pid: Pid) {
         let mut live = self.lock();
-        if let Some(Phase::Starting(Some(stop))) = live.insert(id, Phase::Running(pid)) {
+        let Some(Phase::Starting(pending)) = live.insert(id, Phase::Running(pid)) else { return };
+        if let Some(stop) = pending {
             send(pid, stop);
+        }
+        if pending == Some(Stop::Kill) {
+            live.insert(id, Phase::Killed(pid));
         }
     }
 
-    /// The leader is dead, and still to be reaped: no more signals from others.
-    pub fn ending(&self, id: AttemptId, pid: Pid) {
-        self.lock().insert(id, Phase::Ending(pid));
+    /// The leader is dead, and still to be reaped: no more signals from others. Returns whether its
+    /// group was killed.
+    pub fn ending(&self, id: AttemptId, pid: Pid) -> bool {
+        matches!(self.lock().insert(id, Phase::Ending(pid)), Some(Phase::Killed(_)))
     }
 
     /// The attempt has ended.
@@ -67,7 +74,13 @@ impl Table {
     pub fn stop(&self, id: AttemptId, how: Stop) {
         let mut live = self.lock();
         match live.get_mut(&id) {
-            Some(Phase::Running(pid)) => send(*pid, how),
+            Some(Phase::Running(pid) | Phase::Killed(pid)) => {
+                let pid = *pid;
+                send(pid, how);
+                if how == Stop::Kill {
+                    live.insert(id, Phase::Killed(pid));
+                }
+            }
             Some(Phase::Starting(pending)) => {
                 if !matches!(
                     (*pending, how),
