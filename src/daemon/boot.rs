@@ -123,13 +123,13 @@ impl Booted {
         server.close();
         closing.store(true, Ordering::Release);
         handle.send(ToWatch::Stop);
-        // Threads may wait for room in their lanes: closing the lanes ends that.
-        drop(engine);
-        for (name, thread) in [("watch", watching), ("control", serving)] {
-            if thread.join().is_err() {
-                warn!("the {name} thread had panicked");
+        engine.close(|| {
+            for (name, thread) in [("watch", watching), ("control", serving)] {
+                if thread.join().is_err() {
+                    warn!("the {name} thread had panicked");
+                }
             }
-        }
+        });
         info!("stopped");
     }
 }

@@ -203,6 +203,19 @@ impl Engine {
         }
     }
 
+    /// Ends the engine: its lanes are closed, which ends who waits for room in them, then `others`
+    /// are waited for. The writing connection is the last to close, so that the database is left
+    /// whole in one file.
+    pub fn close(self, others: impl FnOnce()) {
+        let Self { lanes, ports, store, .. } = self;
+        drop(lanes);
+        let Ports { slots, disposer, sync, watch, signals, reloader } = ports;
+        drop((slots, disposer, watch, signals, reloader));
+        others();
+        sync.stop();
+        drop(store);
+    }
+
     /// The number that the next commit will have.
     pub fn next_seq(&self) -> Seq {
         Seq(self.seq.0 + 1)

@@ -96,9 +96,10 @@ pub fn once(args: OnceArgs, progress: &mut dyn Progress) -> Result<RunState, Dae
         }
         engine.turn()?;
     }
-    drop(held);
     // Logs of a run that failed stay: they say why.
     scratch.keep = state != Some(RunState::Succeeded) && has_logs(&engine.dirs.logs);
+    engine.close(|| ());
+    drop(held);
     Ok(state.unwrap_or(RunState::Cancelled))
 }
 
