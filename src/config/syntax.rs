@@ -1,6 +1,6 @@
 //! From text to TOML trees, with every syntax error.
 //!
-//! What the trees mean is read by [`super::resolve`].
+//! What the trees mean is read by [`super::resolve()`].
 
 use std::path::Path;
 

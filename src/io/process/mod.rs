@@ -1,10 +1,10 @@
 //! Attempts as processes of this machine: from a `Start` to an `Ended`.
 //!
-//! Reading order is the order of the data: [`base`] and [`prepare`] (with [`vars`], [`env_file`] and
+//! Reading order is the order of the data: [`base`] and [`mod@prepare`] (with [`vars`], [`env_file`] and
 //! [`event_files`]) turn a start into exact bytes; [`slots`] runs them, one thread per running
 //! attempt, by way of [`spawn`], [`table`] (who may be signalled), [`orphans`] (what a task left
 //! behind), [`output`] (its log, tended by [`keeper`]) and [`outputs`] (what it wrote for its
-//! dependents); [`sweep`] clears away at boot what an earlier dagd left running. Nothing here
+//! dependents); [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
 //! decides what starts, or what an end means.
 
 pub mod base;

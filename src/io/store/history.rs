@@ -1,7 +1,7 @@
 //! How a run that ends becomes history.
 //!
 //! Derives from the run's own records what its attempts and files came to; how tasks ended that
-//! never ran, only the core knows. Pure but for [`read`] and [`write`].
+//! never ran, only the core knows. Pure but for [`read`] and [`write()`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
