@@ -10,10 +10,10 @@ use dagd::core::event::Event;
 use dagd::core::graph::Graph;
 use dagd::core::id::{Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
-use dagd::core::machine::lane::READY_HIGH;
+use dagd::core::machine::lane::{ITEMS_MAX, READY_HIGH};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::MoveResult;
+use dagd::core::record::{MoveResult, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, TaskSpec};
 use dagd::core::trigger::{Overlap, Source, TriggerSpec};
@@ -127,4 +127,54 @@ fn a_flood_becomes_back_pressure() {
     assert!(flood.holds > 1, "it held and released");
     assert!(most < READY_HIGH + 200, "at most a batch above the mark: {most}");
     assert!(flood.machine.lanes()["in"].candidates.is_empty());
+}
+
+/// A machine with one slot and a signal trigger, to which twice as many signals have come as may
+/// wait, none of which has ended its run; and when it first had no room.
+fn signalled(overlap: Overlap) -> (Machine, Option<usize>) {
+    let spec = TriggerSpec {
+        name: "s".into(),
+        source: Source::Signal { signo: 35, name: "SIGRTMIN+1".into(), sender_uid: Vec::new() },
+        select: Selector::task("a"),
+        overlap,
+        max_runs: Some(1),
+        order_key: None,
+        rev: "1".into(),
+    };
+    let model = Model {
+        graph: Arc::new(Graph::build(vec![TaskSpec::new("a", Vec::new())]).expect("a graph")),
+        triggers: [(spec.name.clone(), Arc::new(spec))].into(),
+        pools: BTreeMap::new(),
+        slots: 1,
+        max_live_runs: 4,
+        stop_timeout: Duration::ZERO,
+    };
+    let mut machine = machine(&Arc::new(model));
+    let mut full = None;
+    for came in 0..2 * ITEMS_MAX {
+        if !machine.has_room_for_signals() {
+            full = Some(came);
+            break;
+        }
+        let info = SignalInfo::bare("SIGRTMIN+1");
+        let event = Event::Signalled { trigger: "s".into(), info };
+        machine.step(Now::default(), Seq(1), event, &mut Out::default());
+        machine.forget();
+    }
+    (machine, full)
+}
+
+#[test]
+fn signals_that_queue_stay_in_the_kernel_when_enough_wait() {
+    let (machine, full) = signalled(Overlap::Queue);
+    // One more has its run.
+    assert_eq!(full, Some(ITEMS_MAX + 1));
+    assert_eq!(machine.items().len(), ITEMS_MAX);
+}
+
+#[test]
+fn signals_that_merge_never_fill_the_memory() {
+    let (machine, full) = signalled(Overlap::Coalesce);
+    assert_eq!(full, None, "there is always room");
+    assert_eq!(machine.items().len(), ITEMS_MAX);
 }

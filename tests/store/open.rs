@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dagd::core::id::{ItemId, RunId};
 use dagd::core::record::{ItemQueued, Reason, Record};
@@ -105,6 +106,23 @@ fn one_daemon_per_state_directory() {
     child.kill().unwrap();
     child.wait().unwrap();
     drop(lock(&state).unwrap());
+}
+
+#[test]
+fn the_lock_outlives_a_child_that_a_killed_dagd_was_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    drop(lock(&state).unwrap());
+    // From its fork to its exec a child shares the open file of the one that was killed.
+    let shared = std::fs::File::open(state.join("lock")).unwrap();
+    rustix::fs::flock(&shared, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let (taken, lane) = std::sync::mpsc::channel();
+    let taking = std::thread::spawn(move || taken.send(lock(&state).is_ok()).unwrap());
+    let early = lane.recv_timeout(Duration::from_millis(200));
+    assert!(early.is_err(), "it is not taken before the exec");
+    drop(shared);
+    assert_eq!(lane.recv_timeout(Duration::from_secs(10)), Ok(true), "it is taken after it");
+    taking.join().unwrap();
 }
 
 #[test]

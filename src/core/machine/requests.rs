@@ -17,8 +17,8 @@ impl Machine {
     /// A signal came for a trigger.
     pub(super) fn signalled(&mut self, now: Now, trigger: &Name, info: SignalInfo, out: &mut Out) {
         let Some(lane) = self.lanes.get(trigger) else { return };
-        let busy = lane.is_busy(&lane.key(None, Some(&info)));
         let key = lane.key(None, Some(&info));
+        let busy = lane.is_busy(&key);
         let overlap = lane.spec.overlap;
         let item = self.fresh_item();
         let queued = ItemQueued {
