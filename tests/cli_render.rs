@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dagd::cli::text::Style;
 use dagd::cli::{explain, graph, pending, plan, runs, show, status};
-use dagd::core::candidate::Kind;
+use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::id::Wall;
 use dagd::core::model::Model;
@@ -17,9 +17,7 @@ use dagd::core::path::Bytes;
 use dagd::core::selector::Selector;
 use dagd::core::task::{Body, Rule, TaskSpec};
 use dagd::core::template::Template;
-use dagd::core::trigger::{
-    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
-};
+use dagd::core::trigger::{Folder, FolderSpec, Overlap, Source, TriggerSpec};
 use dagd::wire::{
     AttemptRow, Explain, ExplainTrigger, PathText, PendingEntry, Reload, Run, RunDetail, RunFile,
     Signal, Status, Task, TriggerStatus,
@@ -364,25 +362,11 @@ fn model() -> Model {
         spec("report", &["load"], &["report", "--day={date:%Y-%m-%d}", "{out.load.rows}"]);
     report.tags.insert("daily".into());
     let tasks = vec![spec("check", &[], &["sha256sum", "{path}"]), load, alert, report];
-    let folder = FolderSpec {
-        folder: Folder::Drop,
-        root: PathBuf::from("/srv/inbox"),
-        recursive: false,
-        filter: Filter::new(vec!["*.csv".to_owned()], Vec::new(), true, false).unwrap(),
-        kinds: vec![Kind::Created, Kind::Modified],
-        read_lock: ReadLock::Auto,
-        stability_threshold: Duration::from_secs(2),
-        settle: Duration::ZERO,
-        settle_empty: Duration::from_secs(2),
-        max_wait: None,
-        fan_out: FanOut::File,
-        batch_max_files: 1000,
-        initial_scan: InitialScan::Unprocessed,
-        initial_max: 10_000,
-        move_to: None,
-        move_failed: None,
-        reconcile_interval: None,
-    };
+    let folder = FolderSpec::new(
+        Folder::Drop,
+        PathBuf::from("/srv/inbox"),
+        Filter::new(vec!["*.csv".to_owned()], Vec::new(), true, false).unwrap(),
+    );
     let trigger = |name: &str, select: &str| {
         Arc::new(TriggerSpec {
             name: name.into(),
@@ -391,6 +375,7 @@ fn model() -> Model {
             overlap: Overlap::Queue,
             max_runs: None,
             order_key: None,
+            rate_limit: None,
             rev: "r".into(),
         })
     };

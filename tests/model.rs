@@ -19,6 +19,7 @@ use std::time::Duration;
 use dagd::core::candidate::{Decision, Disk, Kind, Pending, Probe, Readiness, decide};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::{Event, Fire, FireWhat, Request};
+use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::id::{ItemId, Mono, NodeIx, Now, RunId, Seq, Wall};
 use dagd::core::machine::{Machine, Recovering, Start};
@@ -28,7 +29,7 @@ use dagd::core::record::Record;
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, SkipCause, Tally, TaskState};
 use dagd::core::template::{Slot, Template};
-use dagd::core::trigger::{FanOut, Filter};
+use dagd::core::trigger::FanOut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

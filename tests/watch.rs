@@ -16,12 +16,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
-use dagd::core::candidate::{Disk, Kind, Origin, Probe, Row, Seen};
+use dagd::core::candidate::{Disk, Origin, Probe, Row, Seen};
+use dagd::core::filter::Filter;
 use dagd::core::path::Bytes;
 use dagd::core::selector::Selector;
-use dagd::core::trigger::{
-    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
-};
+use dagd::core::trigger::{Folder, FolderSpec, Overlap, ReadLock, Source, TriggerSpec};
 use dagd::io::disk::{Prober, version_at};
 use dagd::io::watch::{Coverage, FromWatch, Ledger, Limits, ToWatch, WatchHandle, spawn_with};
 
@@ -76,23 +75,13 @@ fn with_filter(name: &str, root: &Path, recursive: bool, exclude: &[&str]) -> Tr
     let include = if recursive { "**/*" } else { "*" };
     let exclude = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
     let folder = FolderSpec {
-        folder: Folder::Drop,
-        root: root.to_owned(),
         recursive,
-        filter: Filter::new(vec![include.to_owned()], exclude, true, false).unwrap(),
-        kinds: vec![Kind::Created, Kind::Modified],
-        read_lock: ReadLock::Auto,
-        stability_threshold: Duration::from_secs(2),
-        settle: Duration::ZERO,
         settle_empty: Duration::ZERO,
-        max_wait: None,
-        fan_out: FanOut::File,
-        batch_max_files: 1000,
-        initial_scan: InitialScan::Unprocessed,
-        initial_max: 10_000,
-        move_to: None,
-        move_failed: None,
-        reconcile_interval: None,
+        ..FolderSpec::new(
+            Folder::Drop,
+            root.to_owned(),
+            Filter::new(vec![include.to_owned()], exclude, true, false).unwrap(),
+        )
     };
     TriggerSpec {
         name: name.into(),
@@ -101,6 +90,7 @@ fn with_filter(name: &str, root: &Path, recursive: bool, exclude: &[&str]) -> Tr
         overlap: Overlap::Queue,
         max_runs: None,
         order_key: None,
+        rate_limit: None,
         rev: format!("{name}{recursive}{}", root.display()).into(),
     }
 }

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use super::revision::facts;
 use super::{Resolved, Settings};
 use crate::core::id::Name;
 use crate::core::model::Model;
 use crate::core::task::TaskSpec;
-use crate::core::trigger::{Source, TriggerSpec};
+use crate::core::trigger::TriggerSpec;
 
 /// One line per task, trigger, pool or setting that differs: `+` new, `-` gone, `~` changed.
 pub fn diff(old: &Resolved, new: &Resolved) -> Vec<String> {
@@ -124,46 +125,7 @@ fn trigger(old: &TriggerSpec, new: &TriggerSpec) -> Vec<&'static str> {
     if old.rev == new.rev {
         return Vec::new();
     }
-    let mut changed = differing(&[
-        ("run", old.select == new.select),
-        ("on_overlap", old.overlap == new.overlap),
-        ("max_runs", old.max_runs == new.max_runs),
-        ("order_key", old.order_key == new.order_key),
-    ]);
-    match (&old.source, &new.source) {
-        (Source::Folder(old), Source::Folder(new)) => {
-            let word = |spec: &crate::core::trigger::FolderSpec| match spec.folder {
-                crate::core::trigger::Folder::Drop => "drop",
-                crate::core::trigger::Folder::Watch => "watch",
-            };
-            if word(old) != word(new) || old.root != new.root {
-                changed.push(word(new));
-            }
-            changed.extend(differing(&[
-                ("recursive", old.recursive == new.recursive),
-                ("include or exclude", format!("{:?}", old.filter) == format!("{:?}", new.filter)),
-                ("kinds", old.kinds == new.kinds),
-                ("read_lock", old.read_lock == new.read_lock),
-                ("stability_threshold", old.stability_threshold == new.stability_threshold),
-                ("settle", old.settle == new.settle),
-                ("max_wait", old.max_wait == new.max_wait),
-                ("fan_out", old.fan_out == new.fan_out),
-                ("initial_scan", old.initial_scan == new.initial_scan),
-                ("initial_max", old.initial_max == new.initial_max),
-                ("move", old.move_to == new.move_to),
-                ("move_failed", old.move_failed == new.move_failed),
-                ("reconcile_interval", old.reconcile_interval == new.reconcile_interval),
-            ]));
-        }
-        (
-            Source::Signal { name: old, sender_uid: before, .. },
-            Source::Signal { name: new, sender_uid: after, .. },
-        ) => changed.extend(differing(&[("signal", old == new), ("sender_uid", before == after)])),
-        (Source::Folder(_), Source::Signal { .. }) => changed.push("signal"),
-        (Source::Signal { .. }, Source::Folder(_)) => changed.push("folder"),
-    }
-    if changed.is_empty() {
-        changed.push("settings");
-    }
-    changed
+    let (old, new) = (facts(old), facts(new));
+    let differs = |fact: &&(&'static str, serde_json::Value)| !old.contains(fact);
+    new.iter().filter(differs).map(|(key, _)| *key).collect()
 }

@@ -121,8 +121,6 @@ pub const TRIGGER: Scope = Scope {
         "move_failed",
         "reconcile_interval",
         "sender_uid",
-    ],
-    later: &[
         "min_depth",
         "max_depth",
         "gitignore",
@@ -149,10 +147,8 @@ pub const TRIGGER: Scope = Scope {
         "poll_interval",
         "max_hops",
         "renamed_from",
-        "schedule",
-        "absent",
-        "subject",
     ],
+    later: &["schedule", "absent", "subject"],
 };
 
 /// Keys of a trigger that mean something for a folder only.
@@ -170,10 +166,41 @@ pub const FOLDER_ONLY: &[&str] = &[
     "fan_out",
     "initial_scan",
     "reconcile_interval",
+    "min_depth",
+    "max_depth",
+    "gitignore",
+    "file_type",
+    "min_size",
+    "max_size",
+    "min_age",
+    "follow_symlinks",
+    "cross_filesystem",
+    "done_file",
+    "checksum_file",
+    "set",
+    "set_key",
+    "ready_alarm",
+    "batch_max_files",
+    "batch_max_wait",
+    "sort_by",
+    "idempotent_key",
+    "backend",
+    "poll_interval",
+    "max_hops",
+    "renamed_from",
 ];
 
 /// Keys of a trigger that mean something for a drop folder only.
-pub const DROP_ONLY: &[&str] = &["move", "move_failed", "order_key", "allow_loss", "initial_max"];
+pub const DROP_ONLY: &[&str] = &[
+    "pre_move",
+    "move",
+    "move_failed",
+    "delete",
+    "on_conflict",
+    "order_key",
+    "allow_loss",
+    "initial_max",
+];
 
 /// Keys of a trigger that mean something for a signal only.
 pub const SIGNAL_ONLY: &[&str] = &["sender_uid"];

@@ -14,6 +14,7 @@ use crate::core::model::Model;
 pub mod diagnostics;
 pub mod diff;
 pub mod edges;
+pub mod folder;
 pub mod keys;
 pub mod moves;
 pub mod overlap;
@@ -30,6 +31,7 @@ pub mod templates;
 pub mod trigger;
 pub mod triggers;
 pub mod units;
+pub mod values;
 pub mod words;
 
 pub use diagnostics::{Diagnostics, Problem};

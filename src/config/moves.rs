@@ -22,7 +22,7 @@ pub fn check(reader: &mut Reader<'_>, triggers: &Triggers, settings: Option<&Set
         if let Some(settings) = settings {
             own_writes(reader, triggers, name, folder, settings);
         }
-        if folder.move_to.is_some() || folder.move_failed.is_some() {
+        if folder.empties() {
             emptied.push((normal(&folder.root), folder.recursive, name));
         }
     }
@@ -63,7 +63,7 @@ fn both_move(
 /// A moved file that lands where the trigger sees it would be delivered again, for ever.
 fn feedback(reader: &mut Reader<'_>, triggers: &Triggers, spec: &TriggerSpec, folder: &FolderSpec) {
     let Some(place) = triggers.places.get(&spec.name) else { return };
-    let targets = [&folder.move_to, &folder.move_failed];
+    let targets = [&folder.pre_move, &folder.move_to, &folder.move_failed];
     for (target, &span) in targets.into_iter().flatten().zip(&place.moves) {
         let Some(rel) = sample_below(target, spec, folder) else { continue };
         if !sees(folder, &rel) {
@@ -113,7 +113,7 @@ fn sees(folder: &FolderSpec, rel: &Path) -> bool {
         folders.any(|below| folder.filter.prunes(&Bytes::from(below)))
     };
     let excluded = || {
-        use crate::core::trigger::Rejected::{Exclude, Hidden};
+        use crate::core::filter::Rejected::{Exclude, Hidden};
         matches!(folder.filter.rejects(&Bytes::from(rel)), Some(Exclude(_) | Hidden))
     };
     if deep { folder.recursive && !pruned() && !excluded() } else { !excluded() }

@@ -134,7 +134,7 @@ pub fn order_key(
     }
     let key = raw.order_key.as_ref().or(defaults.order_key.as_ref())?;
     let why = match raw.on_overlap.as_ref().or(defaults.on_overlap.as_ref()).map(|at| at.value) {
-        _ if kind.fan_out == Some(FanOut::Batch) => "a batch holds files with many keys",
+        _ if kind.fan_out != Some(FanOut::File) => "a run of several files holds many keys",
         Some(OverlapWord::Parallel) => "with on_overlap = \"parallel\" nothing waits",
         _ => return Some(key.value.clone()),
     };

@@ -6,24 +6,34 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::diagnostics::{Problem, Span};
+use super::diagnostics::Span;
 use super::keys::TRIGGER;
 use super::reader::{At, Reader, Value};
-use super::signals::{self, SENT_HELP, SignalFault, TRIGGER_HELP, TriggerSignal};
+use super::signals::TriggerSignal;
 use super::task::not_zero;
-use super::templates::{self, Use};
-use super::words;
+use super::values;
 use crate::core::candidate::Kind;
+use crate::core::filter::{KeyPattern, Pattern};
 use crate::core::id::Name;
 use crate::core::selector::Selector;
-use crate::core::template::{Slot, Template};
-use crate::core::trigger::{FanOut, Filter, InitialScan, ReadLock};
+use crate::core::sidecar::{Checksum, Sidecar};
+use crate::core::template::Template;
+use crate::core::trigger::{
+    Backend, FanOut, FileType, FollowSymlinks, IdempotentKey, InitialScan, OnConflict, RateLimit,
+    ReadLock, Sort,
+};
 
 /// The largest `max_runs` that can be asked for: as many as the daemon can have alive.
 const RUNS_MAX: i64 = 100_000;
 
 /// The largest `initial_max`.
 const INITIAL_MAX: i64 = 1_000_000_000;
+
+/// The largest batch: its run's record names every file.
+const BATCH_MAX: i64 = 100_000;
+
+/// The longest row of runs that cause each other.
+const HOPS_MAX: i64 = 1_000;
 
 /// `on_overlap` as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +107,58 @@ pub struct RawTrigger<'s> {
     pub reconcile_interval: Option<Duration>,
     /// `sender_uid`.
     pub sender_uid: Option<Vec<u32>>,
+    /// `min_depth`.
+    pub min_depth: Option<At<u32>>,
+    /// `max_depth`.
+    pub max_depth: Option<At<u32>>,
+    /// `follow_symlinks`.
+    pub follow_symlinks: Option<FollowSymlinks>,
+    /// `cross_filesystem`.
+    pub cross_filesystem: Option<bool>,
+    /// `gitignore`.
+    pub gitignore: Option<bool>,
+    /// `backend`.
+    pub backend: Option<Backend>,
+    /// `poll_interval`.
+    pub poll_interval: Option<Duration>,
+    /// `file_type`.
+    pub file_type: Option<At<FileType>>,
+    /// `min_size`.
+    pub min_size: Option<At<u64>>,
+    /// `max_size`.
+    pub max_size: Option<At<u64>>,
+    /// `min_age`.
+    pub min_age: Option<Duration>,
+    /// `ready_alarm`.
+    pub ready_alarm: Option<Duration>,
+    /// `done_file`.
+    pub done_file: Option<At<Sidecar>>,
+    /// `checksum_file`.
+    pub checksum_file: Option<At<(Sidecar, Checksum)>>,
+    /// `set`.
+    pub set: Option<Vec<At<Pattern>>>,
+    /// `set_key`.
+    pub set_key: Option<At<KeyPattern>>,
+    /// `batch_max_files`.
+    pub batch_max_files: Option<At<usize>>,
+    /// `batch_max_wait`.
+    pub batch_max_wait: Option<At<Duration>>,
+    /// `sort_by`.
+    pub sort_by: Option<Vec<Sort>>,
+    /// `rate_limit`.
+    pub rate_limit: Option<RateLimit>,
+    /// `idempotent_key`.
+    pub idempotent_key: Option<At<IdempotentKey>>,
+    /// `renamed_from`.
+    pub renamed_from: Option<At<&'s str>>,
+    /// `pre_move`.
+    pub pre_move: Option<At<Template>>,
+    /// `delete`.
+    pub delete: Option<At<bool>>,
+    /// `on_conflict`.
+    pub on_conflict: Option<OnConflict>,
+    /// `max_hops`.
+    pub max_hops: Option<u32>,
 }
 
 impl<'s> RawTrigger<'s> {
@@ -108,16 +170,70 @@ impl<'s> RawTrigger<'s> {
     /// Reads one key of a trigger.
     pub fn read(&mut self, reader: &mut Reader<'s>, value: Value<'s>) {
         self.keys.push((value.name, value.key));
+        let known = self.read_source(reader, value)
+            || self.read_scope(reader, value)
+            || self.read_readiness(reader, value)
+            || self.read_grouping(reader, value)
+            || self.read_end(reader, value);
+        if !known {
+            reader.unknown(&TRIGGER, value);
+        }
+    }
+
+    /// Where events come from and what they start.
+    fn read_source(&mut self, reader: &mut Reader<'s>, value: Value<'s>) -> bool {
         match value.name {
             "drop" | "watch" => self.root = reader.path(value).map(|path| value.at(path)),
-            "signal" => self.signal = signal(reader, value),
-            "run" => self.run = run(reader, value),
+            "signal" => self.signal = values::signal(reader, value),
+            "sender_uid" => self.sender_uid = Some(values::uids(reader, value)),
+            "run" => self.run = values::run(reader, value),
+            "renamed_from" => self.renamed_from = values::trigger_name(reader, value),
+            "initial_scan" => self.initial_scan = reader.choice(value, &INITIAL_SCANS, &[]),
+            "initial_max" => {
+                let read = reader.int(value, 0..=INITIAL_MAX);
+                self.initial_max = read.and_then(|int| int.try_into().ok());
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Which files count, and how changes are noticed.
+    fn read_scope(&mut self, reader: &mut Reader<'s>, value: Value<'s>) -> bool {
+        match value.name {
             "recursive" => self.recursive = reader.flag(value),
-            "include" => self.include = patterns(reader, value),
-            "exclude" => self.exclude = patterns(reader, value),
+            "min_depth" => self.min_depth = values::depth(reader, value),
+            "max_depth" => self.max_depth = values::depth(reader, value),
+            "include" => self.include = values::patterns(reader, value),
+            "exclude" => self.exclude = values::patterns(reader, value),
             "default_ignores" => self.default_ignores = reader.flag(value),
             "hidden" => self.hidden = reader.flag(value),
-            "kinds" => self.kinds = kinds(reader, value),
+            "gitignore" => self.gitignore = reader.flag(value),
+            "follow_symlinks" => self.follow_symlinks = reader.choice(value, &SYMLINKS, &[]),
+            "cross_filesystem" => self.cross_filesystem = reader.flag(value),
+            "kinds" => self.kinds = values::kinds(reader, value),
+            "file_type" => {
+                let read = reader.choice(value, &FILE_TYPES, &[]);
+                self.file_type = read.map(|file_type| value.at(file_type));
+            }
+            "min_size" => self.min_size = reader.size(value).map(|size| value.at(size)),
+            "max_size" => self.max_size = reader.size(value).map(|size| value.at(size)),
+            "backend" => self.backend = reader.choice(value, &BACKENDS, &["fanotify"]),
+            "poll_interval" => self.poll_interval = values::poll_interval(reader, value),
+            "reconcile_interval" => {
+                let help = "leave it out for no regular scans";
+                self.reconcile_interval = reader
+                    .duration(value)
+                    .filter(|interval| not_zero(reader, value, interval.is_zero(), help));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// When a file is complete.
+    fn read_readiness(&mut self, reader: &mut Reader<'s>, value: Value<'s>) -> bool {
+        match value.name {
             "read_lock" => self.read_lock = reader.choice(value, &READ_LOCKS, &[]),
             "stability_threshold" => {
                 let help = "to wait for nothing, write read_lock = \"none\"";
@@ -125,39 +241,67 @@ impl<'s> RawTrigger<'s> {
                     .duration(value)
                     .filter(|threshold| not_zero(reader, value, threshold.is_zero(), help));
             }
+            "min_age" => self.min_age = reader.duration(value),
             "settle" => self.settle = reader.duration(value),
             "max_wait" => self.max_wait = reader.duration(value).map(|wait| value.at(wait)),
+            "ready_alarm" => self.ready_alarm = reader.duration(value),
+            "done_file" => self.done_file = values::sidecar(reader, value),
+            "checksum_file" => self.checksum_file = values::checksum(reader, value),
+            _ => return false,
+        }
+        true
+    }
+
+    /// How files become runs, and when.
+    fn read_grouping(&mut self, reader: &mut Reader<'s>, value: Value<'s>) -> bool {
+        match value.name {
             "fan_out" => {
-                let read = reader.choice(value, &FAN_OUTS, &["dir", "key"]);
+                let read = reader.choice(value, &FAN_OUTS, &[]);
                 self.fan_out = read.map(|fan_out| value.at(fan_out));
             }
+            "set" => self.set = values::set(reader, value),
+            "set_key" => self.set_key = values::key_pattern(reader, value),
+            "batch_max_files" => {
+                let read = reader.int(value, 1..=BATCH_MAX);
+                self.batch_max_files = read.and_then(|int| Some(value.at(int.try_into().ok()?)));
+            }
+            "batch_max_wait" => {
+                self.batch_max_wait = reader.duration(value).map(|wait| value.at(wait));
+            }
+            "sort_by" => self.sort_by = values::sort_by(reader, value),
             "on_overlap" => {
                 let read = reader.choice(value, &OVERLAPS, &[]);
                 self.on_overlap = read.map(|overlap| value.at(overlap));
             }
-            "overlap_signal" => self.overlap_signal = overlap_signal(reader, value),
+            "overlap_signal" => self.overlap_signal = values::overlap_signal(reader, value),
             "allow_loss" => self.allow_loss = reader.flag(value),
             "max_runs" => {
                 let read = reader.int(value, 1..=RUNS_MAX);
                 self.max_runs = read.and_then(|int| Some(value.at(int.try_into().ok()?)));
             }
-            "order_key" => self.order_key = order_key(reader, value),
-            "initial_scan" => self.initial_scan = reader.choice(value, &INITIAL_SCANS, &[]),
-            "initial_max" => {
-                let read = reader.int(value, 0..=INITIAL_MAX);
-                self.initial_max = read.and_then(|int| int.try_into().ok());
+            "order_key" => self.order_key = values::order_key(reader, value),
+            "rate_limit" => self.rate_limit = values::rate(reader, value),
+            "idempotent_key" => self.idempotent_key = values::idempotent_key(reader, value),
+            "max_hops" => {
+                let read = reader.int(value, 1..=HOPS_MAX);
+                self.max_hops = read.and_then(|int| int.try_into().ok());
             }
-            "move" => self.move_to = target(reader, value),
-            "move_failed" => self.move_failed = target(reader, value),
-            "reconcile_interval" => {
-                let help = "leave it out for no regular scans";
-                self.reconcile_interval = reader
-                    .duration(value)
-                    .filter(|interval| not_zero(reader, value, interval.is_zero(), help));
-            }
-            "sender_uid" => self.sender_uid = Some(uids(reader, value)),
-            _ => reader.unknown(&TRIGGER, value),
+            _ => return false,
         }
+        true
+    }
+
+    /// What becomes of files.
+    fn read_end(&mut self, reader: &mut Reader<'s>, value: Value<'s>) -> bool {
+        match value.name {
+            "pre_move" => self.pre_move = values::target(reader, value),
+            "move" => self.move_to = values::target(reader, value),
+            "move_failed" => self.move_failed = values::target(reader, value),
+            "delete" => self.delete = reader.flag(value).map(|flag| value.at(flag)),
+            "on_conflict" => self.on_conflict = reader.choice(value, &CONFLICTS, &[]),
+            _ => return false,
+        }
+        true
     }
 }
 
@@ -168,7 +312,26 @@ const READ_LOCKS: [(&str, ReadLock); 4] = [
     ("none", ReadLock::None),
 ];
 
-const FAN_OUTS: [(&str, FanOut); 2] = [("file", FanOut::File), ("batch", FanOut::Batch)];
+const FAN_OUTS: [(&str, FanOut); 4] =
+    [("file", FanOut::File), ("batch", FanOut::Batch), ("dir", FanOut::Dir), ("key", FanOut::Key)];
+
+const SYMLINKS: [(&str, FollowSymlinks); 3] = [
+    ("never", FollowSymlinks::Never),
+    ("files", FollowSymlinks::Files),
+    ("all", FollowSymlinks::All),
+];
+
+const FILE_TYPES: [(&str, FileType); 2] = [("file", FileType::File), ("dir", FileType::Dir)];
+
+const BACKENDS: [(&str, Backend); 3] =
+    [("auto", Backend::Auto), ("inotify", Backend::Inotify), ("poll", Backend::Poll)];
+
+const CONFLICTS: [(&str, OnConflict); 4] = [
+    ("rename", OnConflict::Rename),
+    ("replace", OnConflict::Replace),
+    ("fail", OnConflict::Fail),
+    ("keep", OnConflict::Keep),
+];
 
 const OVERLAPS: [(&str, OverlapWord); 6] = [
     ("queue", OverlapWord::Queue),
@@ -181,162 +344,3 @@ const OVERLAPS: [(&str, OverlapWord); 6] = [
 
 const INITIAL_SCANS: [(&str, InitialScan); 2] =
     [("unprocessed", InitialScan::Unprocessed), ("baseline", InitialScan::Baseline)];
-
-const KINDS: [(&str, Kind); 3] =
-    [("created", Kind::Created), ("modified", Kind::Modified), ("deleted", Kind::Deleted)];
-
-fn signal<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<(TriggerSignal, Name)> {
-    let name = reader.text(value)?;
-    match signals::for_trigger(name) {
-        Ok(signal) => Some((signal, name.into())),
-        Err(fault) => {
-            no_signal(reader, value, name, "start work", fault, TRIGGER_HELP);
-            None
-        }
-    }
-}
-
-fn overlap_signal<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<At<i32>> {
-    let name = reader.text(value)?;
-    match signals::for_tasks(name) {
-        Ok(signo) => Some(value.at(signo)),
-        Err(fault) => {
-            no_signal(reader, value, name, "be sent to tasks", fault, SENT_HELP);
-            None
-        }
-    }
-}
-
-fn no_signal<'s>(
-    reader: &mut Reader<'s>,
-    value: Value<'s>,
-    name: &str,
-    purpose: &str,
-    fault: SignalFault,
-    help: &str,
-) {
-    let shown = words::shown(name);
-    let problem = match fault {
-        SignalFault::Reserved(why) => {
-            Problem::at(value.span(), format!("`{shown}` cannot {purpose}: {why}"))
-        }
-        SignalFault::OutOfRange => {
-            let what = format!("there is no signal `{shown}`");
-            Problem::at(value.span(), what).label("real-time signals go from 34 to 64")
-        }
-        SignalFault::Unknown(meant) => {
-            Problem::at(value.span(), format!("there is no signal `{shown}`"))
-                .maybe_help(meant.map(|meant| format!("did you mean \"{meant}\"?")))
-        }
-    };
-    reader.note(problem.help(help));
-}
-
-fn run<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<At<Selector>> {
-    let texts = if value.is_list() {
-        let before = reader.problems().len();
-        let texts = reader.texts(value, "run = \"task+\"");
-        if texts.is_empty() && reader.problems().len() == before {
-            let what = "`run` names no task";
-            reader.note(
-                Problem::at(value.span(), what).help("write it as run = \"task+\"").absence(),
-            );
-        }
-        texts
-    } else {
-        reader.text(value).map(|text| value.at(text)).into_iter().collect()
-    };
-    let mut parts = Vec::new();
-    for text in texts {
-        match Selector::parse(text.value) {
-            Ok(part) => parts.push(At { value: part, span: text.span }),
-            Err(error) => {
-                let span = reader.within(text.span, error.at, 1);
-                let what = format!("`run` is no selector: {error}");
-                let help = "a selector looks like `task`, `task+` (and what depends on it), \
-                            `+task` (and what it needs), `tag:x`, `a,b` or `a+,-b`";
-                reader.note(Problem::at(span, what).help(help));
-            }
-        }
-    }
-    parts
-}
-
-fn patterns<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<Vec<At<&'s str>>> {
-    let before = reader.problems().len();
-    let patterns = reader.texts(value, "[\"*.csv\"]");
-    for pattern in &patterns {
-        let text = pattern.value;
-        let alone = Filter::new(vec![text.to_owned()], Vec::new(), true, false);
-        if let Err((_, why)) = alone {
-            let what = format!("`{}` is no pattern: {why}", words::shown(text));
-            let help = "patterns have `*`, `?`, `**`, `[abc]` and `{a,b}`; a backslash before one \
-                        of these makes it literal";
-            reader.note(Problem::at(pattern.span, what).help(help));
-        } else if text.is_empty() || text.starts_with('/') || text.starts_with("./") {
-            let what = format!("pattern `{}` matches nothing", words::shown(text));
-            let help = "patterns are compared with paths below the folder, such as `a.csv` or \
-                        `sub/a.csv`";
-            reader.note(Problem::at(pattern.span, what).help(help));
-        }
-    }
-    if patterns.is_empty() && value.name == "include" && reader.problems().len() == before {
-        let what = "with an empty `include` no file counts";
-        reader.note(Problem::at(value.span(), what).help("leave it out to include every file"));
-    }
-    (reader.problems().len() == before).then_some(patterns)
-}
-
-fn kinds<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<Vec<Kind>> {
-    let before = reader.problems().len();
-    let items = reader.items(value, "strings", "[\"created\", \"modified\"]");
-    let mut kinds: Vec<Kind> =
-        items.into_iter().filter_map(|item| reader.choice(item, &KINDS, &[])).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    if kinds.is_empty() && reader.problems().len() == before {
-        let help = "name at least one of `created`, `modified` and `deleted`";
-        let what = "with empty `kinds` no change counts";
-        reader.note(Problem::at(value.span(), what).help(help));
-    }
-    (!kinds.is_empty()).then_some(kinds)
-}
-
-fn order_key<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<At<Template>> {
-    let text = reader.text(value)?;
-    let template = templates::read(reader, value, text, Use::OrderKey)?.template;
-    if !template.slots().any(Slot::needs_file) {
-        let what = "`order_key` is the same for every file";
-        let help = "let it depend on the file, as in \"{stem}\"; for one run at a time write \
-                    max_runs = 1";
-        reader.note(Problem::at(value.span(), what).help(help));
-        return None;
-    }
-    Some(value.at(template))
-}
-
-/// The target of a move. With a slash at the end it is a folder.
-fn target<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<At<Template>> {
-    let text = reader.text(value)?;
-    let whole = if text.ends_with('/') { format!("{text}{{rel}}") } else { text.to_owned() };
-    let template = templates::read(reader, value, &whole, Use::Move)?.template;
-    let varies = |slot: &Slot| matches!(slot, Slot::Rel | Slot::Name | Slot::Stem | Slot::Run);
-    if !template.slots().any(varies) {
-        let what = format!("`{}` gives every file the same name", value.name);
-        let help =
-            format!("to move into a folder, end it with a slash: \"{}/\"", words::shown(text));
-        reader.note(Problem::at(value.span(), what).help(help));
-        return None;
-    }
-    Some(value.at(templates::anchored(reader, value, &whole, template)?))
-}
-
-fn uids<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<u32> {
-    let items = if value.is_int() {
-        vec![value]
-    } else {
-        reader.items(value, "user ids", "sender_uid = [0, 1000]")
-    };
-    let range = 0..=i64::from(u32::MAX);
-    items.into_iter().filter_map(|item| reader.int(item, range.clone())?.try_into().ok()).collect()
-}

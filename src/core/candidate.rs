@@ -295,8 +295,10 @@ fn readiness(
     }
     let settle = match (spec.fan_out, version.size) {
         // The window of the batch is what settles.
-        (FanOut::Batch, 0) if spec.settle_empty > spec.settle => spec.settle_empty,
-        (FanOut::Batch, _) => Duration::ZERO,
+        (FanOut::Batch | FanOut::Dir | FanOut::Key, 0) if spec.settle_empty > spec.settle => {
+            spec.settle_empty
+        }
+        (FanOut::Batch | FanOut::Dir | FanOut::Key, _) => Duration::ZERO,
         (FanOut::File, 0) => spec.settle.max(spec.settle_empty),
         (FanOut::File, _) => spec.settle,
     };

@@ -45,7 +45,7 @@ pub fn fill(slot: &Slot, facts: &Facts<'_>) -> Option<Vec<u8>> {
 }
 
 /// A name without its last extension, and the extension. A leading dot begins no extension.
-fn split(name: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(name: &[u8]) -> (&[u8], &[u8]) {
     match name.iter().rposition(|&b| b == b'.') {
         Some(at) if at > 0 => (&name[..at], &name[at + 1..]),
         _ => (name, &[]),

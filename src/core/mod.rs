@@ -12,8 +12,10 @@ pub mod id;
 pub mod path;
 pub mod template;
 
+pub mod filter;
 pub mod graph;
 pub mod selector;
+pub mod sidecar;
 pub mod task;
 pub mod trigger;
 

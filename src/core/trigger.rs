@@ -3,18 +3,17 @@
 //! Holds the configuration of triggers and the pure questions that it answers: whether a name
 //! matches, which key a file is busy under. What is live is in [`super::machine`].
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::candidate::Kind;
+use super::filter::{Filter, KeyPattern, Pattern};
 use super::id::Name;
-use super::path::Bytes;
 use super::selector::Selector;
+use super::sidecar::{Checksum, Sidecar};
 use super::template::Template;
 
 /// What a folder trigger is for.
@@ -49,6 +48,10 @@ pub enum FanOut {
     File,
     /// A run for all files of a window.
     Batch,
+    /// The same, for each folder that holds files.
+    Dir,
+    /// The same, for each key (see [`FolderSpec::set_key`]).
+    Key,
 }
 
 /// What happens when there is work while its key is busy.
@@ -79,7 +82,104 @@ pub enum InitialScan {
     Baseline,
 }
 
-/// A folder and what is wanted from it.
+/// What a trigger takes for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileType {
+    /// Regular files.
+    File,
+    /// Folders, each with all that is in it: the results of an instrument.
+    Dir,
+}
+
+/// Which symbolic links count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FollowSymlinks {
+    /// None.
+    Never,
+    /// Those that lead to a regular file.
+    Files,
+    /// Those that lead to a folder as well; each folder once.
+    All,
+}
+
+/// How changes are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// By the kernel where it tells, else by looking at intervals.
+    Auto,
+    /// By inotify.
+    Inotify,
+    /// By looking at intervals.
+    Poll,
+}
+
+/// What makes two deliveries the same, so that the second is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdempotentKey {
+    /// The same version at the same path.
+    Version,
+    /// The same path, whatever is in it, for ever.
+    Path,
+    /// The same name and size, in whatever folder.
+    NameSize,
+    /// The same content, whatever its name.
+    Content,
+    /// The same text, made from the file's names.
+    Template(Template),
+}
+
+/// What ready files are put in order by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SortBy {
+    /// When they were seen first.
+    Arrival,
+    /// Their path below the root, as bytes.
+    Name,
+    /// Their modification time.
+    Mtime,
+    /// Their size.
+    Size,
+}
+
+/// One part of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sort {
+    /// By what.
+    pub by: SortBy,
+    /// The greatest first.
+    pub reverse: bool,
+}
+
+/// What to do with a file whose place is taken where it is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// It gets a free name beside the one that is taken.
+    Rename,
+    /// It takes the place.
+    Replace,
+    /// It stays, and the move counts as failed.
+    Fail,
+    /// It stays, as if no move were configured.
+    Keep,
+}
+
+/// Runs that may start in a time: a bucket of `runs` tokens that fills evenly within `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Tokens, at least one.
+    pub runs: u32,
+    /// The time in which an empty bucket fills; not zero.
+    pub per: Duration,
+}
+
+/// A folder and what is wanted from it. Names of fields are those of the configuration.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 #[derive(Clone, Debug)]
 pub struct FolderSpec {
     /// Drop or watch.
@@ -88,34 +188,142 @@ pub struct FolderSpec {
     pub root: PathBuf,
     /// Whether folders below the root count, too.
     pub recursive: bool,
+    /// How deep a file lies at least; 1 is right in the root.
+    pub min_depth: u32,
+    /// How deep it lies at most.
+    pub max_depth: u32,
+    /// Which symbolic links count.
+    pub follow_symlinks: FollowSymlinks,
+    /// Whether other file systems mounted below the root count.
+    pub cross_filesystem: bool,
+    /// Whether `.gitignore` and `.ignore` files below the root are honoured.
+    pub gitignore: bool,
+    /// How changes are noticed.
+    pub backend: Backend,
+    /// How often the folder is looked at where nothing else tells of changes.
+    pub poll_interval: Duration,
+    /// Full scans at this interval.
+    pub reconcile_interval: Option<Duration>,
     /// Which names count.
     pub filter: Filter,
+    /// What counts as work.
+    pub file_type: FileType,
+    /// Smaller files do not count, in bytes.
+    pub min_size: u64,
+    /// Larger files do not count, in bytes.
+    pub max_size: u64,
     /// Which changes count.
     pub kinds: Vec<Kind>,
     /// How completeness is established.
     pub read_lock: ReadLock,
     /// How long size and time must stay the same where a lease does not prove completeness.
     pub stability_threshold: Duration,
+    /// How long a version has been seen, at least.
+    pub min_age: Duration,
     /// Quiet time after the last change.
     pub settle: Duration,
     /// Quiet time for a file without content.
     pub settle_empty: Duration,
     /// Ceiling of `settle` and batching.
     pub max_wait: Option<Duration>,
+    /// A file that has to be there before another one counts.
+    pub done_file: Option<Sidecar>,
+    /// A file that holds the checksum of another one, which has to match before that one counts.
+    pub checksum_file: Option<(Sidecar, Checksum)>,
+    /// How long a file may wait to become ready before that is told.
+    pub ready_alarm: Option<Duration>,
     /// Files to runs.
     pub fan_out: FanOut,
+    /// What files of one key have in common.
+    pub set_key: Option<KeyPattern>,
+    /// A pattern for each file without which the others of its key do not count.
+    pub set: Vec<Pattern>,
     /// Files in a batch, at most.
     pub batch_max_files: usize,
+    /// How long a batch that is not full waits for more.
+    pub batch_max_wait: Duration,
+    /// The order of what is ready; empty: of arrival.
+    pub sort_by: Vec<Sort>,
+    /// What makes two deliveries the same.
+    pub idempotent_key: IdempotentKey,
     /// What a first start does.
     pub initial_scan: InitialScan,
     /// A first scan that finds more pauses the trigger, unless files are moved away.
     pub initial_max: u64,
+    /// The name under which the ledger knew the trigger before.
+    pub renamed_from: Option<Name>,
+    /// Where a file goes before its run starts.
+    pub pre_move: Option<Template>,
     /// Where the file goes after a succeeded run.
     pub move_to: Option<Template>,
     /// Where the file goes after a failed run.
     pub move_failed: Option<Template>,
-    /// Full scans at this interval.
-    pub reconcile_interval: Option<Duration>,
+    /// Whether the file is removed after a succeeded run.
+    pub delete: bool,
+    /// What to do where the place is taken.
+    pub on_conflict: OnConflict,
+    /// Runs in a row of which each was caused by the one before, at most.
+    pub max_hops: u32,
+}
+
+impl FolderSpec {
+    /// What a folder trigger is when nothing is said but what it is for, where it is, and which
+    /// names count. The defaults of all fields are here.
+    pub fn new(folder: Folder, root: PathBuf, filter: Filter) -> Self {
+        let drop = folder == Folder::Drop;
+        let all = [Kind::Created, Kind::Modified, Kind::Deleted];
+        let settle = Duration::from_millis(if drop { 0 } else { 100 });
+        Self {
+            folder,
+            root,
+            recursive: !drop,
+            min_depth: 1,
+            max_depth: u32::MAX,
+            follow_symlinks: FollowSymlinks::Never,
+            cross_filesystem: false,
+            gitignore: false,
+            backend: Backend::Auto,
+            poll_interval: Duration::from_secs(5),
+            reconcile_interval: None,
+            filter,
+            file_type: FileType::File,
+            min_size: 0,
+            max_size: u64::MAX,
+            kinds: if drop { all[..2].into() } else { all.into() },
+            read_lock: if drop { ReadLock::Auto } else { ReadLock::None },
+            stability_threshold: Duration::from_secs(2),
+            min_age: Duration::ZERO,
+            settle,
+            // A file without content looks the same as one whose writer has not begun.
+            settle_empty: if drop { Duration::from_secs(2) } else { settle },
+            max_wait: (!drop).then_some(Duration::from_secs(5)),
+            done_file: None,
+            checksum_file: None,
+            ready_alarm: Some(Duration::from_mins(10)),
+            fan_out: if drop { FanOut::File } else { FanOut::Batch },
+            set_key: None,
+            set: Vec::new(),
+            batch_max_files: 1000,
+            batch_max_wait: Duration::from_secs(5),
+            sort_by: Vec::new(),
+            idempotent_key: IdempotentKey::Version,
+            initial_scan: if drop { InitialScan::Unprocessed } else { InitialScan::Baseline },
+            initial_max: if drop { 10_000 } else { u64::MAX },
+            renamed_from: None,
+            pre_move: None,
+            move_to: None,
+            move_failed: None,
+            delete: false,
+            on_conflict: OnConflict::Rename,
+            max_hops: 8,
+        }
+    }
+
+    /// Whether dagd takes files away from the folder, before or after their runs.
+    pub fn empties(&self) -> bool {
+        self.delete
+            || [&self.pre_move, &self.move_to, &self.move_failed].into_iter().any(Option::is_some)
+    }
 }
 
 /// A source of events.
@@ -149,6 +357,8 @@ pub struct TriggerSpec {
     pub max_runs: Option<usize>,
     /// Serial inside a key, parallel across keys.
     pub order_key: Option<Template>,
+    /// How many of its runs may start in a time; more wait.
+    pub rate_limit: Option<RateLimit>,
     /// Hash of everything above, so that a reload can tell what changed.
     pub rev: Arc<str>,
 }
@@ -160,195 +370,5 @@ impl TriggerSpec {
             Source::Folder(folder) => Some(folder),
             Source::Signal { .. } => None,
         }
-    }
-}
-
-/// Which names count. Rejection is final for a version: see [`Filter::rejects`].
-#[derive(Clone)]
-pub struct Filter {
-    include: GlobSet,
-    exclude: GlobSet,
-    /// The patterns as configured, for messages.
-    include_patterns: Vec<String>,
-    exclude_patterns: Vec<String>,
-    /// Whether the list of names that producers use for unfinished files applies.
-    default_ignores: bool,
-    /// Whether names that begin with a dot count.
-    hidden: bool,
-}
-
-/// Why a name does not count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// A component begins with a dot and `hidden` is false.
-    Hidden,
-    /// It is a name that producers give to unfinished files.
-    DefaultIgnore(&'static str),
-    /// A pattern of `exclude` matches.
-    Exclude(String),
-    /// No pattern of `include` matches.
-    NotIncluded,
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hidden => f.write_str("hidden"),
-            Self::DefaultIgnore(pattern) => write!(f, "default_ignores: {pattern}"),
-            Self::Exclude(pattern) => write!(f, "exclude: {pattern}"),
-            Self::NotIncluded => f.write_str("include: no pattern matches"),
-        }
-    }
-}
-
-impl fmt::Debug for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Filter")
-            .field("include", &self.include_patterns)
-            .field("exclude", &self.exclude_patterns)
-            .field("default_ignores", &self.default_ignores)
-            .field("hidden", &self.hidden)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Names that producers give to files that are not finished. A trailing run of six capital `X`
-/// stands for six letters or digits, as rsync and mkstemp append them.
-const DEFAULT_IGNORES: [&str; 15] = [
-    "*.part",
-    "*.partial",
-    "*.filepart",
-    "*.crdownload",
-    "*.download",
-    "*.tmp",
-    "*~",
-    ".*.sw?",
-    ".#*",
-    ".~lock*",
-    ".nfs*",
-    ".fuse_hidden*",
-    ".goutputstream-*",
-    ".syncthing.*.tmp",
-    ".*.XXXXXX",
-];
-
-impl Filter {
-    /// Compiles the patterns. An `Err` holds the first bad one and why.
-    pub fn new(
-        include: Vec<String>,
-        exclude: Vec<String>,
-        default_ignores: bool,
-        hidden: bool,
-    ) -> Result<Self, (String, String)> {
-        Ok(Self {
-            include: globs(&include)?,
-            exclude: globs(&exclude)?,
-            include_patterns: include,
-            exclude_patterns: exclude,
-            default_ignores,
-            hidden,
-        })
-    }
-
-    /// Why the file `rel` (relative to the root) does not count, or `None` if it does.
-    pub fn rejects(&self, rel: &Bytes) -> Option<Rejected> {
-        if !self.hidden && rel.as_bytes().split(|&b| b == b'/').any(|part| part.starts_with(b".")) {
-            return Some(Rejected::Hidden);
-        }
-        if self.default_ignores
-            && let Some(pattern) = DEFAULT_IGNORES.iter().find(|p| ignore_matches(p, rel.name()))
-        {
-            return Some(Rejected::DefaultIgnore(pattern));
-        }
-        if let Some(&at) = self.exclude.matches(rel.as_path()).first() {
-            return Some(Rejected::Exclude(self.exclude_patterns[at].clone()));
-        }
-        (!self.include.is_match(rel.as_path())).then_some(Rejected::NotIncluded)
-    }
-
-    /// Whether the folder `rel` and all below it are out: neither watched nor scanned.
-    pub fn prunes(&self, rel: &Bytes) -> bool {
-        let hidden = !self.hidden && rel.name().starts_with(b".");
-        hidden
-            || self.exclude.is_match(rel.as_path())
-            || self.exclude.is_match(rel.join(b"").as_path())
-    }
-}
-
-fn globs(patterns: &[String]) -> Result<GlobSet, (String, String)> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let glob = GlobBuilder::new(pattern)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(|error| (pattern.clone(), error.kind().to_string()))?;
-        set.add(glob);
-    }
-    set.build().map_err(|error| (patterns.join(", "), error.kind().to_string()))
-}
-
-/// Matches the few shapes that occur in [`DEFAULT_IGNORES`]: `*`, `?` and the `X` run.
-fn ignore_matches(pattern: &str, name: &[u8]) -> bool {
-    fn go(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern.split_first(), name.split_first()) {
-            (None, None) => true,
-            (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| go(rest, &name[skip..])),
-            (Some((b'?', rest)), Some((_, tail))) => go(rest, tail),
-            (Some((b'X', rest)), Some((c, tail))) => c.is_ascii_alphanumeric() && go(rest, tail),
-            (Some((p, rest)), Some((c, tail))) => p == c && go(rest, tail),
-            (None, Some(_)) | (Some(_), None) => false,
-        }
-    }
-    go(pattern.as_bytes(), name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Filter, Rejected};
-
-    fn filter(include: &[&str], exclude: &[&str]) -> Filter {
-        let owned = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
-        Filter::new(owned(include), owned(exclude), true, false).unwrap()
-    }
-
-    #[test]
-    fn unfinished_names_do_not_count() {
-        let all = filter(&["*"], &[]);
-        for name in ["a.part", "a.filepart", "a.tmp", "a~", "x.crdownload"] {
-            assert!(
-                matches!(all.rejects(&name.into()), Some(Rejected::DefaultIgnore(_))),
-                "{name}"
-            );
-        }
-        let dots = Filter::new(vec!["*".into()], Vec::new(), true, true).unwrap();
-        for name in [".a.swp", ".~lock.a#", ".data.csv.a1B2c3", ".#x"] {
-            assert!(
-                matches!(dots.rejects(&name.into()), Some(Rejected::DefaultIgnore(_))),
-                "{name}"
-            );
-        }
-        assert_eq!(dots.rejects(&".profile".into()), None);
-        assert_eq!(all.rejects(&".profile".into()), Some(Rejected::Hidden));
-    }
-
-    #[test]
-    fn globs_respect_folders() {
-        let csv = filter(&["*.csv"], &["old*"]);
-        assert_eq!(csv.rejects(&"a.csv".into()), None);
-        assert_eq!(csv.rejects(&"sub/a.csv".into()), Some(Rejected::NotIncluded));
-        assert_eq!(csv.rejects(&"old.csv".into()), Some(Rejected::Exclude("old*".into())));
-        let deep = filter(&["**/*"], &["public/**"]);
-        assert_eq!(deep.rejects(&"a/b/c".into()), None);
-        assert!(deep.prunes(&"public".into()));
-        assert!(!deep.prunes(&"src".into()));
-        assert!(deep.prunes(&"src/.git".into()));
-    }
-
-    #[test]
-    fn bad_globs_are_named() {
-        let (pattern, why) = Filter::new(vec!["[".into()], Vec::new(), true, false).unwrap_err();
-        assert_eq!(pattern, "[");
-        assert!(why.contains("unclosed"), "{why}");
     }
 }

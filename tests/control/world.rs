@@ -12,12 +12,13 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use dagd::core::candidate::Kind;
 use dagd::core::effect::Reply;
 use dagd::core::event::Request;
+use dagd::core::filter::Filter;
 use dagd::core::id::{ItemId, Name, RunId};
 use dagd::core::path::Bytes;
 use dagd::core::record::RunState;
 use dagd::core::selector::Selector;
 use dagd::core::trigger::{
-    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
 };
 use dagd::io::client::Client;
 use dagd::io::control::{
@@ -243,23 +244,12 @@ pub(crate) fn folder_trigger(
 ) -> TriggerSpec {
     let filter = Filter::new(vec![include.to_owned()], Vec::new(), true, false).unwrap();
     let spec = FolderSpec {
-        folder,
-        root: root.to_owned(),
-        recursive: folder == Folder::Watch,
-        filter,
         kinds: vec![Kind::Created, Kind::Modified],
         read_lock: ReadLock::Auto,
-        stability_threshold: Duration::from_secs(2),
-        settle: Duration::ZERO,
-        settle_empty: Duration::from_secs(2),
-        max_wait: None,
         fan_out: FanOut::File,
-        batch_max_files: 1000,
         initial_scan: InitialScan::Unprocessed,
         initial_max: 10_000,
-        move_to: None,
-        move_failed: None,
-        reconcile_interval: None,
+        ..FolderSpec::new(folder, root.to_owned(), filter)
     };
     trigger(name, Source::Folder(Box::new(spec)))
 }
@@ -277,6 +267,7 @@ fn trigger(name: &str, source: Source) -> TriggerSpec {
         overlap: Overlap::Queue,
         max_runs: None,
         order_key: None,
+        rate_limit: None,
         rev: "r".into(),
     }
 }

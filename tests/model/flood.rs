@@ -45,6 +45,7 @@ impl Flood {
             overlap: Overlap::Queue,
             max_runs: None,
             order_key: None,
+            rate_limit: None,
             rev: "1".into(),
         };
         let model = Model {
@@ -139,6 +140,7 @@ fn signalled(overlap: Overlap) -> (Machine, Option<usize>) {
         overlap,
         max_runs: Some(1),
         order_key: None,
+        rate_limit: None,
         rev: "1".into(),
     };
     let model = Model {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dagd::core::candidate::{Candidate, Disk, Kind, Origin, Probe, Row, Seen, Stage, Version};
+use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::id::{Attempt, ItemId, Mono, Name, NodeIx, Rev, RunId, Wall};
 use dagd::core::path::Bytes;
@@ -13,7 +14,7 @@ use dagd::core::record::{
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, Rule, SkipCause, StopCause, TaskSpec, TaskState, Verdict};
 use dagd::core::template::Template;
-use dagd::core::trigger::{FanOut, Filter, Folder, FolderSpec, InitialScan, ReadLock};
+use dagd::core::trigger::{Folder, FolderSpec};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -77,24 +78,13 @@ pub(crate) fn any_selector() -> impl Strategy<Value = String> {
 
 pub(crate) fn folder() -> FolderSpec {
     FolderSpec {
-        folder: Folder::Drop,
-        root: "/in".into(),
-        recursive: false,
-        filter: Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter"),
-        kinds: vec![Kind::Created, Kind::Modified],
-        read_lock: ReadLock::Auto,
-        stability_threshold: Duration::from_secs(2),
-        settle: Duration::ZERO,
-        settle_empty: Duration::from_secs(2),
-        max_wait: None,
-        fan_out: FanOut::File,
-        batch_max_files: 1000,
-        initial_scan: InitialScan::Unprocessed,
-        initial_max: 10_000,
         move_to: Some(Template::parse("/done/{name}").expect("a template")),
-        move_failed: None,
-        reconcile_interval: None,
+        ..FolderSpec::new(Folder::Drop, "/in".into(), every_name())
     }
+}
+
+fn every_name() -> Filter {
+    Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter")
 }
 
 pub(crate) fn any_bytes() -> impl Strategy<Value = Bytes> {

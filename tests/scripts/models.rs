@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dagd::core::candidate::Kind;
+use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
 use dagd::core::task::{FailureKind, OnCrash, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
 };
 
 /// `key=value` words of a line.
@@ -123,6 +124,7 @@ fn trigger(what: &str, name: &str, words: &Words<'_>, line: &str) -> TriggerSpec
         overlap,
         max_runs: words.number("max_runs").or(once.then_some(1)),
         order_key: words.get("key").map(template),
+        rate_limit: None,
         rev: line.into(),
     }
 }
@@ -133,13 +135,9 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
     let mut kinds = vec![Kind::Created, Kind::Modified];
     kinds.extend(watch.then_some(Kind::Deleted));
     FolderSpec {
-        folder: if watch { Folder::Watch } else { Folder::Drop },
-        root: format!("/{name}").into(),
         recursive: false,
-        filter: Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter"),
         kinds,
         read_lock: if watch { ReadLock::None } else { ReadLock::Auto },
-        stability_threshold: Duration::from_secs(2),
         settle: words.time("settle").unwrap_or_default(),
         settle_empty: words.time("settle").unwrap_or_default(),
         max_wait: words.time("max_wait"),
@@ -149,6 +147,10 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         initial_max: words.number("initial_max").unwrap_or(10_000),
         move_to: words.get("move").map(template),
         move_failed: words.get("move_failed").map(template),
-        reconcile_interval: None,
+        ..FolderSpec::new(
+            if watch { Folder::Watch } else { Folder::Drop },
+            format!("/{name}").into(),
+            Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter"),
+        )
     }
 }

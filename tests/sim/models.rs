@@ -5,13 +5,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dagd::core::candidate::Kind;
+use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
 use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Filter, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
 };
 
 use super::rng::Rng;
@@ -153,6 +154,7 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
         overlap: Overlap::Queue,
         max_runs: None,
         order_key: None,
+        rate_limit: None,
         rev: format!("{:x}", rng.next()).as_str().into(),
     };
     match rng.below(10) {
@@ -177,24 +179,23 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
 
 fn folder(rng: &mut Rng, name: &str, folder: Folder) -> FolderSpec {
     FolderSpec {
-        folder,
-        // Two triggers may share a root.
-        root: if name == "tc" { "/ta".into() } else { format!("/{name}").into() },
-        recursive: false,
-        filter: FILTER.clone(),
-        kinds: vec![Kind::Created, Kind::Modified],
-        read_lock: ReadLock::Auto,
         stability_threshold: ms(200),
         settle: rng.pick(&[ms(0), ms(0), ms(100)]),
         settle_empty: ms(300),
         max_wait: rng.pick(&[None, Some(ms(1000))]),
-        fan_out: FanOut::File,
         batch_max_files: 1 + rng.below(3),
-        initial_scan: InitialScan::Unprocessed,
         initial_max: rng.pick(&[2, 10_000]),
-        move_to: None,
-        move_failed: None,
-        reconcile_interval: None,
+        kinds: vec![Kind::Created, Kind::Modified],
+        read_lock: ReadLock::Auto,
+        fan_out: FanOut::File,
+        initial_scan: InitialScan::Unprocessed,
+        recursive: false,
+        // Two triggers may share a root.
+        ..FolderSpec::new(
+            folder,
+            if name == "tc" { "/ta".into() } else { format!("/{name}").into() },
+            FILTER.clone(),
+        )
     }
 }
 

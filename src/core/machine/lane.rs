@@ -194,7 +194,7 @@ impl Lane {
                 let free = |rel: &&Bytes| self.may_start(&self.key(Some(rel), None));
                 self.ready.values().find(free).map(|rel| vec![rel.clone()])
             }
-            FanOut::Batch => {
+            FanOut::Batch | FanOut::Dir | FanOut::Key => {
                 let closed = self.window_closes().is_none_or(|at| at <= now);
                 let free = self.may_start(&self.key(None, None));
                 (closed && free)
@@ -209,7 +209,7 @@ impl Lane {
         if self.ready.len() >= folder.batch_max_files {
             return None;
         }
-        let ceiling = window.first.after(folder.max_wait.unwrap_or(BATCH_MAX_WAIT));
+        let ceiling = window.first.after(folder.max_wait.unwrap_or(folder.batch_max_wait));
         let quiet = (!folder.settle.is_zero()).then(|| window.last.after(folder.settle));
         Some(quiet.map_or(ceiling, |quiet| quiet.min(ceiling)))
     }
@@ -236,9 +236,6 @@ impl Lane {
         }
     }
 }
-
-/// Ceiling of a batch's window where `max_wait` sets none.
-const BATCH_MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Ledger keys that changed lately, with the commit that changed them. An observation made before
 /// that commit says nothing about them any more.
