@@ -25,21 +25,14 @@ impl Bench {
         let place =
             std::env::var_os("DAGD_BENCH_DIR").map_or_else(|| here.join("target"), PathBuf::from);
         let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(place).unwrap();
-        let build = |name: &str, flags: &[&str]| {
-            let program = scratch.path().join(name);
-            let source = here.join(format!("benches/floor/{name}.c"));
-            let built = Command::new("cc")
-                .args(["-O2", "-o"])
-                .arg(&program)
-                .arg(source)
-                .args(flags)
-                .status();
-            assert!(built.unwrap().success(), "cc failed on {name}.c");
-            program
-        };
-        let floor = build("floor", &["-pthread"]);
-        let probe = build("probe", &["-static"]);
+        let floor = build(&scratch, "floor/floor", &["-pthread"]);
+        let probe = build(&scratch, "floor/probe", &["-static"]);
         Self { dagd: env!("CARGO_BIN_EXE_dagd").into(), floor, probe, scratch }
+    }
+
+    /// Builds a C program of a benchmark.
+    pub(crate) fn build(&self, source: &str, flags: &[&str]) -> PathBuf {
+        build(&self.scratch, source, flags)
     }
 
     /// A folder in the scratch folder.
@@ -48,6 +41,15 @@ impl Bench {
         fs::create_dir_all(&dir).unwrap();
         dir
     }
+}
+
+fn build(scratch: &tempfile::TempDir, source: &str, flags: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/{source}.c"));
+    let program = scratch.path().join(source.file_stem().unwrap());
+    let mut compile = Command::new("cc");
+    let built = compile.args(["-O2", "-o"]).arg(&program).arg(&source).args(flags).status();
+    assert!(built.unwrap().success(), "cc failed on {}", source.display());
+    program
 }
 
 /// How many rounds: the first argument that is a number.
