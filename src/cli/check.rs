@@ -19,6 +19,9 @@ pub fn check(context: &mut Context) -> Outcome {
         count(model.triggers.len(), "trigger"),
         model.graph.rev(),
     ))?;
+    for warning in &loaded.resolved.warnings {
+        context.screen.line(&format!("warning: {warning}"))?;
+    }
     if !model.triggers.is_empty() {
         let table = triggers(model.triggers.values().map(AsRef::as_ref), context.screen.style);
         context.screen.text(&format!("\n{table}"))?;

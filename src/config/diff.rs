@@ -106,6 +106,7 @@ fn task(old: &TaskSpec, new: &TaskSpec) -> Vec<&'static str> {
         ("env_pass", old.env_pass == new.env_pass),
         ("env_file", old.env_file == new.env_file),
         ("cwd", old.cwd == new.cwd),
+        ("outputs", old.outputs == new.outputs),
         ("timeout", old.timeout == new.timeout),
         ("kill_after", old.kill_after == new.kill_after),
         ("retry", old.retry == new.retry),

@@ -54,6 +54,7 @@ pub const TASK: Scope = Scope {
         "env_pass",
         "env_file",
         "cwd",
+        "outputs",
         "timeout",
         "kill_after",
         "retry",

@@ -14,6 +14,7 @@ use crate::core::model::Model;
 pub mod diagnostics;
 pub mod diff;
 pub mod edges;
+pub mod feedback;
 pub mod folder;
 pub mod keys;
 pub mod moves;

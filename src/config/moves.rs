@@ -105,7 +105,7 @@ fn sample_below(target: &Template, spec: &TriggerSpec, folder: &FolderSpec) -> O
 }
 
 /// Whether the trigger would look at the file `rel` below its root, whatever its name is.
-fn sees(folder: &FolderSpec, rel: &Path) -> bool {
+pub(super) fn sees(folder: &FolderSpec, rel: &Path) -> bool {
     let parent = rel.parent().unwrap_or(Path::new(""));
     let deep = !parent.as_os_str().is_empty();
     let pruned = || {
@@ -145,7 +145,7 @@ fn own_writes(
 }
 
 /// A path without `.` and with every `..` taken back, as far as text can tell.
-fn normal(path: &Path) -> PathBuf {
+pub(super) fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
         match component {

@@ -15,7 +15,7 @@ use super::task::RawTask;
 use super::tasks::{Pools, Tasks};
 use super::trigger::RawTrigger;
 use super::triggers::Triggers;
-use super::{Resolved, SourceText, Surroundings, moves, reach};
+use super::{Resolved, SourceText, Surroundings, feedback, moves, reach};
 use crate::core::model::Model;
 
 /// Keys that say what one task or trigger is, and so cannot be the default of all.
@@ -155,7 +155,8 @@ impl Read {
                 warnings.push(format!("pool `{pool}` is used by no task"));
             }
         }
-        let triggers = self.triggers.specs;
+        let mut triggers = self.triggers.specs;
+        warnings.extend(feedback::settle(&graph, &mut triggers));
         let model = Model {
             graph: Arc::new(graph),
             triggers: triggers.into_iter().map(|(name, spec)| (name, Arc::new(spec))).collect(),

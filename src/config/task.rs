@@ -12,6 +12,7 @@ use super::keys::{RETRY, TASK};
 use super::reader::{At, Reader, Value};
 use super::templates::{self, Filled, Use};
 use super::words;
+use crate::core::filter::Pattern;
 use crate::core::task::{FailureKind, OnCrash, Rule};
 
 /// Retries that can be asked for.
@@ -44,6 +45,8 @@ pub struct RawTask<'s> {
     pub env_file: Option<PathBuf>,
     /// `cwd`.
     pub cwd: Option<Filled>,
+    /// `outputs`.
+    pub outputs: Option<Vec<String>>,
     /// `timeout`.
     pub timeout: Option<Duration>,
     /// `kill_after`.
@@ -107,6 +110,7 @@ impl<'s> RawTask<'s> {
             "env_pass" => self.env_pass = Some(env_pass(reader, value)),
             "env_file" => self.env_file = reader.path(value),
             "cwd" => self.cwd = cwd(reader, value),
+            "outputs" => self.outputs = Some(outputs(reader, value)),
             "timeout" => {
                 let help = "leave it out for no limit";
                 self.timeout = reader
@@ -270,6 +274,28 @@ fn env_pass<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<String> {
         variable(reader, name.value, name.span);
     }
     names.into_iter().map(|name| name.value.to_owned()).collect()
+}
+
+/// Patterns of what a task writes, made absolute.
+fn outputs<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<String> {
+    let mut outputs = Vec::new();
+    for item in reader.texts(value, "[\"/srv/site/public/**\"]") {
+        let path = reader.folder(item.span.file).join(item.value);
+        let text: Option<String> =
+            path.components().collect::<PathBuf>().to_str().map(str::to_owned);
+        let fault = match &text {
+            None => Some("it is not UTF-8".to_owned()),
+            Some(text) => Pattern::new(text).err(),
+        };
+        if let Some(why) = fault.filter(|_| !item.value.is_empty()) {
+            let what = format!("`{}` is no pattern: {why}", words::shown(item.value));
+            let help = "name files or folders, absolute or relative to this file's folder, as in \
+                        \"/srv/site/public/**\"";
+            reader.note(Problem::at(item.span, what).help(help));
+        }
+        outputs.extend(text);
+    }
+    outputs
 }
 
 fn cwd<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Option<Filled> {

@@ -102,6 +102,7 @@ fn finish<'s>(
     spec.env =
         raw.env.into_iter().map(|(name, filled)| (name.to_owned(), filled.template)).collect();
     spec.cwd = raw.cwd.map(|filled| filled.template);
+    spec.outputs = raw.outputs.or_else(|| defaults.outputs.clone()).unwrap_or_default();
     spec.env_pass = raw.env_pass.or_else(|| defaults.env_pass.clone()).unwrap_or_default();
     spec.env_file = raw.env_file.or_else(|| defaults.env_file.clone());
     spec.timeout = raw.timeout.or(defaults.timeout);

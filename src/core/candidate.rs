@@ -140,6 +140,9 @@ pub enum Pending {
     Settle,
     /// It cannot be opened for reading.
     Unreadable,
+    /// It is one of a long row of files that may each have been written by the run for the one
+    /// before.
+    Loop,
 }
 
 impl Pending {
@@ -150,6 +153,7 @@ impl Pending {
             Self::Unstable => "unstable",
             Self::Settle => "settle",
             Self::Unreadable => "unreadable",
+            Self::Loop => "loop_suspected",
         }
     }
 
@@ -160,6 +164,10 @@ impl Pending {
             Self::Unstable => "it has not stayed the same for stability_threshold yet",
             Self::Settle => "the quiet time after its last change is not over",
             Self::Unreadable => "dagd may not read it",
+            Self::Loop => {
+                "each of more than max_hops runs in a row seems to have written the file that \
+                 started the next; `dagd resume TRIGGER` lets it go on"
+            }
         }
     }
 }
@@ -205,6 +213,10 @@ pub struct Candidate {
     pub order: u64,
     /// Whether a scan has come by since the last one was over.
     pub scanned: bool,
+    /// How many runs in a row may have caused each other before this version.
+    pub hops: u32,
+    /// Until when it waits because of that.
+    pub held_until: Option<Mono>,
 }
 
 /// What an observation means.

@@ -14,9 +14,11 @@ use super::path::Bytes;
 pub struct Filter {
     include: GlobSet,
     exclude: GlobSet,
+    outputs: GlobSet,
     /// The patterns as configured, for messages.
     include_patterns: Vec<String>,
     exclude_patterns: Vec<String>,
+    output_patterns: Vec<String>,
     /// Whether the list of names that producers use for unfinished files applies.
     default_ignores: bool,
     /// Whether names that begin with a dot count.
@@ -32,6 +34,8 @@ pub enum Rejected {
     DefaultIgnore(&'static str),
     /// A pattern of `exclude` matches.
     Exclude(String),
+    /// A task that the trigger runs writes it, as its `outputs` say.
+    Output(String),
     /// No pattern of `include` matches.
     NotIncluded,
 }
@@ -42,6 +46,7 @@ impl fmt::Display for Rejected {
             Self::Hidden => f.write_str("hidden"),
             Self::DefaultIgnore(pattern) => write!(f, "default_ignores: {pattern}"),
             Self::Exclude(pattern) => write!(f, "exclude: {pattern}"),
+            Self::Output(pattern) => write!(f, "outputs: {pattern}"),
             Self::NotIncluded => f.write_str("include: no pattern matches"),
         }
     }
@@ -54,6 +59,7 @@ impl fmt::Debug for Filter {
             .field("exclude", &self.exclude_patterns)
             .field("default_ignores", &self.default_ignores)
             .field("hidden", &self.hidden)
+            .field("outputs", &self.output_patterns)
             .finish_non_exhaustive()
     }
 }
@@ -89,11 +95,21 @@ impl Filter {
         Ok(Self {
             include: globs(&include)?,
             exclude: globs(&exclude)?,
+            outputs: GlobSet::empty(),
             include_patterns: include,
             exclude_patterns: exclude,
+            output_patterns: Vec::new(),
             default_ignores,
             hidden,
         })
+    }
+
+    /// Leaves out what the trigger's own tasks write: patterns relative to the root. An `Err` holds
+    /// the first bad one and why.
+    pub fn set_outputs(&mut self, outputs: Vec<String>) -> Result<(), (String, String)> {
+        self.outputs = globs(&outputs)?;
+        self.output_patterns = outputs;
+        Ok(())
     }
 
     /// Why the file `rel` (relative to the root) does not count, or `None` if it does.
@@ -109,15 +125,30 @@ impl Filter {
         if let Some(&at) = self.exclude.matches(rel.as_path()).first() {
             return Some(Rejected::Exclude(self.exclude_patterns[at].clone()));
         }
+        if let Some(&at) = self.outputs.matches(rel.as_path()).first() {
+            return Some(Rejected::Output(self.output_patterns[at].clone()));
+        }
         (!self.include.is_match(rel.as_path())).then_some(Rejected::NotIncluded)
     }
 
     /// Whether the folder `rel` and all below it are out: neither watched nor scanned.
     pub fn prunes(&self, rel: &Bytes) -> bool {
-        let hidden = !self.hidden && rel.name().starts_with(b".");
-        hidden
-            || self.exclude.is_match(rel.as_path())
-            || self.exclude.is_match(rel.join(b"").as_path())
+        self.pruned_by(rel).is_some()
+    }
+
+    /// By which rule the folder `rel` and all below it are out.
+    pub fn pruned_by(&self, rel: &Bytes) -> Option<Rejected> {
+        if !self.hidden && rel.name().starts_with(b".") {
+            return Some(Rejected::Hidden);
+        }
+        let inside = rel.join(b"");
+        let first = |set: &GlobSet, patterns: &[String]| {
+            let of =
+                |path: &Bytes| set.matches(path.as_path()).first().map(|&at| patterns[at].clone());
+            of(rel).or_else(|| of(&inside))
+        };
+        let excluded = first(&self.exclude, &self.exclude_patterns).map(Rejected::Exclude);
+        excluded.or_else(|| first(&self.outputs, &self.output_patterns).map(Rejected::Output))
     }
 }
 

@@ -142,6 +142,9 @@ pub struct TaskSpec {
     pub env_file: Option<PathBuf>,
     /// Working directory; `None`: `/`.
     pub cwd: Option<Template>,
+    /// Patterns of absolute paths that it writes: they start no trigger that runs it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<String>,
     /// Limit of one attempt.
     pub timeout: Option<Duration>,
     /// Time between TERM and KILL.
@@ -179,6 +182,7 @@ impl TaskSpec {
             env_pass: Vec::new(),
             env_file: None,
             cwd: None,
+            outputs: Vec::new(),
             timeout: None,
             kill_after: Duration::from_secs(10),
             retry: Retry::default(),

@@ -109,6 +109,7 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::
     let mut problems: Vec<String> =
         facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
+    problems.extend(machine.lanes().values().filter_map(loops));
     let state = match (&facts.stalled, machine.is_stopping()) {
         (Some(_), _) => "stalled",
         (None, true) => "stopping",
@@ -133,6 +134,20 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::
         problems,
         counters,
     }
+}
+
+/// What is said of a trigger whose runs seem to cause each other.
+fn loops(lane: &Lane) -> Option<String> {
+    let name = &lane.spec.name;
+    let (rel, hops) = lane.braked().next()?;
+    let files = lane.braked().count();
+    Some(format!(
+        "trigger {name}: runs seem to write the files that start the next: {} waits after {hops} in \
+         a row, and {} more; declare `outputs` of the task or `exclude` them; `dagd resume {name}` \
+         lets them go on",
+        rel.lossy(),
+        files - 1,
+    ))
 }
 
 fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {

@@ -136,6 +136,8 @@ pub(crate) fn any_candidate() -> impl Strategy<Value = Candidate> {
             looks,
             order: 0,
             scanned: false,
+            hops: 0,
+            held_until: None,
         },
     )
 }

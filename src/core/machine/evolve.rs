@@ -50,7 +50,7 @@ impl Machine {
                 })
             }
             Record::MoveDone { run, file, result, .. } => self.move_done(*run, *file, result),
-            Record::RunEnded { run, .. } => self.run_ended(*run),
+            Record::RunEnded { run, .. } => self.run_ended(*run, now),
             Record::TriggerPaused { trigger, reason, .. } => {
                 self.with_stored(trigger, |paused, _| *paused = Some(reason.clone()));
                 Ok(())
@@ -241,13 +241,17 @@ impl Machine {
         Ok(())
     }
 
-    fn run_ended(&mut self, id: RunId) -> Result<(), &'static str> {
+    fn run_ended(&mut self, id: RunId, now: Now) -> Result<(), &'static str> {
         let run = self.runs.remove(&id).ok_or("no such run")?;
         self.finished.remove(&id);
         self.schedule.remove_run(id);
         if let Some(name) = &run.info().trigger {
             if let Some(lane) = self.lanes.get_mut(name) {
-                lane.release(run.info());
+                let files = lane.release(run.info());
+                // A run that was cancelled has given way to what came, and has not caused it.
+                if run.cancelled().is_none() {
+                    self.lineage.fade(files, now.mono);
+                }
             }
             self.hot.insert(name.clone());
         }
@@ -287,6 +291,8 @@ impl super::Lane {
                 looks: 0,
                 order,
                 scanned: false,
+                hops: 0,
+                held_until: None,
             });
             self.ready.remove(&candidate.order);
             // An item may have waited while the path went on: look when its run has ended.
@@ -299,8 +305,8 @@ impl super::Lane {
         }
     }
 
-    /// The run's files and its key are free.
-    fn release(&mut self, created: &RunCreated) {
+    /// The run's files and its key are free. Returns the files with their places in their rows.
+    fn release(&mut self, created: &RunCreated) -> Vec<(Bytes, u32)> {
         self.live_runs = self.live_runs.saturating_sub(1);
         if let Some(count) = self.live.get_mut(&created.key) {
             *count -= 1;
@@ -308,13 +314,17 @@ impl super::Lane {
                 self.live.remove(&created.key);
             }
         }
+        let mut files = Vec::new();
         for file in &created.files {
             let ours =
                 |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == created.run);
-            if self.candidates.get(&file.rel).is_some_and(ours) {
-                self.candidates.remove(&file.rel);
+            if self.candidates.get(&file.rel).is_some_and(ours)
+                && let Some(candidate) = self.candidates.remove(&file.rel)
+            {
+                files.push((file.rel.clone(), candidate.hops));
             }
         }
+        files
     }
 
     /// Drops the candidate of a path unless a run has claimed it.

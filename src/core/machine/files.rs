@@ -55,8 +55,13 @@ impl Machine {
             }
             Decision::Work(kind, version, readiness) => {
                 let found = lane.candidates.remove(&seen.rel);
-                let candidate =
+                let fresh = found.as_ref().is_none_or(|found| found.version != version);
+                let mut candidate =
                     next_candidate(found, kind, version, origin, now, &mut lane.next_order);
+                if fresh {
+                    candidate.hops = self.hops(&seen.rel, now.mono);
+                }
+                let readiness = self.brake(&seen.trigger, &mut candidate, fresh, readiness, now);
                 self.place(now, seen, candidate, readiness, out);
             }
         }
@@ -245,5 +250,7 @@ fn next_candidate(
         looks: 0,
         order,
         scanned: origin == Origin::Scan,
+        hops: 0,
+        held_until: None,
     }
 }

@@ -9,6 +9,7 @@
 //! - [`files`]: observations become candidates
 //! - [`admit`]: what waits becomes runs
 //! - [`schedule`]: ready tasks become attempts
+//! - [`lineage`]: runs that cause each other
 //! - [`finish`]: ended runs are disposed of
 //! - [`requests`]: what people ask for; stop and reload
 //! - [`recover`]: stored records become a machine
@@ -20,6 +21,7 @@ mod evolve;
 mod files;
 mod finish;
 mod invariants;
+mod lineage;
 mod recover;
 mod requests;
 mod schedule;
@@ -70,6 +72,7 @@ pub struct Machine {
     /// The number under which the records of this step will be committed.
     seq: Seq,
     recent: Recent,
+    lineage: lineage::Lineage,
     /// Runs whose tasks are all final, or whose files are all disposed of.
     finished: BTreeSet<RunId>,
     /// Lanes in which something may have become admissible.

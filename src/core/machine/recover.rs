@@ -65,6 +65,7 @@ impl Recovering {
             seed,
             seq: Seq(0),
             recent: Recent::default(),
+            lineage: super::lineage::Lineage::default(),
             finished: std::collections::BTreeSet::new(),
             hot: std::collections::BTreeSet::new(),
             touched: std::collections::BTreeSet::new(),

@@ -229,6 +229,9 @@ impl Machine {
             self.open_gate(now, trigger, out);
             out.commands.push(Command::Scan { trigger: trigger.clone() });
         }
+        for rel in self.release_brakes(trigger) {
+            out.commands.push(Command::Look { trigger: trigger.clone(), rel });
+        }
         Reply::Done
     }
 

@@ -35,9 +35,8 @@ pub fn rule_against(folder: &FolderSpec, rel: &Bytes) -> Option<String> {
     let mut parent = Bytes::default();
     for part in rel.dir().split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
         parent = parent.join(part);
-        if folder.filter.prunes(&parent) {
-            let reason = if parent.name().starts_with(b".") { "hidden" } else { "exclude" };
-            return Some(format!("{reason}: folder `{}`", parent.as_bytes().escape_ascii()));
+        if let Some(rule) = folder.filter.pruned_by(&parent) {
+            return Some(format!("{rule}: folder `{}`", parent.as_bytes().escape_ascii()));
         }
     }
     folder.filter.rejects(rel).map(|rejected| rejected.to_string())
