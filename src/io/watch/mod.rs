@@ -10,6 +10,7 @@ pub mod descend;
 pub mod dirty;
 pub mod hints;
 pub mod inotify;
+pub mod mounts;
 pub mod recover;
 pub mod report;
 pub mod roots;
