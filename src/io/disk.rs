@@ -43,8 +43,8 @@ pub fn version_at(path: &Path) -> io::Result<Option<Version>> {
 /// Which directory it is: survives a rename, differs after reuse of the inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirId {
-    /// The device, as the kernel numbers it.
-    pub dev: u64,
+    /// The mount through which it was reached: another one after its file system was mounted anew.
+    pub mount: u64,
     /// The identity; `None` where the file system cannot tell for sure.
     pub file: Option<Bytes>,
 }
@@ -89,7 +89,7 @@ pub fn find(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<Found> {
             Found::File(FoundFile { version, fd, owner: stat.stx_uid, dev: dev_of(&stat) })
         }
         FileType::Directory => {
-            Found::Directory(DirId { dev: dev_of(&stat), file: handle_of(fd.as_fd()) })
+            Found::Directory(DirId { mount: mount_of(&stat), file: handle_of(fd.as_fd()) })
         }
         _ => Found::Other,
     })
@@ -111,7 +111,7 @@ pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
 /// Which directory an open file is.
 pub fn dir_id(fd: BorrowedFd<'_>) -> io::Result<DirId> {
     let stat = stat_of(fd)?;
-    Ok(DirId { dev: dev_of(&stat), file: handle_of(fd) })
+    Ok(DirId { mount: mount_of(&stat), file: handle_of(fd) })
 }
 
 /// Asks the kernel whether anybody can still be writing, and remembers where it cannot tell.
@@ -196,8 +196,9 @@ impl Prober {
             ReadLock::Changed => return "inferred",
             ReadLock::Auto | ReadLock::Lease => {}
         }
-        let proved = open_root(root)
-            .is_ok_and(|fd| dir_id(fd.as_fd()).is_ok_and(|id| self.has_leases(fd.as_fd(), id.dev)));
+        let proved = open_root(root).is_ok_and(|fd| {
+            stat_of(fd.as_fd()).is_ok_and(|stat| self.has_leases(fd.as_fd(), dev_of(&stat)))
+        });
         if proved { "proved" } else { "inferred" }
     }
 
@@ -258,8 +259,12 @@ fn beneath(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags) -> Result<OwnedFd, 
     Err(last)
 }
 
+/// Asks for a number of the mount that is never used again, where the kernel has one (6.8).
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
 fn stat_of(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID | unique;
     statx(fd, c"", AtFlags::EMPTY_PATH, mask)
 }
 
@@ -269,6 +274,12 @@ fn is(stat: &Statx, kind: FileType) -> bool {
 
 fn dev_of(stat: &Statx) -> u64 {
     u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor)
+}
+
+/// The mount; the device where the kernel does not number mounts.
+fn mount_of(stat: &Statx) -> u64 {
+    let numbered = StatxFlags::MNT_ID.bits() | STATX_MNT_ID_UNIQUE;
+    if stat.stx_mask & numbered == 0 { dev_of(stat) } else { stat.stx_mnt_id }
 }
 
 fn mtime_of(stat: &Statx) -> i64 {

@@ -55,8 +55,6 @@ pub struct Cover {
     /// it once, so it is bounded like `dirs`; the newest goes first, which keeps it short.
     queue: IndexMap<Bytes, News>,
     problems: BTreeMap<Bytes, Problem>,
-    /// Watched for roots that do not exist.
-    anchors: BTreeMap<Bytes, Outcome>,
 }
 
 impl Cover {
@@ -67,7 +65,6 @@ impl Cover {
             dirs: BTreeMap::new(),
             queue: IndexMap::new(),
             problems: BTreeMap::new(),
-            anchors: BTreeMap::new(),
         }
     }
 
@@ -171,7 +168,6 @@ impl Cover {
             dir.watched = false;
             self.queue.entry(path.clone()).or_insert(News::Known);
         }
-        self.anchor_again();
     }
 
     /// Hints were lost: nothing is covered, and the backend begins anew.
@@ -180,13 +176,6 @@ impl Cover {
         self.dirs.clear();
         self.queue.clear();
         self.problems.clear();
-        self.anchor_again();
-    }
-
-    fn anchor_again(&mut self) {
-        let anchors: Vec<Bytes> = self.anchors.keys().cloned().collect();
-        let outcomes = self.backend.watch(&anchors);
-        self.anchors = anchors.into_iter().zip(outcomes).collect();
     }
 
     /// Everything that was asked is covered.
@@ -194,37 +183,14 @@ impl Cover {
         self.backend.settle();
     }
 
-    /// Watches a directory for a root to appear in it.
-    pub fn anchor(&mut self, path: &Bytes) {
-        // Even if it is known: it may have gone and come back, and a second watch does nothing.
-        if !self.dirs.contains_key(path) {
-            self.backend.unwatch(std::slice::from_ref(path));
-        }
-        if let Some(outcome) = self.backend.watch(std::slice::from_ref(path)).pop() {
-            self.anchors.insert(path.clone(), outcome);
-        }
-    }
-
-    /// Keeps only the anchors that are needed.
-    pub fn keep_anchors(&mut self, needed: impl Fn(&Bytes) -> bool) {
-        let old: Vec<Bytes> = self.anchors.keys().filter(|path| !needed(path)).cloned().collect();
-        for path in &old {
-            self.anchors.remove(path);
-        }
-        let unused: Vec<Bytes> = old.into_iter().filter(|p| !self.dirs.contains_key(p)).collect();
-        self.backend.unwatch(&unused);
-    }
-
     /// Whether something has to be polled.
     pub fn must_poll(&self) -> bool {
         !self.problems.is_empty()
-            || self.anchors.values().any(|outcome| !matches!(outcome, Outcome::Watched))
     }
 
     /// Puts what has to be polled back into the queue, and returns it.
     pub fn poll(&mut self) -> Vec<Bytes> {
         self.backend.retry();
-        self.anchor_again();
         let paths: Vec<Bytes> = self.problems.keys().cloned().collect();
         for path in &paths {
             self.ask(path.clone(), News::Polled);
@@ -235,12 +201,7 @@ impl Cover {
     /// What is wrong with directories that `concerns` picks, a line for each kind of problem.
     pub fn problems(&self, concerns: impl Fn(&Bytes) -> bool) -> Vec<String> {
         let mut kinds: BTreeMap<&Problem, (usize, &Bytes)> = BTreeMap::new();
-        let failed = self.anchors.iter().filter_map(|(path, outcome)| match outcome {
-            Outcome::Failed(problem) => Some((path, problem)),
-            Outcome::Watched | Outcome::Gone => None,
-        });
-        for (path, problem) in self.problems.iter().filter(|(path, _)| concerns(path)).chain(failed)
-        {
+        for (path, problem) in self.problems.iter().filter(|(path, _)| concerns(path)) {
             kinds.entry(problem).or_insert((0, path)).0 += 1;
         }
         let lines = kinds.into_iter().take(PROBLEMS_MAX);

@@ -30,7 +30,7 @@ pub struct Reading {
 struct Open {
     path: Bytes,
     news: News,
-    dev: u64,
+    mount: u64,
     dir: Dir,
 }
 
@@ -89,18 +89,18 @@ impl Worker {
                 return None;
             }
         };
-        let dev = id.dev;
-        if !self.triggers.iter().any(|trigger| trigger.wants(&path, Some(dev))) {
+        let mount = id.mount;
+        if !self.triggers.iter().any(|trigger| trigger.wants(&path, Some(mount))) {
             // Another file system begins here.
             self.cover.release(&[path]);
             return None;
         }
         if self.cover.enter(&path, id) {
             for trigger in &mut self.triggers {
-                trigger.directories += u64::from(trigger.wants(&path, Some(dev)));
+                trigger.directories += u64::from(trigger.wants(&path, Some(mount)));
             }
         }
-        Some(Open { path, news, dev, dir })
+        Some(Open { path, news, mount, dir })
     }
 
     fn read_name(&mut self) -> Result<(), Stopped> {
@@ -122,12 +122,12 @@ impl Worker {
         if name == b"." || name == b".." {
             return Ok(());
         }
-        let (path, news, dev) = (open.path.join(name), open.news, open.dev);
+        let (path, news, mount) = (open.path.join(name), open.news, open.mount);
         match entry.file_type() {
-            FileType::Directory => self.found_dir(path, news, dev),
+            FileType::Directory => self.found_dir(path, news, mount),
             FileType::RegularFile => return self.found_file(&path, news),
             FileType::Unknown => match self.find(&path) {
-                Some(Found::Directory(_)) => self.found_dir(path, news, dev),
+                Some(Found::Directory(_)) => self.found_dir(path, news, mount),
                 Some(Found::File(_)) => return self.found_file(&path, news),
                 _ => {}
             },
@@ -136,10 +136,10 @@ impl Worker {
         Ok(())
     }
 
-    fn found_dir(&mut self, path: Bytes, news: News, dev: u64) {
+    fn found_dir(&mut self, path: Bytes, news: News, mount: u64) {
         // A poll looks for what is new; a directory that is known has its own watch or poll.
         let known = news == News::Polled && self.cover.get(&path).is_some();
-        if !known && self.triggers.iter().any(|trigger| trigger.wants(&path, Some(dev))) {
+        if !known && self.triggers.iter().any(|trigger| trigger.wants(&path, Some(mount))) {
             self.cover.ask(path, news);
         }
     }

@@ -41,14 +41,12 @@ pub struct Lost {
     pub all: bool,
     /// Roots whose hints did not fit into the map.
     pub roots: BTreeSet<Bytes>,
-    /// Hints outside all roots did not fit: a root may have appeared.
-    pub outside: bool,
 }
 
 impl Lost {
     /// Whether nothing was lost.
     pub fn is_empty(&self) -> bool {
-        !self.all && !self.outside && self.roots.is_empty()
+        !self.all && self.roots.is_empty()
     }
 }
 
@@ -111,8 +109,8 @@ impl Dirty {
                 self.lost.roots.insert(root.clone());
             }
         }
-        let hints = mem::take(&mut self.hints);
-        self.lost.outside |= hints.keys().any(|path| !self.is_lost(path));
+        // What lies outside all roots concerns nobody.
+        self.hints.clear();
     }
 }
 
@@ -125,6 +123,8 @@ pub struct Taken {
     pub hints: Hints,
     /// What was lost.
     pub lost: Lost,
+    /// Whether the way to a root may have changed.
+    pub wandered: bool,
 }
 
 struct State {
@@ -132,6 +132,7 @@ struct State {
     orders: VecDeque<ToWatch>,
     /// Triggers whose looks did not fit.
     rescans: BTreeSet<Name>,
+    wandered: bool,
     sleeping: bool,
     closed: bool,
 }
@@ -152,6 +153,7 @@ impl Inbox {
             dirty: Dirty::new(max),
             orders: VecDeque::new(),
             rescans: BTreeSet::new(),
+            wandered: false,
             sleeping: false,
             closed: false,
         };
@@ -170,6 +172,13 @@ impl Inbox {
     pub fn lose(&self) {
         let mut state = self.lock();
         state.dirty.lost.all = true;
+        self.rouse(&mut state);
+    }
+
+    /// The way to a root may have changed.
+    pub fn wander(&self) {
+        let mut state = self.lock();
+        state.wandered = true;
         self.rouse(&mut state);
     }
 
@@ -221,6 +230,7 @@ impl Inbox {
             orders,
             hints: if hints { mem::take(&mut state.dirty.hints) } else { Hints::new() },
             lost: mem::take(&mut state.dirty.lost),
+            wandered: mem::take(&mut state.wandered),
         }
     }
 
@@ -241,6 +251,7 @@ impl State {
         !self.orders.is_empty()
             || !self.rescans.is_empty()
             || !self.dirty.lost.is_empty()
+            || self.wandered
             || (hints && !self.dirty.hints.is_empty())
     }
 }
@@ -272,19 +283,18 @@ mod tests {
         dirty.mark("/other/x".into(), How::default());
         dirty.mark("/in/deep/x".into(), How::default());
         assert!(dirty.lost.roots.iter().eq([&Bytes::from("/in")]), "{:?}", dirty.lost);
-        assert!(!dirty.lost.outside);
         let kept: Vec<_> = dirty.hints.keys().cloned().collect();
         assert_eq!(kept, ["/other/x".into(), "/in/deep/x".into()] as [Bytes; 2]);
     }
 
     #[test]
-    fn a_flood_outside_of_all_roots_is_told() {
+    fn a_flood_outside_of_all_roots_is_forgotten() {
         let mut dirty = Dirty::new(4);
         dirty.roots = Arc::new(["/in".into()]);
         for n in 0..5 {
             dirty.mark(format!("/tmp/{n}").as_str().into(), How::default());
         }
-        assert!(dirty.lost.outside && dirty.lost.roots.is_empty());
+        assert!(dirty.lost.is_empty());
         assert_eq!(dirty.hints.len(), 1);
     }
 

@@ -11,14 +11,9 @@ use crate::core::path::Bytes;
 use crate::io::disk::{self, DirId, Found};
 
 use super::cover::News;
-use super::dirty::beneath;
 use super::report::{BATCH_MAX, Stopped};
-use super::roots::{self, Sought};
+use super::way::parent;
 use super::worker::Worker;
-
-/// Times that the way to a missing root is followed as it grows, before the next hint is waited
-/// for: no path that can be opened has more components that matter.
-const SEEKS_MAX: usize = 64;
 
 /// Pauses before a closed file that somebody seems to write is looked at again. Later it is the
 /// core's turn, which asks from a quarter of a second on.
@@ -59,9 +54,9 @@ impl Worker {
     /// Serves a hint. Returns whether somebody writes there.
     fn hint(&mut self, path: &Bytes, gone: bool) -> Result<bool, Stopped> {
         let dir = parent(path);
-        let dev = self.cover.get(&dir).map(|dir| dir.id.dev);
+        let mount = self.cover.get(&dir).map(|dir| dir.id.mount);
         let concerned: Vec<usize> =
-            (0..self.triggers.len()).filter(|&at| self.triggers[at].wants(&dir, dev)).collect();
+            (0..self.triggers.len()).filter(|&at| self.triggers[at].wants(&dir, mount)).collect();
         let mut first = None;
         for &at in &concerned {
             let Some(root) = self.triggers[at].open() else { continue };
@@ -136,7 +131,7 @@ impl Worker {
 
     /// A hint concerned a name that is a directory now.
     fn directory(&mut self, path: &Bytes, id: &DirId, gone: bool) {
-        let wanted = self.triggers.iter().any(|trigger| trigger.wants(path, Some(id.dev)));
+        let wanted = self.triggers.iter().any(|trigger| trigger.wants(path, Some(id.mount)));
         if let Some(known) = self.cover.get(path) {
             // The usual case: it was found by reading its parent before its own hint came. If
             // something went from this name, the backend may have forgotten the new one with it.
@@ -162,106 +157,10 @@ impl Worker {
         self.reading.forget(path);
         for (path, dir) in self.cover.forget(path, told) {
             for trigger in &mut self.triggers {
-                if trigger.wants(&path, Some(dir.id.dev)) {
+                if trigger.wants(&path, Some(dir.id.mount)) {
                     trigger.directories = trigger.directories.saturating_sub(1);
                 }
             }
         }
-    }
-
-    fn touch_roots(&mut self, path: &Bytes, gone: bool) {
-        for at in 0..self.triggers.len() {
-            let trigger = &self.triggers[at];
-            let touches = |of: &Bytes| {
-                of == path || (gone && beneath(path.as_bytes(), of.as_bytes()).is_some())
-            };
-            match (&trigger.root, &trigger.awaits) {
-                (Some(root), _) if touches(&root.base) => {
-                    if gone {
-                        self.lose_root(at);
-                    }
-                    self.check_root(at, true);
-                }
-                (None, Some((_, awaits))) if touches(awaits) => self.seek(at, true),
-                _ => {}
-            }
-        }
-    }
-
-    /// Looks whether a trigger's root is what it was, and for another one if it is not. With
-    /// `news`, the files of another one are to be reported.
-    pub(super) fn check_root(&mut self, at: usize, news: bool) {
-        let trigger = &mut self.triggers[at];
-        trigger.close();
-        if trigger.root.is_some() && trigger.open().is_none() {
-            self.lose_root(at);
-        }
-        self.triggers[at].doubtful = false;
-        if self.triggers[at].root.is_none() {
-            self.seek(at, news);
-        }
-    }
-
-    fn lose_root(&mut self, at: usize) {
-        let trigger = &mut self.triggers[at];
-        trigger.close();
-        if let Some(root) = trigger.root.take() {
-            tracing::info!(trigger = &*trigger.name, root = %root.base.lossy(), "root has gone");
-            // Nobody told the backend: it hears of what goes from the directory above.
-            self.forget(&root.base, false);
-            // Others that share the tree still want it.
-            for other in self.triggers.iter().filter_map(|trigger| trigger.root.as_ref()) {
-                if other.base == root.base {
-                    self.cover.ask(root.base.clone(), News::Arrived);
-                }
-            }
-        }
-    }
-
-    /// Looks for a trigger's root; until it appears, the way to it is watched. What is delivered
-    /// stays delivered while there is no root: it may only be unmounted.
-    pub(super) fn seek(&mut self, at: usize, news: bool) {
-        let mut last = None;
-        for _ in 0..SEEKS_MAX {
-            match roots::seek(&self.triggers[at].folder.root) {
-                Sought::Here(root) => {
-                    let how = if news { News::Arrived } else { News::Known };
-                    self.cover.ask(root.base.clone(), how);
-                    let (base, dev) = (root.base.clone(), root.id.dev);
-                    let trigger = &mut self.triggers[at];
-                    let same_dev = trigger.last_dev.replace(dev).is_none_or(|last| last == dev);
-                    trigger.root = Some(root);
-                    (trigger.awaits, trigger.trouble) = (None, None);
-                    if news && same_dev {
-                        let name = trigger.name.clone();
-                        self.sweep(&name, Bytes::default(), true, Origin::Event);
-                    }
-                    tracing::debug!(root = %base.lossy(), "root is there");
-                    return self.roots_changed();
-                }
-                Sought::Away { anchor, awaits, trouble } => {
-                    let settled = last.as_ref() == Some(&awaits);
-                    // Watched first, sought again then: it may have appeared in between.
-                    if !settled {
-                        self.cover.anchor(&anchor);
-                    }
-                    last = Some(awaits.clone());
-                    let trigger = &mut self.triggers[at];
-                    (trigger.awaits, trigger.trouble) = (Some((anchor, awaits)), trouble);
-                    if settled {
-                        break;
-                    }
-                }
-            }
-        }
-        self.roots_changed();
-    }
-}
-
-/// The directory over a path; `/` is over itself.
-fn parent(path: &Bytes) -> Bytes {
-    match path.dir() {
-        [] => Bytes::from("/"),
-        dir => Bytes::from(dir),
     }
 }

@@ -4,6 +4,7 @@
 //! "this is what I saw": what a change means is decided in [`crate::core::candidate`]. Events are
 //! hints, the directory is the truth; whatever was lost becomes a scan, never silence.
 
+pub mod arm;
 pub mod backend;
 pub mod cover;
 pub mod descend;
@@ -11,11 +12,14 @@ pub mod dirty;
 pub mod hints;
 pub mod inotify;
 pub mod mounts;
+pub mod places;
 pub mod recover;
 pub mod report;
 pub mod roots;
 pub mod scan;
+pub mod seek;
 pub mod sweep;
+pub mod way;
 pub mod worker;
 
 use std::io;
@@ -31,6 +35,7 @@ use crate::core::path::Bytes;
 use crate::core::trigger::TriggerSpec;
 
 use dirty::Inbox;
+use places::Places;
 use report::Reporter;
 use worker::Worker;
 
@@ -178,9 +183,13 @@ pub fn spawn_with(
     let coverage: Published = Arc::new(Mutex::new(Vec::new()));
     let handle = WatchHandle { inbox: inbox.clone(), stop, coverage: coverage.clone() };
     let reporter = Reporter::new(ledger, committed, out, stopped);
+    let places = Arc::new(Places::new()?);
+    let followed = places.clone();
     let thread = Builder::new().name("dagd-watch".to_owned()).spawn(move || {
-        Worker::new(inbox.clone(), reporter, coverage).run();
+        Worker::new(inbox.clone(), reporter, followed.clone(), coverage).run();
         inbox.close();
+        followed.stop();
     })?;
+    Builder::new().name("dagd-places".to_owned()).spawn(move || places.run())?;
     Ok((handle, thread))
 }

@@ -17,7 +17,8 @@ pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 /// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    id: u64,
+    /// Its number, which may be that of an earlier one.
+    pub id: u64,
     parent: u64,
     /// The part of its file system that is mounted.
     root: Bytes,
@@ -46,26 +47,8 @@ const KERNEL: &str = "the kernel's own changes make no events";
 
 /// File systems whose content other machines change.
 const REMOTE: [&str; 20] = [
-    "9p",
-    "afs",
-    "beegfs",
-    "ceph",
-    "cifs",
-    "coda",
-    "gfs2",
-    "gpfs",
-    "lustre",
-    "ncpfs",
-    "nfs",
-    "nfs4",
-    "ocfs2",
-    "orangefs",
-    "prl_fs",
-    "pvfs2",
-    "smb3",
-    "smbfs",
-    "vboxsf",
-    "virtiofs",
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "gfs2", "gpfs", "lustre", "ncpfs", "nfs",
+    "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs",
 ];
 
 /// File systems of programs that write only what comes through the mount.
@@ -188,6 +171,12 @@ impl Mounts {
                 && beneath(dir.as_bytes(), mount.point.as_bytes()).is_some()
                 && self.over(&mount.point).is_some_and(|over| over.id == mount.id)
         })
+    }
+
+    /// The mounts that are not the same in another table, of both.
+    pub fn changed<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Mount> {
+        let gone = other.0.iter().filter(|mount| !self.0.contains(mount));
+        self.0.iter().filter(|mount| !other.0.contains(mount)).chain(gone)
     }
 
     /// What can be expected of a mount, of the layers under it as well.

@@ -39,7 +39,6 @@ impl Worker {
         self.changed = true;
         let recovery = &mut self.recovery;
         recovery.lost.all |= lost.all;
-        recovery.lost.outside |= lost.outside;
         recovery.lost.roots.extend(lost.roots);
         if recovery.due.is_none() {
             let now = Instant::now();
@@ -66,10 +65,7 @@ impl Worker {
         }
         for at in 0..self.triggers.len() {
             let trigger = &mut self.triggers[at];
-            let Some(root) = &trigger.root else {
-                self.seek(at, true);
-                continue;
-            };
+            let Some(root) = &trigger.root else { continue };
             let (base, bytes) = (root.base.clone(), root.base.as_bytes());
             if lost.all || lost.roots.iter().any(|r| beneath(r.as_bytes(), bytes).is_some()) {
                 self.cover.ask(base.clone(), News::Known);

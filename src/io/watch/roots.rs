@@ -1,11 +1,10 @@
 //! The triggers that are armed: where their roots are, and which paths concern them.
 //!
-//! Finds roots, and the nearest directory to watch for one that does not exist. It watches nothing
-//! itself and holds no root open: an open root would keep its file system from being unmounted.
+//! Watches nothing itself and holds no root open: an open root would keep its file system from
+//! being unmounted. Roots are found in [`super::seek`].
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use crate::core::path::Bytes;
 use crate::core::trigger::{FolderSpec, TriggerSpec};
 use crate::io::disk::{self, DirId};
 
+use super::backend::Problem;
 use super::dirty::{DIRTY_MAX, beneath};
 use super::report::Target;
 
@@ -48,12 +48,14 @@ pub struct Armed {
     pub folder: FolderSpec,
     /// Its root, if it exists.
     pub root: Option<Root>,
-    /// What is watched until its root appears, and the name in it that is missing.
-    pub awaits: Option<(Bytes, Bytes)>,
-    /// The device that its root was on last.
-    pub last_dev: Option<u64>,
+    /// The mount that its root was on last.
+    pub last_mount: Option<u64>,
+    /// Mounts that begin beneath its root, by number and path. Bounded by the kernel's limit.
+    pub foreign: BTreeSet<(u64, Bytes)>,
     /// Why its root cannot be opened although it exists.
     pub trouble: Option<String>,
+    /// Why the way to its root cannot be followed.
+    pub unfollowed: Option<Problem>,
     /// Whether it was told to hold.
     pub held: bool,
     /// What it missed while held.
@@ -80,9 +82,10 @@ impl Armed {
             rev: spec.rev.clone(),
             folder: spec.folder()?.clone(),
             root: None,
-            awaits: None,
-            last_dev: None,
+            last_mount: None,
+            foreign: BTreeSet::new(),
             trouble: None,
+            unfollowed: None,
             held: false,
             kept: Kept::default(),
             directories: 0,
@@ -94,28 +97,48 @@ impl Armed {
         })
     }
 
+    /// Takes over what another revision of the trigger, with the same root, knew.
+    pub fn inherit(&mut self, was: Self) {
+        (self.root, self.last_mount, self.foreign) = (was.root, was.last_mount, was.foreign);
+        (self.held, self.kept, self.overflows) = (was.held, was.kept, was.overflows);
+        (self.trouble, self.unfollowed) = (was.trouble, was.unfollowed);
+    }
+
     /// The path relative to the root, if there is a root over it.
     pub fn rel(&self, path: &Bytes) -> Option<Bytes> {
         let root = self.root.as_ref()?;
         beneath(root.base.as_bytes(), path.as_bytes()).map(Bytes::from)
     }
 
-    /// Whether the directory `path` on the device `dev` (unknown if `None`) belongs to the trigger.
-    pub fn wants(&self, path: &Bytes, dev: Option<u64>) -> bool {
+    /// Whether the directory `path` on the mount `mount` (unknown if `None`) belongs to the trigger.
+    pub fn wants(&self, path: &Bytes, mount: Option<u64>) -> bool {
         let Some((root, rel)) = self.root.as_ref().zip(self.rel(path)) else { return false };
-        dev.is_none_or(|dev| dev == root.id.dev) && self.wants_rel(&rel)
+        mount.is_none_or(|mount| mount == root.id.mount) && self.wants_rel(&rel)
     }
 
-    /// The same for a directory relative to the root, on the root's device.
+    /// The same for a directory relative to the root, on the root's mount.
     pub fn wants_rel(&self, rel: &Bytes) -> bool {
         if rel.as_bytes().is_empty() {
             return true;
+        }
+        if self.is_foreign(rel) && !self.folder.cross_filesystem {
+            return false;
         }
         let ends = rel.as_bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         self.folder.recursive
             && !ends
                 .chain([rel.as_bytes().len()])
                 .any(|end| self.folder.filter.prunes(&Bytes::from(&rel.as_bytes()[..end])))
+    }
+
+    /// Whether another mount begins at a path relative to the root, or over it.
+    fn is_foreign(&self, rel: &Bytes) -> bool {
+        let Some(root) = self.root.as_ref().filter(|_| !self.foreign.is_empty()) else {
+            return false;
+        };
+        let path = root.base.join(rel.as_bytes());
+        let over = |point: &Bytes| beneath(point.as_bytes(), path.as_bytes()).is_some();
+        self.foreign.iter().any(|(_, point)| over(point))
     }
 
     /// The file `path` as a target, if its name counts.
@@ -162,47 +185,4 @@ impl Armed {
             self.kept.rels.insert(rel);
         }
     }
-}
-
-/// Where a root is, or what to watch until it appears.
-#[derive(Debug)]
-pub enum Sought {
-    /// Here it is.
-    Here(Root),
-    /// Not there: watch `anchor` until `awaits`, a name in it, changes.
-    Away {
-        /// The nearest existing directory.
-        anchor: Bytes,
-        /// What is missing in it.
-        awaits: Bytes,
-        /// Why it cannot be opened, if it exists.
-        trouble: Option<String>,
-    },
-}
-
-/// Looks for a root.
-pub fn seek(path: &Path) -> Sought {
-    let trouble = match open(path) {
-        Ok(root) => return Sought::Here(root),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(format!("cannot open {}: {error}", path.display())),
-    };
-    let mut below = path;
-    for above in path.ancestors().skip(1) {
-        if let Ok(anchor) = open(above) {
-            let name = below.file_name().unwrap_or_default();
-            let awaits = Bytes::from(Path::new(&anchor.base.as_path().join(name)));
-            return Sought::Away { anchor: anchor.base, awaits, trouble };
-        }
-        below = above;
-    }
-    let top = Bytes::from("/");
-    Sought::Away { awaits: top.clone(), anchor: top, trouble }
-}
-
-fn open(path: &Path) -> std::io::Result<Root> {
-    let base: PathBuf = fs::canonicalize(path)?;
-    let fd = disk::open_root(&base)?;
-    let id = disk::dir_id(fd.as_fd())?;
-    Ok(Root { base: Bytes::from(base.as_path()), id })
 }

@@ -161,13 +161,13 @@ impl Worker {
         if let Some(sweep) = &mut walk.sweep {
             return self.sweep_on(sweep);
         }
-        let dev = self.triggers[at].root.as_ref().map(|root| root.id.dev);
+        let mount = self.triggers[at].root.as_ref().map(|root| root.id.mount);
         for _ in 0..STEP_MAX {
             let Some((dir, stream)) = &mut walk.open else {
                 let Some(rel) = walk.stack.pop() else { return Ok(Self::listed(walk)) };
                 let opened = disk::open_dir(root.as_fd(), &rel).ok();
                 // What cannot be read is told by the coverage; another file system is not entered.
-                walk.open = opened.filter(|(_, id)| Some(id.dev) == dev).map(|(d, _)| (rel, d));
+                walk.open = opened.filter(|(_, id)| Some(id.mount) == mount).map(|(d, _)| (rel, d));
                 continue;
             };
             let Some(Ok(entry)) = stream.read() else {

@@ -3,7 +3,7 @@
 //! Sleeps when there is nothing to do, with a timeout only where a timer is pending. Hints are
 //! served between any two steps of what takes long.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,18 +11,18 @@ use crossbeam_channel::Sender;
 
 use crate::core::id::Name;
 use crate::core::path::Bytes;
-use crate::core::trigger::TriggerSpec;
 
-use super::cover::{Cover, Covered, News};
+use super::cover::Cover;
 use super::descend::Reading;
 use super::dirty::{Hints, How, Inbox};
 use super::hints::Closing;
+use super::places::Places;
 use super::recover::Recovery;
 use super::report::{Reporter, Stopped};
 use super::roots::Armed;
 use super::scan::Walk;
 use super::sweep::Sweep;
-use super::{Coverage, FromWatch, ToWatch};
+use super::{Coverage, ToWatch};
 
 /// How often directories that cannot be watched are polled, while there are any.
 pub const POLL: Duration = Duration::from_secs(5);
@@ -44,7 +44,10 @@ pub struct Worker {
     /// Whether the published coverage is out of date.
     pub(super) changed: bool,
     coverage: super::Published,
-    acks: Vec<Sender<()>>,
+    pub(super) acks: Vec<Sender<()>>,
+    /// Its number among the workers.
+    pub(super) number: u64,
+    pub(super) places: Arc<Places>,
     pub(super) recovery: Recovery,
     poll_at: Option<Instant>,
     turns: u64,
@@ -55,6 +58,7 @@ impl Worker {
     pub fn new(
         inbox: Arc<Inbox>,
         reporter: Reporter,
+        places: Arc<Places>,
         // lock: see `Published`
         coverage: Arc<Mutex<Vec<Coverage>>>,
     ) -> Self {
@@ -71,6 +75,8 @@ impl Worker {
             changed: false,
             coverage,
             acks: Vec::new(),
+            number: 0,
+            places,
             recovery: Recovery::default(),
             poll_at: None,
             turns: 0,
@@ -96,6 +102,9 @@ impl Worker {
             self.hints = taken.hints.into_iter();
         }
         self.lose(taken.lost);
+        if taken.wandered {
+            self.wander();
+        }
         self.step_hints()?;
         self.step_closing()?;
         self.timers();
@@ -156,66 +165,6 @@ impl Worker {
         }
     }
 
-    fn arm(&mut self, specs: &[Arc<TriggerSpec>], ack: Option<Sender<()>>) -> Result<(), Stopped> {
-        self.reporter.send(FromWatch::Rearmed)?;
-        self.reporter.prober.forget();
-        let mut old = std::mem::take(&mut self.triggers);
-        for mut new in specs.iter().filter_map(|spec| Armed::new(spec)) {
-            let at = old.iter().position(|was| was.name == new.name);
-            let was = at.map(|at| old.swap_remove(at));
-            match was.filter(|was| was.folder.root == new.folder.root) {
-                Some(was) if was.rev == new.rev => new = was,
-                Some(was) => {
-                    self.renew_walks(&new.name);
-                    (new.root, new.awaits, new.last_dev) = (was.root, was.awaits, was.last_dev);
-                    (new.held, new.kept, new.overflows) = (was.held, was.kept, was.overflows);
-                    new.trouble = was.trouble;
-                    if let Some(root) = &new.root {
-                        self.cover.ask(root.base.clone(), News::Known);
-                    }
-                }
-                None => self.drop_walks(&new.name),
-            }
-            new.next_scan = new.folder.reconcile_interval.map(|every| Instant::now() + every);
-            self.triggers.push(new);
-        }
-        for gone in old {
-            self.drop_walks(&gone.name);
-        }
-        for at in 0..self.triggers.len() {
-            self.check_root(at, false);
-        }
-        let wanted = |path: &Bytes, dir: &Covered| {
-            self.triggers.iter().any(|trigger| trigger.wants(path, Some(dir.id.dev)))
-        };
-        let unwanted: Vec<Bytes> = (self.cover.dirs())
-            .filter(|(path, dir)| !wanted(path, dir))
-            .map(|(path, _)| path.clone())
-            .collect();
-        self.cover.release(&unwanted);
-        self.roots_changed();
-        self.acks.extend(ack);
-        Ok(())
-    }
-
-    /// The roots are other ones: what depends on all of them is computed anew.
-    pub(super) fn roots_changed(&mut self) {
-        self.changed = true;
-        let Self { triggers, cover, reporter, inbox, .. } = self;
-        for trigger in triggers.iter_mut() {
-            let count = cover.dirs().filter(|(p, dir)| trigger.wants(p, Some(dir.id.dev))).count();
-            trigger.directories = u64::try_from(count).unwrap_or(u64::MAX);
-            trigger.readiness =
-                reporter.prober.readiness(&trigger.folder.root, trigger.folder.read_lock);
-        }
-        cover.keep_anchors(|anchor| {
-            triggers.iter().any(|t| t.awaits.as_ref().is_some_and(|(at, _)| at == anchor))
-        });
-        let roots: BTreeSet<Bytes> =
-            triggers.iter().filter_map(|t| t.root.as_ref()).map(|r| r.base.clone()).collect();
-        inbox.set_roots(roots.into_iter().collect());
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let scans = self.triggers.iter().filter_map(|trigger| trigger.next_scan);
         let closing = self.closing.iter().map(|closing| closing.at);
@@ -244,8 +193,9 @@ impl Worker {
 
     fn poll(&mut self) {
         for at in 0..self.triggers.len() {
-            if self.triggers[at].root.is_none() {
-                self.seek(at, true);
+            let trigger = &self.triggers[at];
+            if trigger.root.is_none() || trigger.unfollowed.is_some() {
+                self.check_root(at, true);
             }
         }
         for path in self.cover.poll() {
@@ -275,7 +225,8 @@ impl Worker {
             // Whoever asked may have given up.
             ack.send(()).ok();
         }
-        let must = self.cover.must_poll() || self.triggers.iter().any(|t| t.trouble.is_some());
+        let resists = |t: &Armed| t.trouble.is_some() || t.unfollowed.is_some();
+        let must = self.cover.must_poll() || self.triggers.iter().any(resists);
         self.poll_at = must.then(|| self.poll_at.unwrap_or_else(|| Instant::now() + POLL));
     }
 
@@ -284,6 +235,10 @@ impl Worker {
         let coverage = self.triggers.iter().map(|trigger| {
             let mut problems = self.cover.problems(|path| trigger.rel(path).is_some());
             problems.extend(trigger.trouble.clone());
+            let way = trigger.unfollowed.as_ref().map(|problem| {
+                problem.line(1, &format!("the way to {}", trigger.folder.root.display()))
+            });
+            problems.extend(way);
             Coverage {
                 trigger: trigger.name.clone(),
                 exists: trigger.root.is_some(),

@@ -1,0 +1,278 @@
+//! Notices that the way to a root has changed: mounts, renamed ancestors, links that lead elsewhere.
+//!
+//! Owns a thread that sleeps in the kernel until the table of mounts changes or something happens
+//! to a directory or name on the way to a root, and then tells those who follow that way. It looks
+//! at no file system itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{io, mem};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use crate::core::id::Name;
+use crate::core::path::Bytes;
+
+use super::backend::Problem;
+use super::dirty::{Inbox, beneath};
+use super::mounts::{MOUNTINFO, Mount, Mounts};
+use super::way::{End, Way, parent};
+
+/// Bytes read from the kernel's queue at once: some hundred events.
+const BUFFER: usize = 16 * 1024;
+
+/// What happens to a directory itself. Nothing of what happens in it: that would be noise.
+const ITSELF: WatchFlags = WatchFlags::MOVE_SELF
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::DONT_FOLLOW)
+    .union(WatchFlags::MASK_ADD);
+
+/// What happens to names in a directory: only where a name leads elsewhere once it changes.
+const NAMES: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO);
+
+/// Whoever follows a way: a worker, by its number, for a trigger.
+pub type Follower = (u64, Name);
+
+/// A way that is followed.
+struct Followed {
+    inbox: Arc<Inbox>,
+    through: BTreeSet<Bytes>,
+    hinges: BTreeSet<Bytes>,
+    /// The root, if it is there.
+    base: Option<Bytes>,
+}
+
+impl Followed {
+    /// Whether a mount that comes or goes at `point` concerns the way, or what is beneath its end.
+    fn is_touched(&self, point: &Bytes) -> bool {
+        let within = |dir: &Bytes| beneath(point.as_bytes(), dir.as_bytes()).is_some();
+        let end = self.base.iter().chain(&self.hinges).any(within);
+        let below = |base: &Bytes| {
+            beneath(base.as_bytes(), point.as_bytes()).is_some_and(|r| !r.is_empty())
+        };
+        end || self.through.iter().any(within) || self.base.as_ref().is_some_and(below)
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    /// Bounded by the triggers, and each by the components of its path.
+    ways: BTreeMap<Follower, Followed>,
+    /// The watch of each directory on a way.
+    dirs: BTreeMap<Bytes, i32>,
+    mounts: Mounts,
+    stopped: bool,
+}
+
+/// What is followed, and by whom.
+pub struct Places {
+    /// `None` if there was no instance to be had yet.
+    // lock: made again by whoever finds none; held for that only
+    inotify: Mutex<Option<Arc<OwnedFd>>>,
+    /// Wakes the thread.
+    wake: OwnedFd,
+    // lock: written by those who follow, read by the thread; never held across a call that looks
+    // at a path
+    table: Mutex<Table>,
+}
+
+impl Places {
+    /// Nothing is followed yet. Errors: no event descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        let table = Table { mounts: Mounts::read().unwrap_or_default(), ..Table::default() };
+        Ok(Self {
+            // lock: see the fields
+            inotify: Mutex::new(None),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            // lock: see the fields
+            table: Mutex::new(table),
+        })
+    }
+
+    /// Follows a way instead of what was followed before. Returns whether something on it was not
+    /// followed until now: then it may have changed after it was walked. Directories that `shuns`
+    /// picks are not touched. Errors: what has to be polled because it cannot be followed.
+    pub fn follow(
+        &self,
+        who: &Follower,
+        inbox: &Arc<Inbox>,
+        way: &Way,
+        shuns: impl Fn(&Bytes) -> bool,
+    ) -> Result<bool, Problem> {
+        let hinged: BTreeSet<Bytes> = way.hinges.iter().map(parent).collect();
+        let followed = Followed {
+            inbox: inbox.clone(),
+            through: way.through.iter().filter(|dir| !shuns(dir)).cloned().collect(),
+            hinges: way.hinges.iter().cloned().collect(),
+            base: match &way.end {
+                End::Here(base) => Some(base.clone()),
+                End::Away | End::Stuck(_) | End::Shunned(_) => None,
+            },
+        };
+        let dirs: Vec<Bytes> = followed.through.iter().cloned().collect();
+        let old = {
+            // In the table before they are watched: nobody gives up a watch that is wanted.
+            let mut table = self.table();
+            table.ways.insert(who.clone(), followed);
+            table.dirs.clone()
+        };
+        let fd = self.instance()?;
+        let mut fresh = false;
+        for dir in dirs {
+            let names = if hinged.contains(&dir) { NAMES } else { WatchFlags::empty() };
+            match inotify::add_watch(&*fd, dir.as_path(), ITSELF | names) {
+                Ok(wd) => {
+                    fresh |= old.get(&dir) != Some(&wd);
+                    self.table().dirs.insert(dir, wd);
+                }
+                // Gone or another thing by now: that is for the next walk.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => fresh = true,
+                Err(Errno::NOSPC) => return Err(Problem::Limit),
+                Err(errno) => {
+                    return Err(Problem::Refused(io::Error::from(errno).kind().to_string()));
+                }
+            }
+        }
+        self.tidy();
+        Ok(fresh)
+    }
+
+    /// Follows a way no longer.
+    pub fn leave(&self, who: &Follower) {
+        self.table().ways.remove(who);
+        self.tidy();
+    }
+
+    /// Gives up watches that nobody wants any more.
+    fn tidy(&self) {
+        let Some(fd) = self.inotify().clone() else { return };
+        let mut table = self.table();
+        let Table { ways, dirs, .. } = &mut *table;
+        let wanted = |dir: &Bytes| ways.values().any(|way| way.through.contains(dir));
+        let old: Vec<(Bytes, i32)> = dirs.extract_if(.., |dir, _| !wanted(dir)).collect();
+        let kept: BTreeSet<i32> = dirs.values().copied().collect();
+        for (_, wd) in old.into_iter().filter(|(_, wd)| !kept.contains(wd)) {
+            // An error means that it has gone with its directory.
+            inotify::remove_watch(&*fd, wd).ok();
+        }
+    }
+
+    /// The instance; makes one if there is none.
+    fn instance(&self) -> Result<Arc<OwnedFd>, Problem> {
+        let mut slot = self.inotify();
+        if let Some(fd) = &*slot {
+            return Ok(fd.clone());
+        }
+        match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+            Ok(fd) => {
+                let fd = Arc::new(fd);
+                *slot = Some(fd.clone());
+                drop(slot);
+                self.rouse();
+                Ok(fd)
+            }
+            Err(Errno::MFILE) => Err(Problem::Instances),
+            Err(errno) => Err(Problem::Broken(errno.to_string())),
+        }
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.table().stopped = true;
+        self.rouse();
+    }
+
+    /// Sleeps and tells until [`Places::stop`]. Without `/proc` mounts are not noticed.
+    pub fn run(&self) {
+        let mountinfo = File::open(MOUNTINFO)
+            .inspect_err(|error| tracing::warn!(%error, "mounts are not noticed"))
+            .ok();
+        while !self.table().stopped {
+            let inotify = self.inotify().clone();
+            let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            if let Some(inotify) = &inotify {
+                fds.push(PollFd::new(inotify, PollFlags::IN));
+            }
+            // The table of mounts can always be read; that it has changed is told by an exception.
+            if let Some(mountinfo) = &mountinfo {
+                fds.push(PollFd::new(mountinfo, PollFlags::PRI));
+            }
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return tracing::warn!(%errno, "ways to roots are no longer followed"),
+            }
+            let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            let (orders, mounts) = (woken(0), woken(1 + usize::from(inotify.is_some())));
+            if orders {
+                // It counts how often it was called; nobody wants to know.
+                rustix::io::read(&self.wake, &mut [0; 8]).ok();
+            }
+            if let Some(inotify) = &inotify {
+                self.read(inotify);
+            }
+            if mounts {
+                self.mounted();
+            }
+        }
+    }
+
+    /// Reads the queue and tells whom it concerns.
+    fn read(&self, inotify: &OwnedFd) {
+        let mut buffer = [MaybeUninit::uninit(); BUFFER];
+        let mut reader = Reader::new(inotify.as_fd(), &mut buffer);
+        // Until the queue is empty.
+        while let Ok(event) = reader.next() {
+            let table = self.table();
+            if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+                table.ways.values().for_each(|way| way.inbox.wander());
+                continue;
+            }
+            let name = event.file_name().map(std::ffi::CStr::to_bytes);
+            for (dir, _) in table.dirs.iter().filter(|(_, wd)| **wd == event.wd()) {
+                let concerned = |way: &&Followed| match name {
+                    Some(name) => way.hinges.contains(&dir.join(name)),
+                    None => way.through.contains(dir),
+                };
+                table.ways.values().filter(concerned).for_each(|way| way.inbox.wander());
+            }
+        }
+    }
+
+    /// The table of mounts has changed: tells whom it concerns.
+    fn mounted(&self) {
+        let Ok(now) = Mounts::read() else { return };
+        let mut table = self.table();
+        let before = mem::replace(&mut table.mounts, now);
+        let points: BTreeSet<Bytes> =
+            table.mounts.changed(&before).map(|mount: &Mount| mount.point.clone()).collect();
+        for way in table.ways.values() {
+            if points.iter().any(|point| way.is_touched(point)) {
+                way.inbox.wander();
+            }
+        }
+    }
+
+    fn rouse(&self) {
+        // It can only fail when the thread has been called often enough already.
+        rustix::io::write(&self.wake, &1u64.to_ne_bytes()).ok();
+    }
+
+    // lock: see the field
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // lock: see the field
+    fn inotify(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.inotify.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,153 @@
+//! Finds roots, takes them, checks that they are what they were, and gives them up.
+//!
+//! A root is sought along the way that its path leads, and the way is followed, so that whatever
+//! changes on it leads to another check.
+
+use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
+
+use crate::core::candidate::Origin;
+use crate::core::path::Bytes;
+use crate::io::disk;
+
+use super::cover::News;
+use super::dirty::beneath;
+use super::mounts::Mounts;
+use super::roots::Root;
+use super::way::{self, End};
+use super::worker::Worker;
+
+/// Times that a way is walked again because it was not followed before: each time it got longer,
+/// or somebody is changing it all the while, which will be told.
+const SEEKS_MAX: usize = 64;
+
+impl Worker {
+    /// Roots that a hint concerns are checked.
+    pub(super) fn touch_roots(&mut self, path: &Bytes, gone: bool) {
+        for at in 0..self.triggers.len() {
+            let Some(root) = &self.triggers[at].root else { continue };
+            if gone && beneath(path.as_bytes(), root.base.as_bytes()).is_some() {
+                self.lose_root(at);
+                self.check_root(at, true);
+            } else if root.base == *path {
+                self.check_root(at, true);
+            }
+        }
+    }
+
+    /// The way to some root may have changed, or what is mounted beneath it.
+    pub(super) fn wander(&mut self) {
+        let mounts = Mounts::read().unwrap_or_default();
+        for at in 0..self.triggers.len() {
+            self.check_root(at, true);
+            let Some(root) = &self.triggers[at].root else { continue };
+            let now = foreign(&mounts, &root.base);
+            let before = std::mem::replace(&mut self.triggers[at].foreign, now.clone());
+            for (_, point) in now.symmetric_difference(&before) {
+                self.remounted(point);
+            }
+        }
+    }
+
+    /// Another file system begins or ended at a directory beneath a root.
+    fn remounted(&mut self, point: &Bytes) {
+        self.forget(point, false);
+        if self.triggers.iter().any(|trigger| trigger.wants(point, None)) {
+            self.cover.ask(point.clone(), News::Arrived);
+        }
+        self.roots_changed();
+    }
+
+    /// Looks whether a trigger's root is where its path leads and what it was, and takes another
+    /// one if it is not. With `news`, the files of another one are to be reported. What is delivered
+    /// stays delivered while there is no root: it may only be unmounted.
+    pub(super) fn check_root(&mut self, at: usize, news: bool) {
+        self.triggers[at].close();
+        let end = self.walk_to(at);
+        self.triggers[at].doubtful = false;
+        let found = match end {
+            End::Here(base) => open(&base).map(Some),
+            End::Away | End::Shunned(_) => Ok(None),
+            End::Stuck(why) => Err(why),
+        };
+        let trigger = &mut self.triggers[at];
+        let was = trigger.trouble.take();
+        trigger.trouble = found.as_ref().err().cloned();
+        self.changed |= was != trigger.trouble;
+        let found = found.ok().flatten();
+        if trigger.root == found && found.is_some() {
+            return;
+        }
+        self.lose_root(at);
+        match found {
+            Some(root) => self.take_root(at, root, news),
+            None => self.roots_changed(),
+        }
+    }
+
+    /// Walks to a root and follows the way: first followed, then walked again, since it may have
+    /// changed in between.
+    fn walk_to(&mut self, at: usize) -> End {
+        let mut end = End::Away;
+        for _ in 0..SEEKS_MAX {
+            let trigger = &mut self.triggers[at];
+            let way = way::walk(&trigger.folder.root, |_| false);
+            let who = (self.number, trigger.name.clone());
+            let fresh = self.places.follow(&who, &self.inbox, &way, |_| false);
+            end = way.end;
+            let was = std::mem::replace(&mut trigger.unfollowed, fresh.clone().err());
+            self.changed |= was != trigger.unfollowed;
+            if fresh != Ok(true) {
+                break;
+            }
+        }
+        end
+    }
+
+    fn lose_root(&mut self, at: usize) {
+        let trigger = &mut self.triggers[at];
+        trigger.close();
+        if let Some(root) = trigger.root.take() {
+            tracing::info!(trigger = &*trigger.name, root = %root.base.lossy(), "root has gone");
+            // Nobody told the backend: it hears of what goes from the directory above.
+            self.forget(&root.base, false);
+            // Others that share the tree still want it.
+            for other in self.triggers.iter().filter_map(|trigger| trigger.root.as_ref()) {
+                if beneath(other.base.as_bytes(), root.base.as_bytes()).is_some() {
+                    self.cover.ask(root.base.clone(), News::Arrived);
+                } else if beneath(root.base.as_bytes(), other.base.as_bytes()).is_some() {
+                    self.cover.ask(other.base.clone(), News::Arrived);
+                }
+            }
+        }
+    }
+
+    fn take_root(&mut self, at: usize, root: Root, news: bool) {
+        let base = root.base.clone();
+        self.cover.ask(base.clone(), if news { News::Arrived } else { News::Known });
+        let trigger = &mut self.triggers[at];
+        let mount = trigger.last_mount.replace(root.id.mount);
+        let same_mount = mount.is_none_or(|last| last == root.id.mount);
+        let mounts = Mounts::read().unwrap_or_default();
+        trigger.foreign = foreign(&mounts, &root.base);
+        trigger.root = Some(root);
+        if news && same_mount {
+            let name = trigger.name.clone();
+            self.sweep(&name, Bytes::default(), true, Origin::Event);
+        }
+        tracing::debug!(root = %base.lossy(), "root is there");
+        self.roots_changed();
+    }
+}
+
+fn foreign(mounts: &Mounts, base: &Bytes) -> BTreeSet<(u64, Bytes)> {
+    mounts.beneath(base).map(|mount| (mount.id, mount.point.clone())).collect()
+}
+
+fn open(base: &Bytes) -> Result<Root, String> {
+    let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
+    match id {
+        Ok(id) => Ok(Root { base: base.clone(), id }),
+        Err(error) => Err(format!("cannot open {}: {error}", base.lossy())),
+    }
+}
