@@ -9,5 +9,9 @@ mod bench;
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
+#[path = "roots/fuse.rs"]
+mod fuse;
+#[path = "roots/hang.rs"]
+mod hang;
 #[path = "roots/places.rs"]
 mod places;

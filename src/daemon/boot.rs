@@ -26,8 +26,8 @@ use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
 use crate::io::signals;
-use crate::io::store::{InstanceLock, Loaded, Reader, Store, Sync, lock};
-use crate::io::watch::{self, ToWatch, WatchHandle};
+use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock};
+use crate::io::watch::{self, WatchHandle};
 
 /// Batches of observations on their way: few, so that a held trigger is held at once.
 const WATCH_LANE: usize = 8;
@@ -68,8 +68,7 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     let committed = Arc::new(AtomicU64::new(0));
     let mut base = Foundation::lay(&settings, &model, committed.clone())?;
     let closing = Arc::new(AtomicBool::new(false));
-    let ledger =
-        PatientLedger::new(Reader::open(&settings.state_dir, view::live)?, closing.clone());
+    let ledger = PatientLedger::new(settings.state_dir.clone(), closing.clone());
     let (handle, joined) = watch::spawn(Box::new(ledger), committed, watch_in)
         .map_err(trying("start the watch thread"))?;
     arm(&handle, &model);
@@ -92,7 +91,7 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
 /// Covers the folders and waits until that is done: from here on no event is missed.
 fn arm(watch: &WatchHandle, model: &Model) {
     let (ack, armed) = crossbeam_channel::bounded(1);
-    watch.send(ToWatch::Arm(folders(model), Some(ack)));
+    watch.arm(folders(model), Some(ack));
     // An error means that the watch thread has ended, which its coverage tells.
     armed.recv().ok();
 }
@@ -122,7 +121,7 @@ impl Booted {
             self;
         server.close();
         closing.store(true, Ordering::Release);
-        handle.send(ToWatch::Stop);
+        handle.stop();
         engine.close(|| {
             for (name, thread) in [("watch", watching), ("control", serving)] {
                 if thread.join().is_err() {

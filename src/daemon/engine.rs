@@ -31,7 +31,7 @@ use crate::io::process::{Base, Dirs, Slots};
 use crate::io::signals::{Seen, Signals};
 use crate::io::store::{Store, Sync};
 use crate::io::systemd;
-use crate::io::watch::{FromWatch, WatchHandle};
+use crate::io::watch::{FromWatch, Told, WatchHandle};
 use crate::wire;
 
 /// Events in one commit, at most: what is waiting is the batch, and an answer should not wait for
@@ -55,7 +55,7 @@ pub struct Lanes {
     /// Signals for triggers.
     pub signals: Receiver<Seen>,
     /// Observations.
-    pub watch: Receiver<FromWatch>,
+    pub watch: Receiver<Told>,
 }
 
 /// Something that entered.
@@ -73,7 +73,7 @@ pub enum Input {
     /// From the control socket.
     Ask(Ask),
     /// From the watch thread.
-    Watch(FromWatch),
+    Watch(Told),
 }
 
 /// The adapters that the engine commands.
@@ -113,9 +113,10 @@ pub struct Engine {
     pub(super) stillborn: VecDeque<(AttemptId, Ended)>,
     /// Runs whose event files are written.
     pub(super) with_files: BTreeSet<RunId>,
-    /// The triggers that each order to the watch side has changed, as long as it has not taken the
-    /// order up.
-    pub(super) rearming: VecDeque<BTreeSet<Name>>,
+    /// The arming from which on the watch side tells of a trigger as it is.
+    pub(super) armed: BTreeMap<Name, u64>,
+    /// Triggers whose folders may not answer: nobody waits for their first scans.
+    pub(super) apart: BTreeSet<Name>,
     /// What is to be told once every first scan knows what was there before.
     pub(super) settling: Vec<Settling>,
     /// What may only happen once a commit is on disk.
@@ -187,8 +188,8 @@ impl Engine {
             dirs,
             stillborn: VecDeque::new(),
             with_files: BTreeSet::new(),
-            // The order that was given before there was an engine changed nothing.
-            rearming: VecDeque::from([BTreeSet::new()]),
+            armed: BTreeMap::new(),
+            apart: BTreeSet::new(),
             settling: Vec::new(),
             undurable: VecDeque::new(),
             replies: BTreeMap::new(),
@@ -252,7 +253,7 @@ impl Engine {
 
     /// Tells that events are being watched, once every first scan knows what was there before.
     pub fn tell_ready(&mut self, ready: Option<Ready>) {
-        if self.machine.is_baselining() {
+        if self.machine.is_baselining(&self.apart) {
             systemd::status("the first scan is under way");
         }
         self.settling.push(Settling::Start(ready));
@@ -261,7 +262,7 @@ impl Engine {
 
     /// Tells what waits for the first scans, once they have ended.
     fn settle(&mut self) {
-        if self.settling.is_empty() || self.machine.is_baselining() {
+        if self.settling.is_empty() || self.machine.is_baselining(&self.apart) {
             return;
         }
         for settled in std::mem::take(&mut self.settling) {
@@ -381,24 +382,36 @@ impl Engine {
 
     /// What the watch side found, as far as it was looked for under the triggers in force: what it
     /// found under a trigger's old configuration tells nothing under the new one.
-    fn current(&mut self, found: FromWatch) -> Option<Event> {
-        let outdated = |name: &Name| self.rearming.iter().any(|changed| changed.contains(name));
-        match found {
+    fn current(&mut self, told: Told) -> Option<Event> {
+        let Told { arming, what } = told;
+        match what {
             FromWatch::Observed(mut observed) => {
-                observed.seen.retain(|seen| !outdated(&seen.trigger));
+                observed.seen.retain(|seen| self.is_current(&seen.trigger, arming));
                 Some(Event::Observed(observed))
             }
-            FromWatch::Scanned { trigger } => {
-                (!outdated(&trigger)).then_some(Event::Scanned { trigger })
-            }
-            FromWatch::Counted { trigger, files } => {
-                (!outdated(&trigger)).then_some(Event::Counted { trigger, files })
-            }
-            FromWatch::Rearmed => {
-                self.rearming.pop_front();
+            FromWatch::Apart { trigger } => {
+                if self.is_current(&trigger, arming) {
+                    self.apart.insert(trigger);
+                }
                 None
             }
+            FromWatch::Scanned { trigger } => {
+                self.is_current(&trigger, arming).then_some(Event::Scanned { trigger })
+            }
+            FromWatch::Counted { trigger, files } => {
+                self.is_current(&trigger, arming).then_some(Event::Counted { trigger, files })
+            }
         }
+    }
+
+    /// Whether what is told of a trigger is up to date; then nothing older is from now on.
+    fn is_current(&mut self, trigger: &Name, arming: u64) -> bool {
+        match self.armed.get_mut(trigger) {
+            Some(least) if arming < *least => return false,
+            Some(least) => *least = arming,
+            None => drop(self.armed.insert(trigger.clone(), arming)),
+        }
+        true
     }
 
     /// One event for each trigger that the signal belongs to.

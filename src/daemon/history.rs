@@ -1,6 +1,6 @@
 //! The store's reader as the history of the control API and as the ledger of the watch thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,24 +75,26 @@ impl History for Reader {
     }
 }
 
-/// The ledger for the watch thread, which must never take a failed read for a file that was never
-/// delivered: it waits until the ledger can be read again.
+/// The ledger for a watch thread, which must never take a failed read for a file that was never
+/// delivered: it waits until the ledger can be read.
 #[derive(Debug)]
 pub struct PatientLedger {
-    reader: Reader,
+    state_dir: PathBuf,
+    /// Opened when it is read first.
+    reader: Option<Reader>,
     closing: Arc<AtomicBool>,
 }
 
 impl PatientLedger {
     /// Waits until `closing` at the longest.
-    pub fn new(reader: Reader, closing: Arc<AtomicBool>) -> Self {
-        Self { reader, closing }
+    pub fn new(state_dir: PathBuf, closing: Arc<AtomicBool>) -> Self {
+        Self { state_dir, reader: None, closing }
     }
 
     /// Reads until it succeeds. When dagd is closing nobody looks at the answer any more.
     fn read<T: Default>(&mut self, read: impl Fn(&mut Reader) -> Result<T, StoreError>) -> T {
         loop {
-            match read(&mut self.reader) {
+            match self.reader().and_then(&read) {
                 Ok(found) => return found,
                 Err(_) if self.closing.load(Ordering::Acquire) => return T::default(),
                 Err(error) => {
@@ -102,9 +104,21 @@ impl PatientLedger {
             }
         }
     }
+
+    fn reader(&mut self) -> Result<&mut Reader, StoreError> {
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => Reader::open(&self.state_dir, view::live)?,
+        };
+        Ok(self.reader.insert(reader))
+    }
 }
 
 impl Ledger for PatientLedger {
+    fn another(&self) -> Box<dyn Ledger> {
+        Box::new(Self::new(self.state_dir.clone(), self.closing.clone()))
+    }
+
     fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row> {
         self.read(|reader| reader.ledger_row(trigger, rel))
     }

@@ -20,7 +20,6 @@ use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::config_files;
 use crate::io::systemd;
-use crate::io::watch::ToWatch;
 use crate::wire;
 
 /// Loads configurations on a thread of its own, one at a time.
@@ -131,8 +130,15 @@ impl Engine {
         }
         let (ack, armed) = crossbeam_channel::bounded(1);
         if let Some(watch) = &self.ports.watch {
-            watch.send(ToWatch::Arm(folders(&model), Some(ack)));
-            self.rearming.push_back(changed(self.machine.model(), &model));
+            let arming = watch.arm(folders(&model), Some(ack));
+            for name in changed(self.machine.model(), &model) {
+                self.apart.remove(&name);
+                if model.triggers.contains_key(&name) {
+                    self.armed.insert(name, arming);
+                } else {
+                    self.armed.remove(&name);
+                }
+            }
         }
         let seq = self.next_seq();
         self.machine.step(now, seq, Event::Reloaded(model), out);

@@ -18,7 +18,9 @@ use dagd::core::filter::Filter;
 use dagd::core::path::Bytes;
 use dagd::core::selector::Selector;
 use dagd::core::trigger::{Folder, FolderSpec, Overlap, Source, TriggerSpec};
-use dagd::io::watch::{Coverage, FromWatch, Ledger, Limits, ToWatch, WatchHandle, spawn_with};
+use dagd::io::watch::{
+    Coverage, FromWatch, Ledger, Limits, ToWatch, Told, WatchHandle, spawn_with,
+};
 
 pub(crate) type Rows = BTreeMap<(String, Bytes), Row>;
 
@@ -36,6 +38,10 @@ impl Memory {
 }
 
 impl Ledger for Memory {
+    fn another(&self) -> Box<dyn Ledger> {
+        Box::new(self.clone())
+    }
+
     fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row> {
         self.0.lock().unwrap().get(&(trigger.to_owned(), rel.clone())).cloned()
     }
@@ -111,7 +117,7 @@ pub(crate) struct Bench {
     root: tempfile::TempDir,
     pub(crate) handle: WatchHandle,
     thread: Option<JoinHandle<()>>,
-    pub(crate) from: Receiver<FromWatch>,
+    pub(crate) from: Receiver<Told>,
     pub(crate) ledger: Memory,
     committed: Arc<AtomicU64>,
     pub(crate) seen: Vec<(Origin, Seen)>,
@@ -164,7 +170,7 @@ impl Bench {
     pub(crate) fn arm(&mut self, specs: Vec<TriggerSpec>) {
         let (ack, armed) = bounded(1);
         let specs = specs.into_iter().map(Arc::new).collect();
-        self.handle.send(ToWatch::Arm(specs, Some(ack)));
+        self.handle.arm(specs, Some(ack));
         let deadline = Instant::now() + PATIENCE;
         while armed.try_recv().is_err() {
             self.step(deadline);
@@ -174,8 +180,8 @@ impl Bench {
     pub(crate) fn step(&mut self, deadline: Instant) {
         assert!(Instant::now() < deadline, "not in time; last seen: {:?}", self.seen.last());
         let Ok(message) = self.from.recv_timeout(Duration::from_millis(20)) else { return };
-        match message {
-            FromWatch::Rearmed => {}
+        match message.what {
+            FromWatch::Apart { .. } => {}
             FromWatch::Scanned { .. } => self.scanned += 1,
             FromWatch::Counted { files, .. } => self.counted = Some(files),
             FromWatch::Observed(observed) => {
@@ -262,7 +268,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        self.handle.send(ToWatch::Stop);
+        self.handle.stop();
         let ended = self.thread.take().unwrap().join();
         assert!(ended.is_ok() || std::thread::panicking());
     }

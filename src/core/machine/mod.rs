@@ -184,8 +184,10 @@ impl Machine {
     }
 
     /// Whether a first scan still remembers what is there: what comes now may be taken for old.
-    pub fn is_baselining(&self) -> bool {
-        self.lanes.values().any(|lane| lane.gate == Gate::Baseline)
+    /// Nobody waits for those of the triggers `apart`.
+    pub fn is_baselining(&self, apart: &BTreeSet<Name>) -> bool {
+        let waits = |lane: &Lane| lane.gate == Gate::Baseline && !apart.contains(&lane.spec.name);
+        self.lanes.values().any(waits)
     }
 
     /// Whether dagd was asked to stop.

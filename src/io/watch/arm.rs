@@ -1,31 +1,32 @@
 //! Takes up a new set of triggers: what stays goes on, what is new is sought, what is gone is left.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
-
 use crate::core::path::Bytes;
-use crate::core::trigger::TriggerSpec;
 
 use super::FromWatch;
 use super::cover::{Covered, News};
+use super::desk::Arming;
+use super::mounts::Mounts;
 use super::report::Stopped;
 use super::roots::Armed;
 use super::worker::Worker;
 
 impl Worker {
     /// Takes up these triggers instead of those before.
-    pub(super) fn arm(
-        &mut self,
-        specs: &[Arc<TriggerSpec>],
-        ack: Option<Sender<()>>,
-    ) -> Result<(), Stopped> {
-        self.reporter.send(FromWatch::Rearmed)?;
+    pub(super) fn arm(&mut self, arming: Arming) -> Result<(), Stopped> {
+        // What was seen before was seen under the old ones.
+        self.reporter.flush()?;
+        self.reporter.arming = arming.number;
+        self.apart = arming.apart;
+        for spec in arming.specs.iter().filter(|_| arming.apart) {
+            self.reporter.send(FromWatch::Apart { trigger: spec.name.clone() })?;
+        }
         self.reporter.prober.forget();
         let mut old = std::mem::take(&mut self.triggers);
-        for mut new in specs.iter().filter_map(|spec| Armed::new(spec)) {
+        let pulse = self.reporter.pulse.clone();
+        for mut new in arming.specs.iter().filter_map(|spec| Armed::new(spec, pulse.clone())) {
             let at = old.iter().position(|was| was.name == new.name);
             let was = at.map(|at| old.swap_remove(at));
             match was.filter(|was| was.folder.root == new.folder.root) {
@@ -46,12 +47,13 @@ impl Worker {
             self.drop_walks(&gone.name);
             self.places.leave(&(self.number, gone.name));
         }
+        self.mounts = Mounts::read().unwrap_or_default();
         for at in 0..self.triggers.len() {
             self.check_root(at, false);
         }
         self.release_unwanted();
         self.roots_changed();
-        self.acks.extend(ack);
+        self.uncovered = Some(arming.number);
         Ok(())
     }
 
@@ -75,6 +77,7 @@ impl Worker {
             let wants = |(path, dir): &(&Bytes, &Covered)| trigger.wants(path, Some(dir.id.mount));
             trigger.directories =
                 u64::try_from(cover.dirs().filter(wants).count()).unwrap_or(u64::MAX);
+            reporter.pulse.touch(&trigger.name);
             trigger.readiness =
                 reporter.prober.readiness(&trigger.folder.root, trigger.folder.read_lock);
         }

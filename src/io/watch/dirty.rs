@@ -15,12 +15,24 @@ use crate::core::id::Name;
 use crate::core::path::Bytes;
 
 use super::ToWatch;
+use super::desk::Arming;
 
 /// Hints that wait at most: some 10 MB. More of them say less than a scan costs.
 pub const DIRTY_MAX: usize = 65_536;
 
 /// Orders that wait at most. Beyond it looks become scans of their triggers, one for each.
 pub const ORDERS_MAX: usize = 65_536;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Serve these triggers.
+    Arm(Arming),
+    /// Something for one of them.
+    To(ToWatch),
+    /// End.
+    Stop,
+}
 
 /// What is worth knowing of a hint; hints for one name are merged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,7 +130,7 @@ impl Dirty {
 #[derive(Debug, Default)]
 pub struct Taken {
     /// Orders, oldest first.
-    pub orders: VecDeque<ToWatch>,
+    pub orders: VecDeque<Order>,
     /// Hints, if they were wanted.
     pub hints: Hints,
     /// What was lost.
@@ -129,7 +141,7 @@ pub struct Taken {
 
 struct State {
     dirty: Dirty,
-    orders: VecDeque<ToWatch>,
+    orders: VecDeque<Order>,
     /// Triggers whose looks did not fit.
     rescans: BTreeSet<Name>,
     wandered: bool,
@@ -188,13 +200,13 @@ impl Inbox {
     }
 
     /// Somebody wants something.
-    pub fn order(&self, order: ToWatch) {
+    pub fn order(&self, order: Order) {
         let mut state = self.lock();
         if state.closed {
             return;
         }
         match order {
-            ToWatch::Look(trigger, _) if state.orders.len() >= ORDERS_MAX => {
+            Order::To(ToWatch::Look(trigger, _)) if state.orders.len() >= ORDERS_MAX => {
                 state.rescans.insert(trigger);
             }
             order => state.orders.push_back(order),
@@ -225,7 +237,8 @@ impl Inbox {
         }
         state.sleeping = false;
         let mut orders = mem::take(&mut state.orders);
-        orders.extend(mem::take(&mut state.rescans).into_iter().map(ToWatch::Scan));
+        let rescans = mem::take(&mut state.rescans).into_iter();
+        orders.extend(rescans.map(|name| Order::To(ToWatch::Scan(name))));
         Taken {
             orders,
             hints: if hints { mem::take(&mut state.dirty.hints) } else { Hints::new() },

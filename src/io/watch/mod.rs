@@ -8,11 +8,13 @@ pub mod arm;
 pub mod backend;
 pub mod cover;
 pub mod descend;
+pub mod desk;
 pub mod dirty;
 pub mod hints;
 pub mod inotify;
 pub mod mounts;
 pub mod places;
+pub mod pulse;
 pub mod recover;
 pub mod report;
 pub mod roots;
@@ -23,9 +25,11 @@ pub mod way;
 pub mod worker;
 
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -34,14 +38,15 @@ use crate::core::id::Name;
 use crate::core::path::Bytes;
 use crate::core::trigger::TriggerSpec;
 
-use dirty::Inbox;
+use desk::{Desk, Parts};
 use places::Places;
-use report::Reporter;
-use worker::Worker;
 
 /// What the watch thread reads of the ledger, each call in one snapshot that is at least as new as
 /// the sequence number read before it.
 pub trait Ledger: Send {
+    /// Another one like it, for another thread.
+    fn another(&self) -> Box<dyn Ledger>;
+
     /// The row of a path relative to the trigger's root.
     fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row>;
 
@@ -60,13 +65,26 @@ pub trait Ledger: Send {
     fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes>;
 }
 
-/// What the watch thread tells.
+/// What the watch side tells, and the number of the arming under which it was found.
+#[derive(Debug)]
+pub struct Told {
+    /// As [`WatchHandle::arm`] gave it, or greater: what is told of a trigger under a lower number
+    /// than before is out of date.
+    pub arming: u64,
+    /// What.
+    pub what: FromWatch,
+}
+
+/// What the watch side tells.
 #[derive(Debug)]
 pub enum FromWatch {
     /// What it saw.
     Observed(Observed),
-    /// An [`ToWatch::Arm`] is taken up: what follows was found under the triggers that it named.
-    Rearmed,
+    /// The folder of a trigger may not answer: nobody should wait for it.
+    Apart {
+        /// The trigger.
+        trigger: Name,
+    },
     /// A full scan of a trigger has ended; all that it found was sent before.
     Scanned {
         /// The trigger.
@@ -76,17 +94,14 @@ pub enum FromWatch {
     Counted {
         /// The trigger.
         trigger: Name,
-        /// Matching regular files, the asked limit plus one at most.
+        /// How many matching regular files, the asked limit plus one at most.
         files: u64,
     },
 }
 
-/// What the watch thread is told. Orders are followed in order.
+/// What the watch side is told. Orders for a trigger are followed in order.
 #[derive(Debug)]
 pub enum ToWatch {
-    /// The full set of triggers to cover; others are ignored, differences are found here. The
-    /// sender hears when all directories under existing roots are watched.
-    Arm(Vec<Arc<TriggerSpec>>, Option<Sender<()>>),
     /// Scan all of a trigger; asked while a scan runs, another one follows it.
     Scan(Name),
     /// Count a trigger's matching files, up to this limit plus one.
@@ -97,8 +112,19 @@ pub enum ToWatch {
     Hold(Name),
     /// Go on with a held trigger.
     Release(Name),
-    /// End the thread.
-    Stop,
+}
+
+impl ToWatch {
+    /// The trigger that an order is for.
+    pub fn trigger(&self) -> &Name {
+        match self {
+            Self::Scan(name)
+            | Self::Count(name, _)
+            | Self::Look(name, _)
+            | Self::Hold(name)
+            | Self::Release(name) => name,
+        }
+    }
 }
 
 /// How well a trigger is covered.
@@ -116,33 +142,56 @@ pub struct Coverage {
     pub problems: Vec<String>,
     /// Times that hints were lost and a scan made up for it.
     pub overflows: u64,
+    /// How long its file system has not answered, if it does not.
+    pub silent: Option<Duration>,
 }
 
-/// The coverage of all triggers, as published by the watch thread.
-// lock: written by the watch thread, read by whoever shows the status; held for a copy only
+impl Coverage {
+    /// Of a trigger of which nothing is known yet.
+    fn unknown(trigger: Name) -> Self {
+        Self {
+            trigger,
+            exists: false,
+            directories: 0,
+            readiness: "inferred",
+            problems: Vec::new(),
+            overflows: 0,
+            silent: None,
+        }
+    }
+}
+
+/// The coverage of a worker's triggers, as published by it.
+// lock: written by the worker, read by whoever shows the status; held for a copy only
 type Published = Arc<Mutex<Vec<Coverage>>>;
 
-/// Tells the watch thread what to do. Cheap to clone.
+/// Tells the watch side what to do. Cheap to clone. Nothing here waits for a file system.
 #[derive(Clone)]
 pub struct WatchHandle {
-    inbox: Arc<Inbox>,
-    stop: Sender<()>,
-    coverage: Published,
+    desk: Arc<Desk>,
 }
 
 impl WatchHandle {
-    /// Hands over an order; never waits for the watch thread.
+    /// Covers this full set of triggers; others are ignored, differences are found there. Returns
+    /// the number with which all that is found under them is told. `ack` hears when all directories
+    /// are watched under existing roots that answer.
+    pub fn arm(&self, specs: Vec<Arc<TriggerSpec>>, ack: Option<Sender<()>>) -> u64 {
+        self.desk.arm(specs, ack)
+    }
+
+    /// Hands over an order.
     pub fn send(&self, to: ToWatch) {
-        if matches!(to, ToWatch::Stop) {
-            // Full means that it was told before, disconnected that it has ended.
-            self.stop.try_send(()).ok();
-        }
-        self.inbox.order(to);
+        self.desk.send(to);
     }
 
     /// How well each trigger is covered, as last published.
     pub fn coverage(&self) -> Vec<Coverage> {
-        self.coverage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.desk.coverage()
+    }
+
+    /// Ends all threads.
+    pub fn stop(&self) {
+        self.desk.stop();
     }
 }
 
@@ -159,13 +208,14 @@ impl Default for Limits {
     }
 }
 
-/// Starts the watch thread. `committed` is the sequence number of the newest committed state, read
-/// before the first look of each batch. `out` should be bounded: the thread may wait on it.
-/// Errors: the thread cannot be started. Without inotify it polls, and says so in the coverage.
+/// Starts the watch side. `committed` is the sequence number of the newest committed state, read
+/// before the first look of each batch. `out` should be bounded: the threads may wait on it. The
+/// handle of the thread that ends last is returned; it panics if another one did.
+/// Errors: a thread cannot be started. Without inotify folders are polled, which the coverage tells.
 pub fn spawn(
     ledger: Box<dyn Ledger>,
     committed: Arc<AtomicU64>,
-    out: Sender<FromWatch>,
+    out: Sender<Told>,
 ) -> io::Result<(WatchHandle, JoinHandle<()>)> {
     spawn_with(ledger, committed, out, Limits::default())
 }
@@ -174,22 +224,17 @@ pub fn spawn(
 pub fn spawn_with(
     ledger: Box<dyn Ledger>,
     committed: Arc<AtomicU64>,
-    out: Sender<FromWatch>,
+    out: Sender<Told>,
     limits: Limits,
 ) -> io::Result<(WatchHandle, JoinHandle<()>)> {
-    let inbox = Arc::new(Inbox::new(limits.dirty));
-    let (stop, stopped) = crossbeam_channel::bounded(1);
-    // lock: see `Published`
-    let coverage: Published = Arc::new(Mutex::new(Vec::new()));
-    let handle = WatchHandle { inbox: inbox.clone(), stop, coverage: coverage.clone() };
-    let reporter = Reporter::new(ledger, committed, out, stopped);
     let places = Arc::new(Places::new()?);
-    let followed = places.clone();
-    let thread = Builder::new().name("dagd-watch".to_owned()).spawn(move || {
-        Worker::new(inbox.clone(), reporter, followed.clone(), coverage).run();
-        inbox.close();
-        followed.stop();
+    let desk = Desk::open(Parts { ledger, committed, out, places: places.clone(), limits })?;
+    let handle = WatchHandle { desk: desk.clone() };
+    let thread = Builder::new().name("dagd-places".to_owned()).spawn(move || {
+        places.run(|| desk.check());
+        if let Err(panic) = desk.close() {
+            resume_unwind(panic);
+        }
     })?;
-    Builder::new().name("dagd-places".to_owned()).spawn(move || places.run())?;
     Ok((handle, thread))
 }

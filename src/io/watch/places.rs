@@ -1,8 +1,8 @@
 //! Notices that the way to a root has changed: mounts, renamed ancestors, links that lead elsewhere.
 //!
-//! Owns a thread that sleeps in the kernel until the table of mounts changes or something happens
-//! to a directory or name on the way to a root, and then tells those who follow that way. It looks
-//! at no file system itself.
+//! Owns a thread that sleeps in the kernel until the table of mounts changes, something happens to
+//! a directory or name on the way to a root, or the alarm rings, and then tells those whom it
+//! concerns. It looks at no file system itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -21,6 +21,7 @@ use crate::core::path::Bytes;
 use super::backend::Problem;
 use super::dirty::{Inbox, beneath};
 use super::mounts::{MOUNTINFO, Mount, Mounts};
+use super::pulse::{Alarm, Pulse};
 use super::way::{End, Way, parent};
 
 /// Bytes read from the kernel's queue at once: some hundred events.
@@ -75,6 +76,8 @@ struct Table {
 
 /// What is followed, and by whom.
 pub struct Places {
+    /// Rings when somebody has touched a file system for long.
+    alarm: Arc<Alarm>,
     /// `None` if there was no instance to be had yet.
     // lock: made again by whoever finds none; held for that only
     inotify: Mutex<Option<Arc<OwnedFd>>>,
@@ -90,12 +93,18 @@ impl Places {
     pub fn new() -> io::Result<Self> {
         let table = Table { mounts: Mounts::read().unwrap_or_default(), ..Table::default() };
         Ok(Self {
+            alarm: Arc::new(Alarm::new()?),
             // lock: see the fields
             inotify: Mutex::new(None),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             // lock: see the fields
             table: Mutex::new(table),
         })
+    }
+
+    /// The pulse of a worker; once it has touched something for long, the alarm rings.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.alarm.clone())
     }
 
     /// Follows a way instead of what was followed before. Returns whether something on it was not
@@ -152,6 +161,12 @@ impl Places {
         self.tidy();
     }
 
+    /// The worker follows nothing any more.
+    pub fn leave_all(&self, worker: u64) {
+        self.table().ways.retain(|(number, _), _| *number != worker);
+        self.tidy();
+    }
+
     /// Gives up watches that nobody wants any more.
     fn tidy(&self) {
         let Some(fd) = self.inotify().clone() else { return };
@@ -191,14 +206,18 @@ impl Places {
         self.rouse();
     }
 
-    /// Sleeps and tells until [`Places::stop`]. Without `/proc` mounts are not noticed.
-    pub fn run(&self) {
+    /// Sleeps and tells until [`Places::stop`]. `check` is called when the alarm rings, and says
+    /// whether to set it again. Without `/proc` mounts are not noticed.
+    pub fn run(&self, check: impl Fn() -> bool) {
         let mountinfo = File::open(MOUNTINFO)
             .inspect_err(|error| tracing::warn!(%error, "mounts are not noticed"))
             .ok();
         while !self.table().stopped {
             let inotify = self.inotify().clone();
-            let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            let mut fds = vec![
+                PollFd::new(&self.wake, PollFlags::IN),
+                PollFd::new(&*self.alarm, PollFlags::IN),
+            ];
             if let Some(inotify) = &inotify {
                 fds.push(PollFd::new(inotify, PollFlags::IN));
             }
@@ -211,7 +230,14 @@ impl Places {
                 Err(errno) => return tracing::warn!(%errno, "ways to roots are no longer followed"),
             }
             let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
-            let (orders, mounts) = (woken(0), woken(1 + usize::from(inotify.is_some())));
+            let (orders, rings) = (woken(0), woken(1));
+            let mounts = woken(2 + usize::from(inotify.is_some()));
+            if rings {
+                self.alarm.rung();
+                if check() {
+                    self.alarm.set();
+                }
+            }
             if orders {
                 // It counts how often it was called; nobody wants to know.
                 rustix::io::read(&self.wake, &mut [0; 8]).ok();

@@ -17,7 +17,8 @@ use crate::core::path::Bytes;
 use crate::core::trigger::ReadLock;
 use crate::io::disk::{self, Found, Prober};
 
-use super::{FromWatch, Ledger};
+use super::pulse::Pulse;
+use super::{FromWatch, Ledger, Told};
 
 /// Looks in a batch at most: enough that the hop to the engine costs nothing per file, few enough
 /// that its step stays short.
@@ -42,15 +43,51 @@ pub struct Target {
     pub lock: ReadLock,
 }
 
+/// The ledger, which may have to be waited for: meanwhile no file system is touched.
+pub struct Rows {
+    ledger: Box<dyn Ledger>,
+    pulse: Arc<Pulse>,
+}
+
+impl Rows {
+    /// See [`Ledger::row`].
+    pub fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row> {
+        self.pulse.rest();
+        self.ledger.row(trigger, rel)
+    }
+
+    /// See [`Ledger::open_rows`].
+    pub fn open_rows(
+        &mut self,
+        trigger: &str,
+        dir: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Vec<(Bytes, Row)> {
+        self.pulse.rest();
+        self.ledger.open_rows(trigger, dir, after, limit)
+    }
+
+    /// See [`Ledger::dirs`].
+    pub fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes> {
+        self.pulse.rest();
+        self.ledger.dirs(trigger, after, limit)
+    }
+}
+
 /// Sends observations to the engine.
 pub struct Reporter {
     /// What was delivered.
-    pub ledger: Box<dyn Ledger>,
+    pub ledger: Rows,
     /// Who writes.
     pub prober: Prober,
     committed: Arc<AtomicU64>,
-    out: Sender<FromWatch>,
+    out: Sender<Told>,
     stop: Receiver<()>,
+    /// The worker's signs of life.
+    pub pulse: Arc<Pulse>,
+    /// The number of the arming under which it looks.
+    pub arming: u64,
     batch: Observed,
     /// Files that were reported not long ago, in two generations.
     recent: [BTreeSet<(Name, Bytes)>; 2],
@@ -61,12 +98,15 @@ impl Reporter {
     pub fn new(
         ledger: Box<dyn Ledger>,
         committed: Arc<AtomicU64>,
-        out: Sender<FromWatch>,
+        out: Sender<Told>,
         stop: Receiver<()>,
+        pulse: Arc<Pulse>,
     ) -> Self {
+        let ledger = Rows { ledger, pulse: pulse.clone() };
         let batch = Observed { seq: Seq(0), origin: Origin::Event, seen: Vec::new() };
         let recent = [BTreeSet::new(), BTreeSet::new()];
-        Self { ledger, prober: Prober::new(), committed, out, stop, batch, recent }
+        let prober = Prober::new();
+        Self { ledger, prober, committed, out, stop, pulse, arming: 0, batch, recent }
     }
 
     /// Must be called before each look: opens a batch if there is none for this origin.
@@ -86,6 +126,7 @@ impl Reporter {
     /// writes. Returns whether somebody writes.
     pub fn found(&mut self, target: Target, found: io::Result<Found>, only_new: bool) -> bool {
         let row = self.ledger.row(&target.trigger, &target.rel);
+        self.pulse.touch(&target.trigger);
         let disk = match found {
             Ok(Found::Absent) => Disk::Absent,
             Ok(Found::Other | Found::Directory(_)) => Disk::Other,
@@ -114,6 +155,7 @@ impl Reporter {
     /// Returns whether somebody still writes.
     pub fn look_again(&mut self, root: BorrowedFd<'_>, target: Target) -> Result<bool, Stopped> {
         self.before_look(Origin::Event)?;
+        self.pulse.touch(&target.trigger);
         let disk = self.prober.look(root, &target.rel, target.lock);
         let Some(disk) = disk.ok().filter(|disk| !is_busy(disk)) else { return Ok(true) };
         let row = self.ledger.row(&target.trigger, &target.rel);
@@ -131,6 +173,7 @@ impl Reporter {
         only_new: bool,
     ) -> Result<bool, Stopped> {
         self.before_look(origin)?;
+        self.pulse.touch(&target.trigger);
         let found = root.map_or(Ok(Found::Absent), |root| disk::find(root, &target.rel));
         Ok(self.found(target, found, only_new))
     }
@@ -175,8 +218,13 @@ impl Reporter {
         if !self.batch.seen.is_empty() {
             self.flush()?;
         }
+        self.pulse.rest();
+        if self.pulse.is_abandoned() {
+            return Err(Stopped);
+        }
+        let told = Told { arming: self.arming, what: message };
         select! {
-            send(self.out, message) -> sent => sent.map_err(|_| Stopped),
+            send(self.out, told) -> sent => sent.map_err(|_| Stopped),
             recv(self.stop) -> _ => Err(Stopped),
         }
     }

@@ -17,6 +17,7 @@ use crate::io::disk::{self, DirId};
 
 use super::backend::Problem;
 use super::dirty::{DIRTY_MAX, beneath};
+use super::pulse::Pulse;
 use super::report::Target;
 
 /// Where a trigger's root is.
@@ -68,6 +69,9 @@ pub struct Armed {
     pub readiness: &'static str,
     /// When it is scanned next.
     pub next_scan: Option<Instant>,
+    /// Whether it is served elsewhere by now.
+    pub apart: bool,
+    pulse: Arc<Pulse>,
     /// The root, open for the present step.
     opened: Option<Arc<OwnedFd>>,
     /// Its root turned out to be another directory than it was.
@@ -76,7 +80,7 @@ pub struct Armed {
 
 impl Armed {
     /// A trigger whose root was not looked for yet; `None` if it is no folder trigger.
-    pub fn new(spec: &TriggerSpec) -> Option<Self> {
+    pub fn new(spec: &TriggerSpec, pulse: Arc<Pulse>) -> Option<Self> {
         Some(Self {
             name: spec.name.clone(),
             rev: spec.rev.clone(),
@@ -92,6 +96,8 @@ impl Armed {
             overflows: 0,
             readiness: "inferred",
             next_scan: None,
+            apart: false,
+            pulse,
             opened: None,
             doubtful: false,
         })
@@ -160,6 +166,7 @@ impl Armed {
 
     /// The root, open until [`Armed::close`]; `None` if it is not there or another one by now.
     pub fn open(&mut self) -> Option<Arc<OwnedFd>> {
+        self.pulse.touch(&self.name);
         if self.opened.is_none() {
             let root = self.root.as_ref()?;
             let now = disk::open_root(root.base.as_path())

@@ -37,11 +37,11 @@ impl Worker {
 
     /// The way to some root may have changed, or what is mounted beneath it.
     pub(super) fn wander(&mut self) {
-        let mounts = Mounts::read().unwrap_or_default();
+        self.mounts = Mounts::read().unwrap_or_default();
         for at in 0..self.triggers.len() {
             self.check_root(at, true);
             let Some(root) = &self.triggers[at].root else { continue };
-            let now = foreign(&mounts, &root.base);
+            let now = foreign(&self.mounts, &root.base);
             let before = std::mem::replace(&mut self.triggers[at].foreign, now.clone());
             for (_, point) in now.symmetric_difference(&before) {
                 self.remounted(point);
@@ -63,11 +63,15 @@ impl Worker {
     /// stays delivered while there is no root: it may only be unmounted.
     pub(super) fn check_root(&mut self, at: usize, news: bool) {
         self.triggers[at].close();
+        if self.triggers[at].apart {
+            return;
+        }
         let end = self.walk_to(at);
         self.triggers[at].doubtful = false;
         let found = match end {
             End::Here(base) => open(&base).map(Some),
-            End::Away | End::Shunned(_) => Ok(None),
+            End::Away => Ok(None),
+            End::Shunned(_) => return self.set_apart(at),
             End::Stuck(why) => Err(why),
         };
         let trigger = &mut self.triggers[at];
@@ -91,9 +95,12 @@ impl Worker {
         let mut end = End::Away;
         for _ in 0..SEEKS_MAX {
             let trigger = &mut self.triggers[at];
-            let way = way::walk(&trigger.folder.root, |_| false);
+            self.reporter.pulse.touch(&trigger.name);
+            let may_hang = |path: &Bytes| may_hang(&self.mounts, path);
+            let way = way::walk(&trigger.folder.root, |path| !self.apart && may_hang(path));
             let who = (self.number, trigger.name.clone());
-            let fresh = self.places.follow(&who, &self.inbox, &way, |_| false);
+            // Nobody tells there what others do, so that there is nothing to follow.
+            let fresh = self.places.follow(&who, &self.inbox, &way, may_hang);
             end = way.end;
             let was = std::mem::replace(&mut trigger.unfollowed, fresh.clone().err());
             self.changed |= was != trigger.unfollowed;
@@ -102,6 +109,16 @@ impl Worker {
             }
         }
         end
+    }
+
+    /// The root may hang: it is served by a worker of its own from now on.
+    fn set_apart(&mut self, at: usize) {
+        let name = self.triggers[at].name.clone();
+        self.lose_root(at);
+        self.triggers[at].apart = true;
+        self.places.leave(&(self.number, name.clone()));
+        self.drop_walks(&name);
+        self.desk.set_apart(&name);
     }
 
     fn lose_root(&mut self, at: usize) {
@@ -124,12 +141,16 @@ impl Worker {
 
     fn take_root(&mut self, at: usize, root: Root, news: bool) {
         let base = root.base.clone();
+        let enters = self.triggers[at].folder.cross_filesystem;
+        let below = || self.mounts.beneath(&base).any(|mount| self.mounts.nature(mount).may_hang);
+        if enters && !self.apart && below() {
+            return self.set_apart(at);
+        }
         self.cover.ask(base.clone(), if news { News::Arrived } else { News::Known });
         let trigger = &mut self.triggers[at];
         let mount = trigger.last_mount.replace(root.id.mount);
         let same_mount = mount.is_none_or(|last| last == root.id.mount);
-        let mounts = Mounts::read().unwrap_or_default();
-        trigger.foreign = foreign(&mounts, &root.base);
+        trigger.foreign = foreign(&self.mounts, &root.base);
         trigger.root = Some(root);
         if news && same_mount {
             let name = trigger.name.clone();
@@ -138,6 +159,11 @@ impl Worker {
         tracing::debug!(root = %base.lossy(), "root is there");
         self.roots_changed();
     }
+}
+
+/// Whether a call on a path may have to wait for somebody else.
+fn may_hang(mounts: &Mounts, path: &Bytes) -> bool {
+    mounts.over(path).is_some_and(|mount| mounts.nature(mount).may_hang)
 }
 
 fn foreign(mounts: &Mounts, base: &Bytes) -> BTreeSet<(u64, Bytes)> {

@@ -4,25 +4,25 @@
 //! served between any two steps of what takes long.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::Sender;
 
 use crate::core::id::Name;
 use crate::core::path::Bytes;
 
 use super::cover::Cover;
 use super::descend::Reading;
-use super::dirty::{Hints, How, Inbox};
+use super::desk::Desk;
+use super::dirty::{Hints, How, Inbox, Order};
 use super::hints::Closing;
+use super::mounts::Mounts;
 use super::places::Places;
 use super::recover::Recovery;
 use super::report::{Reporter, Stopped};
 use super::roots::Armed;
 use super::scan::Walk;
 use super::sweep::Sweep;
-use super::{Coverage, ToWatch};
+use super::{Coverage, Published, ToWatch};
 
 /// How often directories that cannot be watched are polled, while there are any.
 pub const POLL: Duration = Duration::from_secs(5);
@@ -43,11 +43,16 @@ pub struct Worker {
     pub(super) sweeps: VecDeque<Sweep>,
     /// Whether the published coverage is out of date.
     pub(super) changed: bool,
-    coverage: super::Published,
-    pub(super) acks: Vec<Sender<()>>,
+    coverage: Published,
+    /// The arming that is not covered yet.
+    pub(super) uncovered: Option<u64>,
     /// Its number among the workers.
     pub(super) number: u64,
     pub(super) places: Arc<Places>,
+    pub(super) desk: Arc<Desk>,
+    /// Whether it serves one root that may hang.
+    pub(super) apart: bool,
+    pub(super) mounts: Mounts,
     pub(super) recovery: Recovery,
     poll_at: Option<Instant>,
     turns: u64,
@@ -56,11 +61,12 @@ pub struct Worker {
 impl Worker {
     /// A worker without triggers.
     pub fn new(
+        number: u64,
         inbox: Arc<Inbox>,
         reporter: Reporter,
         places: Arc<Places>,
-        // lock: see `Published`
-        coverage: Arc<Mutex<Vec<Coverage>>>,
+        desk: Arc<Desk>,
+        coverage: Published,
     ) -> Self {
         Self {
             cover: Cover::new(inbox.clone()),
@@ -74,9 +80,12 @@ impl Worker {
             sweeps: VecDeque::new(),
             changed: false,
             coverage,
-            acks: Vec::new(),
-            number: 0,
+            uncovered: None,
+            number,
             places,
+            desk,
+            apart: false,
+            mounts: Mounts::default(),
             recovery: Recovery::default(),
             poll_at: None,
             turns: 0,
@@ -94,6 +103,7 @@ impl Worker {
         if self.changed && (idle || self.turns.is_multiple_of(PUBLISH_TURNS)) {
             self.publish();
         }
+        self.reporter.pulse.rest();
         let taken = self.inbox.take(self.hints.len() == 0, idle, self.deadline());
         for order in taken.orders {
             self.follow(order)?;
@@ -130,9 +140,17 @@ impl Worker {
         self.cover.is_waiting() || !self.reading.is_empty()
     }
 
-    fn follow(&mut self, order: ToWatch) -> Result<(), Stopped> {
+    fn follow(&mut self, order: Order) -> Result<(), Stopped> {
+        let order = match order {
+            Order::Arm(arming) => return self.arm(arming),
+            Order::Stop => return Err(Stopped),
+            Order::To(order) => order,
+        };
+        if !self.serves(order.trigger()) {
+            self.desk.forward(self.number, order);
+            return Ok(());
+        }
         match order {
-            ToWatch::Arm(specs, ack) => self.arm(&specs, ack)?,
             ToWatch::Scan(name) => self.scan(&name),
             ToWatch::Count(name, limit) => self.count(&name, limit),
             ToWatch::Look(name, rel) => self.look(&name, rel)?,
@@ -142,13 +160,16 @@ impl Worker {
                 }
             }
             ToWatch::Release(name) => self.release(&name),
-            ToWatch::Stop => return Err(Stopped),
         }
         Ok(())
     }
 
     pub(super) fn trigger(&mut self, name: &str) -> Option<&mut Armed> {
         self.triggers.iter_mut().find(|trigger| *trigger.name == *name)
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        self.triggers.iter().any(|trigger| *trigger.name == *name && !trigger.apart)
     }
 
     pub(super) fn is_held(&self, name: &str) -> bool {
@@ -192,6 +213,7 @@ impl Worker {
     }
 
     fn poll(&mut self) {
+        self.mounts = Mounts::read().unwrap_or_default();
         for at in 0..self.triggers.len() {
             let trigger = &self.triggers[at];
             if trigger.root.is_none() || trigger.unfollowed.is_some() {
@@ -206,6 +228,7 @@ impl Worker {
 
     /// Ends a turn: roots in doubt, acknowledgements, the next poll.
     fn settle(&mut self) {
+        self.triggers.retain(|trigger| !trigger.apart);
         for at in 0..self.triggers.len() {
             self.triggers[at].close();
             if std::mem::take(&mut self.triggers[at].doubtful) {
@@ -217,13 +240,12 @@ impl Worker {
             return;
         }
         self.cover.settled();
-        if self.changed && !self.acks.is_empty() {
+        if let Some(arming) = self.uncovered.take() {
             // Whoever hears that all is covered, and looks, must find it so.
             self.publish();
-        }
-        for ack in self.acks.drain(..) {
-            // Whoever asked may have given up.
-            ack.send(()).ok();
+            if !self.apart {
+                self.desk.covered(arming);
+            }
         }
         let resists = |t: &Armed| t.trouble.is_some() || t.unfollowed.is_some();
         let must = self.cover.must_poll() || self.triggers.iter().any(resists);
@@ -246,6 +268,7 @@ impl Worker {
                 readiness: trigger.readiness,
                 problems,
                 overflows: trigger.overflows,
+                silent: None,
             }
         });
         let coverage = coverage.collect();

@@ -1,0 +1,397 @@
+//! Which worker serves which trigger: orders go there, and what hangs is left behind.
+//!
+//! One worker serves all roots on file systems that answer. A root whose file system needs somebody
+//! else to answer gets a worker of its own, and so does one that once did not answer. Nobody here
+//! waits for a worker.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{io, mem};
+
+use crossbeam_channel::Sender;
+
+use crate::core::id::Name;
+use crate::core::trigger::TriggerSpec;
+
+use super::dirty::{Inbox, Order};
+use super::places::Places;
+use super::pulse::{HUNG, Pulse};
+use super::report::Reporter;
+use super::worker::Worker;
+use super::{Coverage, Ledger, Limits, Published, ToWatch, Told};
+
+/// How long the end of workers is waited for that touch a file system when dagd stops.
+const END_MAX: Duration = Duration::from_secs(1);
+
+/// A set of triggers to take up, and its number.
+#[derive(Debug, Clone)]
+pub struct Arming {
+    /// What is found under it is told with this number.
+    pub number: u64,
+    /// All triggers of the worker.
+    pub specs: Vec<Arc<TriggerSpec>>,
+    /// Whether the worker serves one root that may hang.
+    pub apart: bool,
+}
+
+/// What all workers are made of.
+pub struct Parts {
+    /// Each worker has its own.
+    pub ledger: Box<dyn Ledger>,
+    /// The newest committed state.
+    pub committed: Arc<AtomicU64>,
+    /// Where to tell.
+    pub out: Sender<Told>,
+    /// Where ways are followed.
+    pub places: Arc<Places>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// A worker, seen from outside.
+struct Staff {
+    number: u64,
+    /// The root that it serves, if it is apart.
+    root: Option<PathBuf>,
+    inbox: Arc<Inbox>,
+    stop: Sender<()>,
+    coverage: Published,
+    pulse: Arc<Pulse>,
+    thread: JoinHandle<()>,
+}
+
+struct State {
+    parts: Parts,
+    /// The newest arming.
+    armed: u64,
+    specs: Vec<Arc<TriggerSpec>>,
+    /// Who waits for an arming to be covered.
+    acks: Vec<(u64, Sender<()>)>,
+    /// Roots with a worker of their own, as configured: at most one for each trigger.
+    apart: BTreeSet<PathBuf>,
+    held: BTreeSet<Name>,
+    counts: BTreeMap<Name, u64>,
+    /// The worker of all other roots; `None` before the start and after its thread could not be
+    /// started.
+    main: Option<Staff>,
+    others: Vec<Staff>,
+    /// Workers that hang and nobody counts on: each has left a root behind that is apart since.
+    left: Vec<JoinHandle<()>>,
+    workers: u64,
+    stopped: bool,
+}
+
+/// The desk.
+pub struct Desk {
+    me: Weak<Self>,
+    // lock: orders come from the engine, armings from a reload, what hangs from the alarm; held to
+    // put something into an inbox or to start a thread, never while a file system is touched
+    state: Mutex<State>,
+}
+
+impl Desk {
+    /// A desk with one worker that serves nothing yet. Errors: its thread cannot be started.
+    pub fn open(parts: Parts) -> io::Result<Arc<Self>> {
+        let state = State {
+            parts,
+            armed: 0,
+            specs: Vec::new(),
+            acks: Vec::new(),
+            apart: BTreeSet::new(),
+            held: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            main: None,
+            others: Vec::new(),
+            left: Vec::new(),
+            workers: 0,
+            stopped: false,
+        };
+        // lock: see the field
+        let desk = Arc::new_cyclic(|me| Self { me: me.clone(), state: Mutex::new(state) });
+        let main = desk.hire(&mut desk.lock(), None)?;
+        desk.lock().main = Some(main);
+        Ok(desk)
+    }
+
+    /// Starts a worker.
+    fn hire(&self, state: &mut State, root: Option<&Path>) -> io::Result<Staff> {
+        let number = state.workers;
+        let parts = &state.parts;
+        let inbox = Arc::new(Inbox::new(parts.limits.dirty));
+        let (stop, stopped) = crossbeam_channel::bounded(1);
+        // lock: see `Published`
+        let coverage: Published = Arc::new(Mutex::new(Vec::new()));
+        let pulse = Arc::new(parts.places.pulse());
+        let (ledger, committed) = (parts.ledger.another(), parts.committed.clone());
+        let reporter = Reporter::new(ledger, committed, parts.out.clone(), stopped, pulse.clone());
+        let (me, places) = (self.me.clone(), parts.places.clone());
+        let (orders, published) = (inbox.clone(), coverage.clone());
+        let name = if root.is_none() { "dagd-watch" } else { "dagd-watch-root" };
+        let thread = Builder::new().name(name.to_owned()).spawn(move || {
+            let Some(desk) = me.upgrade() else { return };
+            Worker::new(number, orders.clone(), reporter, places.clone(), desk, published).run();
+            orders.close();
+            places.leave_all(number);
+        })?;
+        state.workers += 1;
+        let root = root.map(Path::to_owned);
+        Ok(Staff { number, root, inbox, stop, coverage, pulse, thread })
+    }
+
+    /// Hands an order to the worker that serves its trigger; never waits.
+    pub fn send(&self, to: ToWatch) {
+        let mut state = self.lock();
+        match &to {
+            ToWatch::Hold(name) => {
+                state.held.insert(name.clone());
+            }
+            ToWatch::Release(name) => {
+                state.held.remove(name);
+            }
+            ToWatch::Count(name, limit) => {
+                state.counts.insert(name.clone(), *limit);
+            }
+            ToWatch::Scan(_) | ToWatch::Look(..) => {}
+        }
+        if let Some(staff) = state.server(to.trigger()) {
+            staff.inbox.order(Order::To(to));
+        }
+    }
+
+    /// Hands over an order that came to a worker which does not serve its trigger any more.
+    pub fn forward(&self, from: u64, to: ToWatch) {
+        let state = self.lock();
+        if let Some(staff) = state.server(to.trigger()).filter(|staff| staff.number != from) {
+            staff.inbox.order(Order::To(to));
+        }
+    }
+
+    /// Arms triggers; returns the number with which all that is found under them will be told.
+    /// `ack` hears when all directories under roots that answer are covered.
+    pub fn arm(&self, specs: Vec<Arc<TriggerSpec>>, ack: Option<Sender<()>>) -> u64 {
+        let mut state = self.lock();
+        let root = |name: &Name, of: &[Arc<TriggerSpec>]| {
+            let spec = of.iter().find(|spec| spec.name == *name)?;
+            spec.folder().map(|folder| folder.root.clone())
+        };
+        let before = mem::replace(&mut state.specs, specs);
+        let State { specs, held, counts, apart, .. } = &mut *state;
+        // What was asked for a folder that the trigger no longer has is void.
+        let stays =
+            |name: &Name| root(name, specs).is_some_and(|now| root(name, &before) == Some(now));
+        held.retain(&stays);
+        counts.retain(|name, _| stays(name));
+        let roots: BTreeSet<&Path> =
+            specs.iter().filter_map(|spec| Some(spec.folder()?.root.as_path())).collect();
+        apart.retain(|root| roots.contains(root.as_path()));
+        let State { others, left, apart, .. } = &mut *state;
+        let stays = |staff: &Staff| staff.root.as_ref().is_some_and(|root| apart.contains(root));
+        for staff in others.extract_if(.., |staff| !stays(staff)) {
+            staff.stop();
+            left.push(staff.thread);
+        }
+        state.armed += 1;
+        let number = state.armed;
+        state.acks.extend(ack.map(|ack| (number, ack)));
+        state.brief(number);
+        number
+    }
+
+    /// All that the main worker was armed with, up to this number, is covered.
+    pub fn covered(&self, number: u64) {
+        for (_, ack) in self.lock().acks.extract_if(.., |(asked, _)| *asked <= number) {
+            // Whoever asked may have given up.
+            ack.send(()).ok();
+        }
+    }
+
+    /// Ends all threads; the calls that some are in may go on for ever.
+    pub fn stop(&self) {
+        self.lock().stop();
+    }
+
+    /// The root of a trigger may hang: from now on a worker of its own serves it.
+    pub fn set_apart(&self, trigger: &Name) {
+        let mut state = self.lock();
+        let spec = state.specs.iter().find(|spec| spec.name == *trigger);
+        let Some(folder) = spec.and_then(|spec| spec.folder()) else { return };
+        let root = folder.root.clone();
+        self.part(&mut state, root);
+    }
+
+    fn part(&self, state: &mut State, root: PathBuf) {
+        if state.stopped || state.apart.contains(&root) {
+            return;
+        }
+        match self.hire(state, Some(&root)) {
+            Ok(staff) => {
+                state.apart.insert(root.clone());
+                state.others.push(staff);
+                state.armed += 1;
+                let number = state.armed;
+                state.instruct(state.others.len() - 1, number);
+            }
+            Err(error) => {
+                tracing::warn!(%error, root = %root.display(), "no thread for a folder that may hang");
+            }
+        }
+    }
+
+    /// The alarm has rung: whoever hangs is left behind. Returns whether anybody is at work, so
+    /// that it has to be set again.
+    pub fn check(&self) -> bool {
+        let mut state = self.lock();
+        let touched = state.main.as_ref().and_then(|main| main.pulse.touched());
+        if let Some((trigger, since)) = touched
+            && since >= HUNG
+        {
+            self.leave_main(&mut state, &trigger);
+        }
+        let State { main, others, .. } = &*state;
+        main.iter().chain(others).any(|staff| staff.pulse.touched().is_some_and(|(_, t)| t < HUNG))
+    }
+
+    /// The main worker hangs: another one goes on with all roots but the one that does not answer.
+    fn leave_main(&self, state: &mut State, trigger: &Name) {
+        let Some(spec) = state.specs.iter().find(|spec| spec.name == *trigger) else { return };
+        let Some(root) = spec.folder().map(|folder| folder.root.clone()) else { return };
+        let new = match self.hire(state, None) {
+            Ok(new) => new,
+            Err(error) => {
+                return tracing::warn!(%error, "no thread to go on beside a folder that hangs");
+            }
+        };
+        tracing::warn!(root = %root.display(), "a folder does not answer");
+        if let Some(old) = state.main.replace(new) {
+            old.pulse.abandon();
+            old.stop();
+            state.parts.places.leave_all(old.number);
+            state.left.push(old.thread);
+        }
+        self.part(state, root);
+        state.armed += 1;
+        let number = state.armed;
+        state.instruct_main(number);
+    }
+
+    /// How well each trigger is covered, as last published, and what does not answer.
+    pub fn coverage(&self) -> Vec<Coverage> {
+        let state = self.lock();
+        let mut all = Vec::new();
+        for staff in state.main.iter().chain(&state.others) {
+            // lock: see `Published`
+            let published = staff.coverage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let hung = staff.pulse.touched().filter(|(_, since)| *since >= HUNG);
+            let apart = staff.root.is_some();
+            for spec in state.specs_of(staff) {
+                let known = published.iter().find(|coverage| coverage.trigger == spec.name);
+                let mut coverage = match known {
+                    Some(known) => known.clone(),
+                    None if apart => Coverage::unknown(spec.name.clone()),
+                    None => continue,
+                };
+                coverage.silent = hung.as_ref().filter(|_| apart).map(|(_, since)| *since);
+                all.push(coverage);
+            }
+        }
+        all
+    }
+
+    /// Waits for the workers to end, apart from those that hang. A worker that panicked is told.
+    pub fn close(&self) -> std::thread::Result<()> {
+        let mut state = self.lock();
+        let hangs =
+            |staff: &Staff| staff.pulse.touched().is_some_and(|(_, since)| since >= END_MAX);
+        let (main, others) = (state.main.take(), mem::take(&mut state.others));
+        let left = mem::take(&mut state.left);
+        drop(state);
+        let staffs: Vec<Staff> = main.into_iter().chain(others).collect();
+        let deadline = Instant::now() + END_MAX * 10;
+        while staffs.iter().any(|staff| !staff.thread.is_finished() && !hangs(staff))
+            && Instant::now() < deadline
+        {
+            // A worker ends at its next step; one that hangs tells nobody when it would.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let threads = staffs.into_iter().map(|staff| staff.thread).chain(left);
+        threads.filter(JoinHandle::is_finished).try_for_each(JoinHandle::join)
+    }
+
+    // lock: see the field
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Staff {
+    fn stop(&self) {
+        // Full means that it was told before, disconnected that it has ended.
+        self.stop.try_send(()).ok();
+        self.inbox.order(Order::Stop);
+    }
+}
+
+impl State {
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.main.iter().chain(&self.others).for_each(Staff::stop);
+        self.parts.places.stop();
+    }
+
+    /// The worker that serves a trigger.
+    fn server(&self, trigger: &Name) -> Option<&Staff> {
+        let spec = self.specs.iter().find(|spec| spec.name == *trigger);
+        let root = spec.and_then(|spec| Some(spec.folder()?.root.as_path()));
+        let own = |staff: &&Staff| root.is_some() && staff.root.as_deref() == root;
+        self.others.iter().find(own).or(self.main.as_ref())
+    }
+
+    /// The triggers that a worker serves.
+    fn specs_of(&self, staff: &Staff) -> Vec<Arc<TriggerSpec>> {
+        let serves = |spec: &&Arc<TriggerSpec>| {
+            let Some(folder) = spec.folder() else { return false };
+            match &staff.root {
+                Some(root) => folder.root == *root,
+                None => !self.apart.contains(&folder.root),
+            }
+        };
+        self.specs.iter().filter(serves).cloned().collect()
+    }
+
+    /// Tells all workers what they serve.
+    fn brief(&self, number: u64) {
+        for staff in self.main.iter().chain(&self.others) {
+            let (specs, apart) = (self.specs_of(staff), staff.root.is_some());
+            staff.inbox.order(Order::Arm(Arming { number, specs, apart }));
+        }
+    }
+
+    /// Tells a worker that begins what it serves and what was ordered for that before. Its first
+    /// scans make good what others have missed.
+    fn instruct(&self, other: usize, number: u64) {
+        self.instruct_one(&self.others[other], number);
+    }
+
+    fn instruct_main(&self, number: u64) {
+        self.main.iter().for_each(|main| self.instruct_one(main, number));
+    }
+
+    fn instruct_one(&self, staff: &Staff, number: u64) {
+        let (specs, apart) = (self.specs_of(staff), staff.root.is_some());
+        let names: Vec<Name> = specs.iter().map(|spec| spec.name.clone()).collect();
+        staff.inbox.order(Order::Arm(Arming { number, specs, apart }));
+        for name in names {
+            if self.held.contains(&name) {
+                staff.inbox.order(Order::To(ToWatch::Hold(name.clone())));
+            }
+            if let Some(limit) = self.counts.get(&name) {
+                staff.inbox.order(Order::To(ToWatch::Count(name.clone(), *limit)));
+            }
+            staff.inbox.order(Order::To(ToWatch::Scan(name)));
+        }
+    }
+}
