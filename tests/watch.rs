@@ -428,7 +428,7 @@ fn directories_beyond_the_limit_are_polled() {
     let lines = problems(&bench);
     assert!(lines[0].contains("11 directories"), "{lines:?}");
     for line in &lines {
-        assert!(line.contains("sysctl -w fs.inotify.max_user_watches="), "{line}");
+        assert!(line.contains("sysctl -w user.max_inotify_watches="), "{line}");
     }
     for rel in &wanted {
         fs::write(bench.at(rel), b"x").unwrap();

@@ -29,6 +29,8 @@ pub(crate) struct Env {
     notify: UnixDatagram,
     /// The control socket, within the folder.
     socket: &'static str,
+    /// Held while the daemon starts: see [`Env::start_alone`].
+    starting: Option<fs::File>,
 }
 
 impl Env {
@@ -54,7 +56,7 @@ impl Env {
         let dir = tempfile::Builder::new().prefix("dagd-test-").tempdir().unwrap();
         let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { dir, daemon: None, notify, socket }
+        Self { dir, daemon: None, notify, socket, starting: None }
     }
 
     /// Writes another configuration.
@@ -131,6 +133,11 @@ impl Env {
     /// Starts the daemon as the given command, without waiting.
     pub(crate) fn spawn(&mut self, command: &mut Command) {
         assert!(self.daemon.is_none(), "one daemon at a time");
+        if self.starting.is_none() {
+            let lock = start_lock();
+            lock.lock_shared().unwrap();
+            self.starting = Some(lock);
+        }
         let log =
             fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
         let child = command
@@ -142,6 +149,18 @@ impl Env {
         self.daemon = Some(child);
     }
 
+    /// Starts the daemon while nobody else starts one, with a change to the whole machine that only
+    /// this start sees.
+    pub(crate) fn start_alone<T>(&mut self, change: impl FnOnce() -> T) {
+        let lock = start_lock();
+        lock.lock().unwrap();
+        self.starting = Some(lock.try_clone().unwrap());
+        let changed = change();
+        self.start();
+        drop(changed);
+        drop(lock);
+    }
+
     /// Waits until the daemon says that it watches.
     pub(crate) fn await_ready(&mut self) {
         let mut buffer = [0; 4096];
@@ -149,7 +168,10 @@ impl Env {
         self.notify.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         while Instant::now() < deadline {
             match self.notify.recv(&mut buffer) {
-                Ok(n) if String::from_utf8_lossy(&buffer[..n]).contains("READY=1") => return,
+                Ok(n) if String::from_utf8_lossy(&buffer[..n]).contains("READY=1") => {
+                    self.starting = None;
+                    return;
+                }
                 Ok(_) => {}
                 Err(_) => {
                     let ended = self.daemon.as_mut().and_then(|child| child.try_wait().unwrap());
@@ -176,6 +198,7 @@ impl Env {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+        self.starting = None;
         // What it said before it died must not be taken for what its successor says.
         self.notify.set_nonblocking(true).unwrap();
         while self.notify.recv(&mut [0; 4096]).is_ok() {}
@@ -194,6 +217,7 @@ impl Env {
         while Instant::now() < deadline {
             if let Some(status) = self.daemon.as_mut().unwrap().try_wait().unwrap() {
                 self.daemon = None;
+                self.starting = None;
                 while self.drained() {}
                 return status;
             }
@@ -288,6 +312,12 @@ impl Drop for Env {
             eprintln!("--- {}\n{}", self.path().display(), self.log());
         }
     }
+}
+
+/// The lock that says who may start a daemon.
+fn start_lock() -> fs::File {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("starts");
+    fs::File::options().create(true).append(true).open(path).unwrap()
 }
 
 /// Processes that carry a token of the instance with this state folder.

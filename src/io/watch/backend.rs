@@ -37,12 +37,10 @@ impl Problem {
         };
         match self {
             Self::Limit => {
-                let name = "fs.inotify.max_user_watches";
-                format!("{polled}: limit of watches reached; sysctl -w {name}={}", twice(name))
+                format!("{polled}: limit of watches reached; {}", WATCHES.remedy(directories))
             }
             Self::Instances => {
-                let name = "fs.inotify.max_user_instances";
-                format!("{polled}: no inotify instance left; sysctl -w {name}={}", twice(name))
+                format!("{polled}: no inotify instance left; {}", INSTANCES.remedy(1))
             }
             Self::Refused(why) => {
                 format!("{polled}: {why}; let dagd's user read and search it")
@@ -52,9 +50,32 @@ impl Problem {
     }
 }
 
-/// Twice the present value of a setting, for a remedy that can be pasted.
-fn twice(name: &str) -> u64 {
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    let now = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    now.unwrap_or(65_536).saturating_mul(2)
+/// A limit that the kernel keeps for each user, in his user namespace and in all above it.
+struct Limit {
+    /// Its name in the namespace where dagd runs.
+    own: &'static str,
+    /// Its name for the whole machine.
+    machine: &'static str,
+}
+
+const WATCHES: Limit =
+    Limit { own: "user.max_inotify_watches", machine: "fs.inotify.max_user_watches" };
+const INSTANCES: Limit =
+    Limit { own: "user.max_inotify_instances", machine: "fs.inotify.max_user_instances" };
+
+impl Limit {
+    /// What to type so that `more` fit, with as many again to spare. Of the two settings the lower
+    /// one binds: outside of containers they are the same.
+    fn remedy(&self, more: usize) -> String {
+        let value = |name: &str| {
+            let path = format!("/proc/sys/{}", name.replace('.', "/"));
+            fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok())
+        };
+        let machine = value(self.machine);
+        let own = value(self.own).filter(|own| machine.is_none_or(|machine| *own < machine));
+        let name = if own.is_some() { self.own } else { self.machine };
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        let wanted = own.or(machine).unwrap_or(0).saturating_add(more).saturating_mul(2);
+        format!("sysctl -w {name}={wanted}")
+    }
 }

@@ -3,7 +3,7 @@
 //! Sleeps when there is nothing to do, with a timeout only where a timer is pending. Hints are
 //! served between any two steps of what takes long.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub struct Worker {
     /// Whether it serves one root that may hang.
     pub(super) apart: bool,
     pub(super) mounts: Mounts,
+    /// The problems that were logged last.
+    logged: BTreeSet<String>,
     pub(super) recovery: Recovery,
     poll_at: Option<Instant>,
     turns: u64,
@@ -86,6 +88,7 @@ impl Worker {
             desk,
             apart: false,
             mounts: Mounts::default(),
+            logged: BTreeSet::new(),
             recovery: Recovery::default(),
             poll_at: None,
             turns: 0,
@@ -271,8 +274,24 @@ impl Worker {
                 silent: None,
             }
         });
-        let coverage = coverage.collect();
+        let coverage: Vec<Coverage> = coverage.collect();
+        if !self.is_covering() {
+            self.log_problems(&coverage);
+        }
         // lock: see `Published`
         *self.coverage.lock().unwrap_or_else(PoisonError::into_inner) = coverage;
+    }
+
+    /// Logs what is not covered, once each time that it becomes something else.
+    fn log_problems(&mut self, coverage: &[Coverage]) {
+        let now: BTreeSet<String> =
+            coverage.iter().flat_map(|trigger| trigger.problems.iter().cloned()).collect();
+        for problem in now.difference(&self.logged) {
+            tracing::warn!("{problem}");
+        }
+        if now.is_empty() && !self.logged.is_empty() {
+            tracing::info!("all folders are covered again");
+        }
+        self.logged = now;
     }
 }

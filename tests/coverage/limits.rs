@@ -1,0 +1,119 @@
+//! The kernel grants too few watches, or none: what is not watched is told and polled, until the
+//! limit rises.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::common::Env;
+use crate::world::{can, exactly, inside, problems, run_by, while_it_goes_on, world};
+
+const TRIGGER: &str = r#"
+[triggers.in]
+drop = "in"
+recursive = true
+run = "each"
+"#;
+
+/// Starts the daemon in a user namespace of its own, where `setting` has this value: what is
+/// limited there concerns nobody else. Returns `false` where there are no such namespaces.
+fn start_with(env: &mut Env, setting: &str, value: u32) -> bool {
+    if !can("no user namespaces here", &["unshare", "-Ur", "true"]) {
+        return false;
+    }
+    let script = format!("echo {value} > /proc/sys/user/{setting}; exec \"$@\"");
+    let mut command = run_by(env, &["unshare", "-Ur", "sh", "-ec", &script, "sh"]);
+    env.spawn(&mut command);
+    env.await_ready();
+    true
+}
+
+fn set(env: &Env, setting: &str, value: u32) {
+    inside(env, "-U", &format!("echo {value} > /proc/sys/user/{setting}"), &[]);
+}
+
+/// How often the watch thread has gone to sleep.
+fn sleeps(env: &Env) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", env.pid())).unwrap();
+    let paths: Vec<PathBuf> = tasks.map(|task| task.unwrap().path()).collect();
+    let is = |path: &&PathBuf| {
+        fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() == "dagd-watch")
+    };
+    let status = fs::read_to_string(paths.iter().find(is).unwrap().join("status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
+    line.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// Nothing is polled: the watch thread sleeps through what would be the next poll.
+fn nothing_is_polled(env: &Env) {
+    while_it_goes_on(env, "an end of polling", || {
+        let before = sleeps(env);
+        std::thread::sleep(dagd::io::watch::worker::POLL + std::time::Duration::from_secs(1));
+        (sleeps(env) == before, before)
+    });
+}
+
+/// Files in ten directories, ten in each, and in the root.
+fn write(env: &Env, name: &str, wanted: &mut BTreeSet<String>) {
+    for n in 0..100 {
+        let file = format!("in/{}/{n}{name}", n % 10);
+        fs::create_dir_all(env.at(&format!("in/{}", n % 10))).unwrap();
+        fs::write(env.at(&file), "x").unwrap();
+        wanted.insert(file);
+    }
+    fs::write(env.at("in").join(name), "x").unwrap();
+    wanted.insert(format!("in/{name}"));
+}
+
+/// The setting is lowered before the start and raised later: `line` is the remedy that is told.
+fn degrades_and_recovers(setting: &str, low: u32, high: u32, uncovered: &str, line: &str) {
+    let mut env = world(TRIGGER);
+    let mut wanted = BTreeSet::new();
+    write(&env, "old", &mut wanted);
+    if !start_with(&mut env, setting, low) {
+        return;
+    }
+    let told = problems(&env);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let root = env.at("in");
+    let named = told[0].contains(uncovered) && told[0].contains(root.to_str().unwrap());
+    assert!(named && told[0].ends_with(line), "{}", told[0]);
+    assert!(env.log().contains(line), "the log has no remedy:\n{}", env.log());
+    exactly(&env, &wanted);
+
+    // What comes is found by polling, in new directories as well.
+    write(&env, "new", &mut wanted);
+    fs::create_dir_all(env.at("in/3/born/deep")).unwrap();
+    fs::write(env.at("in/3/born/deep/file"), "x").unwrap();
+    wanted.insert("in/3/born/deep/file".to_owned());
+    exactly(&env, &wanted);
+
+    set(&env, setting, high);
+    env.wait("a clean coverage", || problems(&env).is_empty());
+    write(&env, "later", &mut wanted);
+    exactly(&env, &wanted);
+    nothing_is_polled(&env);
+    assert_eq!(env.json(&["status"])["triggers"][0]["directories"], 13);
+}
+
+#[test]
+fn too_few_watches_degrade_to_polling() {
+    degrades_and_recovers(
+        "max_inotify_watches",
+        4,
+        1000,
+        "7 directories",
+        "; sysctl -w user.max_inotify_watches=22",
+    );
+}
+
+#[test]
+fn no_instance_degrades_to_polling() {
+    degrades_and_recovers(
+        "max_inotify_instances",
+        0,
+        10,
+        "11 directories",
+        "; sysctl -w user.max_inotify_instances=2",
+    );
+}

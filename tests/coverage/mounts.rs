@@ -1,0 +1,72 @@
+//! File systems that are mounted over the folder and unmounted again, while dagd runs.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::Env;
+use crate::world::{can, exactly, inside, run_by, world};
+
+const TRIGGER: &str = r#"
+[triggers.in]
+drop = "in"
+recursive = true
+run = "each"
+"#;
+
+/// Starts the daemon in a mount namespace of its own, after `script`, which gets the folder as `$1`.
+/// Returns `false` where there is no right to mount.
+fn start_with(env: &mut Env, script: &str) -> bool {
+    let probe = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"];
+    if !can("no right to mount here", &probe) {
+        return false;
+    }
+    let folder = env.at("in").to_str().unwrap().to_owned();
+    let script = format!("{script}; shift; exec \"$@\"");
+    let mut command = run_by(env, &["unshare", "-m", "sh", "-ec", &script, "sh", &folder]);
+    env.spawn(&mut command);
+    env.await_ready();
+    true
+}
+
+/// Runs a script where the daemon sees it; `$1` is the folder.
+fn there(env: &Env, script: &str) {
+    let folder = env.at("in");
+    inside(env, "-m", script, &[Path::new(&folder)]);
+}
+
+const MOUNT: &str = "mount -t tmpfs -o size=8m none \"$1\"";
+
+#[test]
+fn a_file_system_is_unmounted() {
+    let mut env = world(TRIGGER);
+    let under = env.mkdir("in");
+    if !start_with(&mut env, &format!("{MOUNT}; mkdir \"$1/d\"; echo > \"$1/d/old\"")) {
+        return;
+    }
+    there(&env, "echo x > \"$1/d/mounted\"");
+    exactly(&env, ["in/d/old", "in/d/mounted"]);
+    there(&env, "umount \"$1\"");
+    fs::create_dir(under.join("e")).unwrap();
+    fs::write(under.join("e/bare"), "x").unwrap();
+    exactly(&env, ["in/d/old", "in/d/mounted", "in/e/bare"]);
+    fs::write(under.join("e/barer"), "x").unwrap();
+    exactly(&env, ["in/d/old", "in/d/mounted", "in/e/bare", "in/e/barer"]);
+}
+
+#[test]
+fn a_file_system_is_mounted_on_a_folder_below() {
+    let mut env = world(TRIGGER);
+    let sub = env.mkdir("in/sub");
+    fs::write(sub.join("bare"), "x").unwrap();
+    if !start_with(&mut env, "true") {
+        return;
+    }
+    // Other file systems are not entered; what is beneath the mount is not gone.
+    exactly(&env, ["in/sub/bare"]);
+    there(&env, "mount -t tmpfs none \"$1/sub\"; echo x > \"$1/sub/foreign\"");
+    there(&env, "echo x > \"$1/here\"");
+    exactly(&env, ["in/sub/bare", "in/here"]);
+    there(&env, "umount \"$1/sub\"");
+    fs::write(sub.join("more"), "x").unwrap();
+    exactly(&env, ["in/sub/bare", "in/here", "in/sub/more"]);
+}
