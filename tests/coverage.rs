@@ -10,12 +10,18 @@
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
+#[path = "coverage/denied.rs"]
+mod denied;
 #[path = "coverage/limits.rs"]
 mod limits;
 #[path = "coverage/mounts.rs"]
 mod mounts;
+#[path = "coverage/names.rs"]
+mod names;
 #[path = "coverage/overflow.rs"]
 mod overflow;
+#[path = "coverage/reload.rs"]
+mod reload;
 #[path = "coverage/trees.rs"]
 mod trees;
 #[path = "coverage/world.rs"]

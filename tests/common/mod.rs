@@ -200,9 +200,7 @@ impl Env {
         }
         self.starting = None;
         // What it said before it died must not be taken for what its successor says.
-        self.notify.set_nonblocking(true).unwrap();
-        while self.notify.recv(&mut [0; 4096]).is_ok() {}
-        self.notify.set_nonblocking(false).unwrap();
+        self.hear();
     }
 
     /// Stops the daemon by TERM and returns whether it ended well.
@@ -218,7 +216,7 @@ impl Env {
             if let Some(status) = self.daemon.as_mut().unwrap().try_wait().unwrap() {
                 self.daemon = None;
                 self.starting = None;
-                while self.drained() {}
+                self.hear();
                 return status;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -226,11 +224,12 @@ impl Env {
         panic!("the daemon did not end in time\n{}", self.log());
     }
 
-    fn drained(&self) -> bool {
+    /// Takes in what the daemon has told its service manager: when a few messages wait, the daemon
+    /// waits as well.
+    pub(crate) fn hear(&self) {
         self.notify.set_nonblocking(true).unwrap();
-        let more = self.notify.recv(&mut [0; 4096]).is_ok();
+        while self.notify.recv(&mut [0; 4096]).is_ok() {}
         self.notify.set_nonblocking(false).unwrap();
-        more
     }
 
     /// What the daemon logged.

@@ -10,14 +10,14 @@ use std::time::Instant;
 
 use crate::common::{Env, PATIENCE, skip};
 
-/// Tasks that write down what they got, each run in a file of its own: `batch` for a run with many
-/// files, `each` for a run with one.
+/// Tasks that write down what they got: `batch` for a run with many files, `each` for a run with
+/// one, whose few bytes no other run's can get between.
 pub(crate) const TASKS: &str = r#"
 [tasks.batch]
 shell = "cp \"$DAGD_FILES_NUL\" got/batch-$DAGD_RUN"
 cwd = "{dir}"
 [tasks.each]
-shell = "printf '%s\\0' \"$DAGD_PATH\" > got/each-$DAGD_RUN"
+shell = "printf '%s\\0' \"$DAGD_PATH\" >> got/each"
 cwd = "{dir}"
 "#;
 

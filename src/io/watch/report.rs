@@ -138,8 +138,9 @@ impl Reporter {
                 self.prober.probe(file, target.lock)
             }
             Err(error) => {
+                // It is pending for that, as whoever asks is told; it is looked at again and again.
                 let (trigger, path) = (&*target.trigger, target.rel.lossy());
-                tracing::warn!(trigger, %path, %error, "cannot look at a file");
+                tracing::debug!(trigger, %path, %error, "cannot look at a file");
                 disk::unreadable()
             }
         };
