@@ -1,7 +1,7 @@
 //! A file system that stops to answer when it is told so: a network mount whose server is gone.
 //!
-//! It is served by a process of its own, which ends with the test: whoever hangs in it is let go
-//! then, however the test ends.
+//! It is served by a process of its own, which ends with the test, or after a while if the test
+//! hangs in it: nobody can be killed who does.
 
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// A mounted one, as the test has it.
 pub(crate) struct Hanging {
@@ -74,6 +75,9 @@ struct World {
     hangs: bool,
 }
 
+/// How long the server lives at most: longer than any test is patient.
+const LIFE: Duration = Duration::from_secs(100);
+
 /// The server, in a process of its own.
 #[test]
 #[expect(clippy::exit, reason = "whoever hangs is let go when the process is gone")]
@@ -82,6 +86,10 @@ fn serves() {
     // lock: the requests read what the orders write
     let world = Arc::new((Mutex::new(World::default()), Condvar::new()));
     serve(Path::new(&dir), &kind, world.clone());
+    std::thread::spawn(|| {
+        std::thread::sleep(LIFE);
+        std::process::exit(1);
+    });
     println!("\ndone");
     for line in io::stdin().lines() {
         let line = line.unwrap();

@@ -266,11 +266,19 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// Ends all threads.
+    pub(crate) fn stop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.handle.stop();
+        let ended = thread.join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
 impl Drop for Bench {
     fn drop(&mut self) {
-        self.handle.stop();
-        let ended = self.thread.take().unwrap().join();
-        assert!(ended.is_ok() || std::thread::panicking());
+        self.stop();
     }
 }
 
