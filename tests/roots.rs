@@ -13,5 +13,7 @@ mod common;
 mod fuse;
 #[path = "roots/hang.rs"]
 mod hang;
+#[path = "roots/means.rs"]
+mod means;
 #[path = "roots/places.rs"]
 mod places;

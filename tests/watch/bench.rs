@@ -311,10 +311,13 @@ pub(crate) fn alone(name: &str, program: &[&str]) -> bool {
     let this = std::env::current_exe().unwrap();
     let mut command = program.iter().copied().map(std::ffi::OsString::from).collect::<Vec<_>>();
     command.extend([this.into(), name.into(), "--exact".into()]);
-    let status = std::process::Command::new(&command[0])
-        .args(&command[1..])
-        .env("ALONE", "1")
-        .stdout(std::process::Stdio::null())
-        .status();
-    status.unwrap().success()
+    let output =
+        std::process::Command::new(&command[0]).args(&command[1..]).env("ALONE", "1").output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let passed = output.status.success() && text.contains("1 passed");
+    if !passed {
+        println!("{text}");
+    }
+    passed
 }

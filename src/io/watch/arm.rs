@@ -40,7 +40,7 @@ impl Worker {
                 }
                 None => self.drop_walks(&new.name),
             }
-            new.next_scan = new.folder.reconcile_interval.map(|every| Instant::now() + every);
+            new.next_scan = new.means.every.map(|every| Instant::now() + every);
             self.triggers.push(new);
         }
         for gone in old {
@@ -50,6 +50,7 @@ impl Worker {
         self.mounts = Mounts::read().unwrap_or_default();
         for at in 0..self.triggers.len() {
             self.check_root(at, false);
+            self.assess(at);
         }
         self.release_unwanted();
         self.roots_changed();
@@ -75,8 +76,10 @@ impl Worker {
         let Self { triggers, cover, reporter, inbox, .. } = self;
         for trigger in triggers.iter_mut() {
             let wants = |(path, dir): &(&Bytes, &Covered)| trigger.wants(path, Some(dir.id.mount));
-            trigger.directories =
-                u64::try_from(cover.dirs().filter(wants).count()).unwrap_or(u64::MAX);
+            let count = cover.dirs().filter(wants).count();
+            if trigger.means.watches {
+                trigger.directories = u64::try_from(count).unwrap_or(u64::MAX);
+            }
             reporter.pulse.touch(&trigger.name);
             trigger.readiness =
                 reporter.prober.readiness(&trigger.folder.root, trigger.folder.read_lock);

@@ -12,6 +12,7 @@ pub mod desk;
 pub mod dirty;
 pub mod hints;
 pub mod inotify;
+pub mod means;
 pub mod mounts;
 pub mod places;
 pub mod pulse;
@@ -138,6 +139,8 @@ pub struct Coverage {
     pub directories: u64,
     /// How completeness is established: `proved` or `inferred`.
     pub readiness: &'static str,
+    /// How changes are noticed: `events`, `scans`, or both.
+    pub noticed_by: &'static str,
     /// What is not as it should be, each with its remedy.
     pub problems: Vec<String>,
     /// Times that hints were lost and a scan made up for it.
@@ -154,6 +157,7 @@ impl Coverage {
             exists: false,
             directories: 0,
             readiness: "inferred",
+            noticed_by: "scans",
             problems: Vec::new(),
             overflows: 0,
             silent: None,

@@ -17,6 +17,7 @@ use crate::io::disk::{self, DirId};
 
 use super::backend::Problem;
 use super::dirty::{DIRTY_MAX, beneath};
+use super::means::Means;
 use super::pulse::Pulse;
 use super::report::Target;
 
@@ -63,8 +64,12 @@ pub struct Armed {
     pub kept: Kept,
     /// Directories covered.
     pub directories: u64,
+    /// Directories that its last scan could not read: how many, one of them, and why.
+    pub unread: Option<(u64, Bytes, String)>,
     /// Times that hints were lost.
     pub overflows: u64,
+    /// How changes are noticed.
+    pub means: Means,
     /// How completeness is established.
     pub readiness: &'static str,
     /// When it is scanned next.
@@ -93,7 +98,9 @@ impl Armed {
             held: false,
             kept: Kept::default(),
             directories: 0,
+            unread: None,
             overflows: 0,
+            means: Means::new(spec.folder()?),
             readiness: "inferred",
             next_scan: None,
             apart: false,
@@ -108,6 +115,7 @@ impl Armed {
         (self.root, self.last_mount, self.foreign) = (was.root, was.last_mount, was.foreign);
         (self.held, self.kept, self.overflows) = (was.held, was.kept, was.overflows);
         (self.trouble, self.unfollowed) = (was.trouble, was.unfollowed);
+        (self.directories, self.unread) = (was.directories, was.unread);
     }
 
     /// The path relative to the root, if there is a root over it.
@@ -116,13 +124,16 @@ impl Armed {
         beneath(root.base.as_bytes(), path.as_bytes()).map(Bytes::from)
     }
 
-    /// Whether the directory `path` on the mount `mount` (unknown if `None`) belongs to the trigger.
+    /// Whether the directory `path` on the mount `mount` (unknown if `None`) is to be watched for
+    /// the trigger.
     pub fn wants(&self, path: &Bytes, mount: Option<u64>) -> bool {
         let Some((root, rel)) = self.root.as_ref().zip(self.rel(path)) else { return false };
-        mount.is_none_or(|mount| mount == root.id.mount) && self.wants_rel(&rel)
+        self.means.watches
+            && mount.is_none_or(|mount| mount == root.id.mount)
+            && self.wants_rel(&rel)
     }
 
-    /// The same for a directory relative to the root, on the root's mount.
+    /// Whether a directory relative to the root, on the root's mount, belongs to the trigger.
     pub fn wants_rel(&self, rel: &Bytes) -> bool {
         if rel.as_bytes().is_empty() {
             return true;
@@ -176,6 +187,25 @@ impl Armed {
             self.opened = now.map(Arc::new);
         }
         self.opened.clone()
+    }
+
+    /// What keeps its files from being noticed as they should be, apart from what concerns single
+    /// directories that are watched; a line for each.
+    pub fn problems(&self) -> Vec<String> {
+        let deaf = self.means.deaf.clone().filter(|_| self.root.is_some());
+        let way = self
+            .unfollowed
+            .as_ref()
+            .map(|problem| problem.line(1, &format!("the way to {}", self.folder.root.display())));
+        let unread = self.unread.as_ref().map(|(count, rel, why)| {
+            let path = self.folder.root.join(rel.as_path());
+            let count = match count {
+                1 => path.display().to_string(),
+                n => format!("{n} directories (such as {})", path.display()),
+            };
+            format!("{count} cannot be read: {why}; let dagd's user read and search it")
+        });
+        self.trouble.clone().into_iter().chain(deaf).chain(way).chain(unread).collect()
     }
 
     /// Closes the root.

@@ -4,6 +4,7 @@
 //! that ends it. It stops after a bounded step and goes on later, so that hints are served in
 //! between; that of a held trigger waits.
 
+use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use crate::io::disk::{self, Found};
 
 use super::FromWatch;
 use super::cover::News;
-use super::descend::STEP_MAX;
+use super::descend::{STEP_MAX, is_gone};
 use super::report::{BATCH_MAX, Stopped};
 use super::sweep::Sweep;
 use super::worker::Worker;
@@ -36,13 +37,30 @@ pub struct Walk {
     /// Directories still to be read, relative to the root. Depth first, so that it stays short.
     stack: Vec<Bytes>,
     open: Option<(Bytes, Dir)>,
+    /// Directories read.
+    dirs: u64,
+    /// Directories that could not be read: how many, one of them, and why.
+    unread: Option<(u64, Bytes, String)>,
     /// The sweep that ends a scan.
     sweep: Option<Sweep>,
 }
 
 impl Walk {
     fn new(trigger: Name, purpose: Purpose) -> Self {
-        Self { trigger, purpose, stack: vec![Bytes::default()], open: None, sweep: None }
+        Self {
+            trigger,
+            purpose,
+            stack: vec![Bytes::default()],
+            open: None,
+            dirs: 0,
+            unread: None,
+            sweep: None,
+        }
+    }
+
+    fn refuse(&mut self, rel: Bytes, error: &io::Error) {
+        let (count, ..) = self.unread.get_or_insert_with(|| (0, rel, error.kind().to_string()));
+        *count += 1;
     }
 
     /// Whether it reports.
@@ -144,8 +162,13 @@ impl Worker {
                 if again {
                     self.scan(&trigger);
                 } else if let Some(armed) = self.trigger(&trigger) {
-                    let every = armed.folder.reconcile_interval;
+                    // Of what is watched the coverage tells.
+                    if !armed.means.watches && armed.root.is_some() {
+                        (armed.directories, armed.unread) = (walk.dirs, walk.unread);
+                    }
+                    let every = armed.means.every;
                     armed.next_scan = every.map(|every| Instant::now() + every);
+                    self.changed = true;
                 }
                 self.reporter.send(FromWatch::Scanned { trigger })
             }
@@ -165,9 +188,16 @@ impl Worker {
         for _ in 0..STEP_MAX {
             let Some((dir, stream)) = &mut walk.open else {
                 let Some(rel) = walk.stack.pop() else { return Ok(Self::listed(walk)) };
-                let opened = disk::open_dir(root.as_fd(), &rel).ok();
-                // What cannot be read is told by the coverage; another file system is not entered.
-                walk.open = opened.filter(|(_, id)| Some(id.mount) == mount).map(|(d, _)| (rel, d));
+                match disk::open_dir(root.as_fd(), &rel) {
+                    // Another file system is not entered.
+                    Ok((_, id)) if Some(id.mount) != mount => {}
+                    Ok((dir, _)) => {
+                        walk.open = Some((rel, dir));
+                        walk.dirs += 1;
+                    }
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => walk.refuse(rel, &error),
+                }
                 continue;
             };
             let Some(Ok(entry)) = stream.read() else {
@@ -207,11 +237,12 @@ impl Worker {
 
     fn walk_into(&mut self, at: usize, walk: &mut Walk, rel: Bytes) {
         let trigger = &self.triggers[at];
-        if !trigger.folder.recursive || trigger.folder.filter.prunes(&rel) {
+        if !trigger.wants_rel(&rel) {
             return;
         }
         let path = trigger.root.as_ref().map(|root| root.base.join(rel.as_bytes()));
-        if let Some(path) = path.filter(|path| self.cover.get(path).is_none()) {
+        let path = path.filter(|path| trigger.means.watches && self.cover.get(path).is_none());
+        if let Some(path) = path {
             self.cover.ask(path, News::Arrived);
         }
         walk.stack.push(rel);

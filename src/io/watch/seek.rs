@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
+use std::time::Instant;
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
@@ -12,6 +13,7 @@ use crate::io::disk;
 
 use super::cover::News;
 use super::dirty::beneath;
+use super::means::Means;
 use super::mounts::Mounts;
 use super::roots::Root;
 use super::way::{self, End};
@@ -46,6 +48,7 @@ impl Worker {
             for (_, point) in now.symmetric_difference(&before) {
                 self.remounted(point);
             }
+            self.assess(at);
         }
     }
 
@@ -121,6 +124,26 @@ impl Worker {
         self.desk.set_apart(&name);
     }
 
+    /// Finds out how changes beneath a root are noticed.
+    pub(super) fn assess(&mut self, at: usize) {
+        let trigger = &mut self.triggers[at];
+        let Some(root) = &trigger.root else { return };
+        self.reporter.pulse.touch(&trigger.name);
+        let means = Means::of(&trigger.folder, &root.base, &self.mounts);
+        let was = std::mem::replace(&mut trigger.means, means);
+        if was == trigger.means {
+            return;
+        }
+        self.changed = true;
+        let due = trigger.means.every.map(|every| Instant::now() + every);
+        trigger.next_scan = due.map(|due| trigger.next_scan.map_or(due, |next| next.min(due)));
+        if trigger.means.watches && !was.watches {
+            self.cover.ask(root.base.clone(), News::Arrived);
+        } else if was.watches && !trigger.means.watches {
+            self.release_unwanted();
+        }
+    }
+
     fn lose_root(&mut self, at: usize) {
         let trigger = &mut self.triggers[at];
         trigger.close();
@@ -146,12 +169,18 @@ impl Worker {
         if enters && !self.apart && below() {
             return self.set_apart(at);
         }
-        self.cover.ask(base.clone(), if news { News::Arrived } else { News::Known });
         let trigger = &mut self.triggers[at];
         let mount = trigger.last_mount.replace(root.id.mount);
         let same_mount = mount.is_none_or(|last| last == root.id.mount);
         trigger.foreign = foreign(&self.mounts, &root.base);
         trigger.root = Some(root);
+        self.assess(at);
+        let trigger = &mut self.triggers[at];
+        if trigger.means.watches {
+            self.cover.ask(base.clone(), if news { News::Arrived } else { News::Known });
+        } else if news {
+            trigger.next_scan = Some(Instant::now());
+        }
         if news && same_mount {
             let name = trigger.name.clone();
             self.sweep(&name, Bytes::default(), true, Origin::Event);

@@ -204,9 +204,14 @@ impl Worker {
         for at in 0..self.triggers.len() {
             if is_due(self.triggers[at].next_scan) {
                 self.triggers[at].next_scan = None;
-                self.check_root(at, false);
-                let name = self.triggers[at].name.clone();
-                self.scan(&name);
+                self.check_root(at, true);
+                let trigger = &mut self.triggers[at];
+                if trigger.root.is_none() {
+                    trigger.next_scan = trigger.means.every.map(|every| now + every);
+                } else {
+                    let name = trigger.name.clone();
+                    self.scan(&name);
+                }
             }
         }
         if is_due(self.poll_at) {
@@ -259,16 +264,13 @@ impl Worker {
         self.changed = false;
         let coverage = self.triggers.iter().map(|trigger| {
             let mut problems = self.cover.problems(|path| trigger.rel(path).is_some());
-            problems.extend(trigger.trouble.clone());
-            let way = trigger.unfollowed.as_ref().map(|problem| {
-                problem.line(1, &format!("the way to {}", trigger.folder.root.display()))
-            });
-            problems.extend(way);
+            problems.extend(trigger.problems());
             Coverage {
                 trigger: trigger.name.clone(),
                 exists: trigger.root.is_some(),
                 directories: trigger.directories,
                 readiness: trigger.readiness,
+                noticed_by: trigger.means.word(),
                 problems,
                 overflows: trigger.overflows,
                 silent: None,
