@@ -17,6 +17,7 @@ use rustix::fs::{
     statx,
 };
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::core::candidate::{Disk, Probe, Version};
 use crate::core::path::Bytes;
@@ -31,6 +32,9 @@ const RACES_MAX: usize = 8;
 /// Types of local file systems (`statfs`) whose lease is an exact answer: ext2/3/4, xfs, btrfs,
 /// tmpfs, f2fs, zfs. `NFSv4` is left out for a reason: it refuses a lease for reasons of its own.
 const LOCAL: [u32; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1];
+
+/// The number of the initial user namespace, in `/proc` (`USER_NS_INIT_INO`).
+const INITIAL_USER_NS: u64 = 0xefff_fffd;
 
 /// The version of the regular file at `path`; `None` if something else is there. A symbolic link at
 /// the end is not followed. Errors: `NotFound` if nothing is there, else what the kernel says.
@@ -189,17 +193,20 @@ impl Prober {
     }
 
     /// How completeness under `root` is known, with `lock`: `proved` by the kernel, `inferred` from
-    /// stability, or `none` where nobody asks for it.
+    /// stability, or `none` where nobody asks for it. Without `CAP_LEASE` it is proved only where
+    /// nobody else may put files: those of others would have to be inferred.
     pub fn readiness(&mut self, root: &Path, lock: ReadLock) -> &'static str {
         match lock {
             ReadLock::None => return "none",
             ReadLock::Changed => return "inferred",
             ReadLock::Auto | ReadLock::Lease => {}
         }
-        let proved = open_root(root).is_ok_and(|fd| {
-            stat_of(fd.as_fd()).is_ok_and(|stat| self.has_leases(fd.as_fd(), dev_of(&stat)))
-        });
-        if proved { "proved" } else { "inferred" }
+        let proves = |fd: OwnedFd| {
+            let stat = stat_of(fd.as_fd())?;
+            let leases = self.has_leases(fd.as_fd(), dev_of(&stat));
+            Ok(leases && (leases_all() || is_private(&stat)))
+        };
+        if open_root(root).and_then(proves).unwrap_or(false) { "proved" } else { "inferred" }
     }
 
     /// Forgets where leases do not work; for a reload, after which capabilities or mounts may have
@@ -237,6 +244,21 @@ impl Prober {
         self.devices.insert(dev, false);
         Probe::Unproved
     }
+}
+
+/// Whether dagd may take leases on everybody's files. The kernel asks for the capability in the
+/// initial user namespace: one that a container grants does not count.
+fn leases_all() -> bool {
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::LEASE));
+    capable && rustix::fs::stat(c"/proc/self/ns/user").is_ok_and(|ns| ns.st_ino == INITIAL_USER_NS)
+}
+
+/// Whether nobody but dagd's user, and root, may put files into a directory.
+fn is_private(stat: &Statx) -> bool {
+    let others = Mode::WGRP | Mode::WOTH;
+    let mode = Mode::from_raw_mode(u32::from(stat.stx_mode));
+    stat.stx_uid == rustix::process::geteuid().as_raw() && !mode.intersects(others)
 }
 
 /// What is reported of a path that cannot even be looked at.
