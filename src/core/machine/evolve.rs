@@ -212,7 +212,7 @@ impl Machine {
             Some(place) => run.cancel_task(place, &mut ready),
             None => run.cancel(reason, &mut ready),
         }
-        self.schedule.remove_run(id);
+        self.schedule.remove_run(run);
         for place in 0..run.nodes().len() {
             if run.nodes()[place].state == TaskState::Ready {
                 self.schedule.push(run, place);
@@ -244,7 +244,7 @@ impl Machine {
     fn run_ended(&mut self, id: RunId, now: Now) -> Result<(), &'static str> {
         let run = self.runs.remove(&id).ok_or("no such run")?;
         self.finished.remove(&id);
-        self.schedule.remove_run(id);
+        self.schedule.remove_run(&run);
         if let Some(name) = &run.info().trigger {
             if let Some(lane) = self.lanes.get_mut(name) {
                 let files = lane.release(run.info());

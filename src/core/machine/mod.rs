@@ -10,6 +10,7 @@
 //! - [`admit`]: what waits becomes runs
 //! - [`schedule`]: ready tasks become attempts
 //! - [`lineage`]: runs that cause each other
+//! - [`parked`]: those that a pool is too short for
 //! - [`finish`]: ended runs are disposed of
 //! - [`requests`]: what people ask for; stop and reload
 //! - [`recover`]: stored records become a machine
@@ -22,6 +23,7 @@ mod files;
 mod finish;
 mod invariants;
 mod lineage;
+mod parked;
 mod recover;
 mod requests;
 mod schedule;

@@ -7,9 +7,9 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::parked::Parked;
 use super::{Machine, Stopping, Timer};
 use crate::core::effect::{Command, Out, Start, Stop};
 use crate::core::id::{Attempt, AttemptId, Mono, Name, NodeIx, Now, RunId};
@@ -25,7 +25,7 @@ const AGE: Duration = Duration::from_secs(10);
 
 /// A ready task, in the order of starting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
+pub(super) struct Key {
     priority: Reverse<i32>,
     run: RunId,
     weight: Reverse<u64>,
@@ -37,18 +37,12 @@ struct Key {
 pub(super) struct Schedule {
     ready: BTreeSet<Key>,
     /// Tasks that a pool was too short for: each at the first such pool.
-    parked: BTreeMap<Name, BTreeMap<Key, Parked>>,
+    parked: Parked,
     used: BTreeMap<Name, u32>,
     in_flight: BTreeMap<AttemptId, InFlight>,
-}
-
-/// A task that waits for a pool.
-#[derive(Clone, Debug)]
-struct Parked {
-    since: Mono,
-    task: Arc<TaskSpec>,
-    /// What it draws from the pool at which it is parked.
-    demand: u32,
+    /// How many parked tasks were looked at.
+    #[cfg(test)]
+    looked: usize,
 }
 
 /// An attempt in flight.
@@ -70,8 +64,8 @@ impl Schedule {
 
     pub(super) fn ready_len(&self) -> usize {
         // What was offered a pool is parked there until it starts.
-        let parked = self.parked.values().flat_map(BTreeMap::keys);
-        self.ready.len() + parked.filter(|key| !self.ready.contains(key)).count()
+        let parked = self.parked.keys().filter(|key| !self.ready.contains(key));
+        self.ready.len() + parked.count()
     }
 
     /// The task at `place` has become ready.
@@ -80,10 +74,11 @@ impl Schedule {
     }
 
     /// Takes out all tasks of a run.
-    pub(super) fn remove_run(&mut self, run: RunId) {
-        self.ready.retain(|key| key.run != run);
-        for parked in self.parked.values_mut() {
-            parked.retain(|key, _| key.run != run);
+    pub(super) fn remove_run(&mut self, run: &Run) {
+        for place in 0..run.nodes().len() {
+            let key = key(run, place);
+            self.ready.remove(&key);
+            self.parked.remove(key);
         }
     }
 
@@ -91,9 +86,7 @@ impl Schedule {
     pub(super) fn start(&mut self, run: &Run, place: usize, attempt: Attempt, since: Mono) {
         let key = key(run, place);
         self.ready.remove(&key);
-        for parked in self.parked.values_mut() {
-            parked.remove(&key);
-        }
+        self.parked.remove(key);
         let uses: Vec<_> = run.graph().task(key.node).uses.clone().into_iter().collect();
         for (pool, demand) in &uses {
             *self.used.entry(pool.clone()).or_default() += demand;
@@ -117,8 +110,7 @@ impl Schedule {
 
     /// Offers all pools: their sizes have changed.
     pub(super) fn offer_all(&mut self, model: &Model, now: Mono) {
-        let pools: Vec<_> = self.parked.keys().cloned().collect();
-        for pool in &pools {
+        for pool in &self.parked.pools() {
             self.offer(pool, model, now, &BTreeSet::new());
         }
     }
@@ -127,16 +119,25 @@ impl Schedule {
     fn offer(&mut self, pool: &Name, model: &Model, now: Mono, tried: &BTreeSet<Key>) {
         let size = model.pools.get(pool).copied().unwrap_or(u32::MAX);
         let mut free = model.pools.get(pool).map_or(u32::MAX, |_| self.free(pool, model));
-        let kept = self.kept(pool, now);
-        let Some(parked) = self.parked.get(pool) else { return };
-        for (key, entry) in parked {
-            if free == 0 {
-                break;
+        if let Some(kept) = self.kept(pool, now) {
+            let demand = self.parked.at(pool, kept).map(|demand| demand.min(size));
+            if demand.is_some_and(|demand| demand <= free && free > 0) && !tried.contains(&kept) {
+                self.ready.insert(kept);
             }
-            let demand = entry.demand.min(size);
-            if demand <= free && kept.is_none_or(|kept| kept == *key) && !tried.contains(key) {
-                free -= demand;
-                self.ready.insert(*key);
+            return;
+        }
+        let mut last = None;
+        while free > 0
+            && let Some((key, demand)) = self.parked.first_fit(pool, last, free, size)
+        {
+            #[cfg(test)]
+            {
+                self.looked += 1;
+            }
+            last = Some(key);
+            if !tried.contains(&key) {
+                free -= demand.min(size);
+                self.ready.insert(key);
             }
         }
     }
@@ -156,10 +157,9 @@ impl Schedule {
     /// The task that the pool is kept for, because it has waited too long. Pools are kept for one
     /// task at a time, the one that has waited longest: two could wait for each other.
     fn kept(&self, pool: &Name, now: Mono) -> Option<Key> {
-        let parked = self.parked.values().flatten();
-        let (key, entry) = parked.min_by_key(|(key, entry)| (entry.since, **key))?;
-        let old = entry.since.after(AGE) <= now;
-        (old && entry.task.uses.contains_key(pool)).then_some(*key)
+        let (key, waiting) = self.parked.oldest()?;
+        let old = waiting.since.after(AGE) <= now;
+        (old && waiting.task.uses.contains_key(pool)).then_some(key)
     }
 
     /// The first pool that is too short for the task, or kept for another one.
@@ -181,12 +181,7 @@ impl Schedule {
                 return Some(key);
             };
             tried.insert(key);
-            let since = self.parked.values_mut().find_map(|parked| parked.remove(&key));
-            let since = since.map_or(now, |entry| entry.since);
-            self.parked
-                .entry(short.clone())
-                .or_default()
-                .insert(key, Parked { since, task: spec.clone(), demand });
+            self.parked.park(key, short.clone(), demand, spec.clone(), now);
             for pool in spec.uses.keys().filter(|pool| **pool != short) {
                 self.offer(pool, model, now, &tried);
             }
@@ -295,3 +290,6 @@ fn outputs_for(run: &Run, task: &TaskSpec) -> Vec<(Name, BTreeMap<String, String
     });
     found.collect()
 }
+
+#[cfg(test)]
+mod tests;
