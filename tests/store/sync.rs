@@ -34,6 +34,20 @@ fn what_is_requested_becomes_durable_in_order() {
     assert_eq!(told.iter().collect::<Vec<_>>(), [seq], "stop answers first, nothing twice");
 }
 
+/// What an earlier dagd committed may have to be on disk before this one has committed anything.
+#[test]
+fn what_was_there_before_becomes_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let _store = store(dir.path());
+    let (say, told) = unbounded();
+    let sync = Sync::spawn(dir.path(), move |seq| say.send(seq).unwrap()).unwrap();
+    sync.request(Seq(0));
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Seq(0));
+    sync.request(Seq(1));
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Seq(1), "and then the first of its own");
+    sync.stop();
+}
+
 #[test]
 fn the_log_starts_over_and_is_copied_when_it_gets_quiet() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new());

@@ -39,7 +39,8 @@ pub struct Sync {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The newest commit that somebody wants to be on disk.
+    /// One above the newest commit that somebody wants to be on disk: what an earlier dagd committed
+    /// counts as commit 0.
     wanted: AtomicU64,
     /// Hints since the log was last copied because of quiet.
     hints: AtomicU64,
@@ -79,7 +80,7 @@ impl Sync {
 
     /// Asks for commit `seq` and all before it to be brought to disk. Never waits.
     pub fn request(&self, seq: Seq) {
-        self.shared.wanted.fetch_max(seq.0, Ordering::AcqRel);
+        self.shared.wanted.fetch_max(seq.0 + 1, Ordering::AcqRel);
         self.wake();
     }
 
@@ -122,7 +123,7 @@ struct Worker {
     wal: WalFile,
     shared: Arc<Shared>,
     woken: Receiver<()>,
-    /// The newest commit known to be on disk.
+    /// One above the newest commit known to be on disk.
     synced: u64,
     /// Which filling of the log was copied, and how far.
     copied: ([u8; 8], u64),
@@ -195,7 +196,7 @@ impl Worker {
             }
         }
         self.synced = wanted;
-        durable(Seq(wanted));
+        durable(Seq(wanted - 1));
     }
 
     /// Copies what can be copied to the database without being in anybody's way; whether that was
