@@ -164,6 +164,29 @@ fn what_is_written_is_what_is_meant() {
 }
 
 #[test]
+fn what_gathers_has_one_limit_at_least() {
+    let trigger = |keys: &str| {
+        let text = format!("[tasks.a]\ncommand = [\"a\"]\n[triggers.t]\nrun = \"a\"\n{keys}");
+        one(&text).unwrap().model.triggers["t"].folder().unwrap().clone()
+    };
+    let waits = |keys: &str| {
+        let folder = trigger(keys);
+        (folder.settle.as_millis(), folder.batch_max_wait.map(|wait| wait.as_secs()))
+    };
+    let dir = "drop = \"/in\"\nrecursive = true\nfan_out = \"dir\"\n";
+    assert_eq!(waits(dir), (0, Some(5)));
+    assert_eq!(waits(&format!("{dir}settle = \"9s\"")), (9000, None), "quiet alone tells");
+    assert_eq!(waits(&format!("{dir}settle = \"9s\"\nbatch_max_wait = \"1m\"")), (9000, Some(60)));
+    assert_eq!(waits("watch = \"/in\""), (100, None));
+    assert_eq!(waits("watch = \"/in\"\nsettle = \"0\""), (0, Some(5)));
+    let set = "set = [\"*.x\", \"*.y\"]\nset_key = \"^[0-9]+\"";
+    assert_eq!(waits(&format!("drop = \"/in\"\n{set}")), (0, None), "a complete set is complete");
+    let watched = trigger(&format!("watch = \"/in\"\n{set}"));
+    assert_eq!(watched.kinds.len(), 2, "what is gone completes nothing");
+    assert!(watched.filter.rejects(&"a.x".into()).is_some(), "it has no key");
+}
+
+#[test]
 fn paths_begin_in_the_folder_of_their_file() {
     let Resolved { model, .. } = case("three_files");
     let a = model.graph.task(model.graph.find("a").unwrap());

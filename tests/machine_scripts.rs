@@ -1,6 +1,8 @@
 //! The machine, event by event: every record and every command that comes of a script is told, so
 //! that an effect that nobody expected fails.
 
+#[path = "scripts/groups.rs"]
+mod groups;
 mod scripts;
 
 use scripts::{check, check_reload};

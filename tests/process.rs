@@ -21,6 +21,7 @@ use dagd::core::record::{FileClaim, Reason, RunCreated, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Body, Ended, Exit, TaskSpec};
 use dagd::core::template::Template;
+use dagd::core::trigger::Group;
 use dagd::io::process::prepare::{
     Base, Dirs, Exec, prepare, remove_event_files, write_event_files,
 };
@@ -118,6 +119,7 @@ fn run(files: Vec<FileClaim>) -> RunCreated {
         move_to: None,
         move_failed: None,
         key: Bytes::from("k"),
+        group: None,
         parent: None,
         keep: vec![],
         seed: 0,
@@ -231,6 +233,21 @@ fn the_environment_is_exact() {
     assert_eq!(rest, expected.iter().map(Vec::as_slice).collect());
     let lengths: Vec<_> = ids.iter().map(|id| id.len()).collect();
     assert_eq!(lengths, ["DAGD_EVENT_ID=".len() + 32]);
+}
+
+#[test]
+fn a_run_for_a_folder_knows_it() {
+    let mut bench = Bench::new(1);
+    let mut told = |group| {
+        let created = RunCreated { group, ..run(vec![file(b"d\xff/2"), file(b"d\xff/1")]) };
+        let task = command(&["sh", "-c", "printf '%s|%s' \"$DAGD_KEY\" \"$DAGD_DIR\""]);
+        assert_eq!(bench.run(task, created).exit, Exit::Code(0));
+        std::fs::read(bench.log()).unwrap_or_default()
+    };
+    let key = Bytes::from(&b"d\xff"[..]);
+    assert_eq!(told(Some(Group::Dir(key.clone()))), b"d\xff|/in/d\xff");
+    assert_eq!(told(Some(Group::Key(key))), b"d\xff|");
+    assert_eq!(told(None), b"|");
 }
 
 #[test]

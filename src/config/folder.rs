@@ -8,6 +8,7 @@ use super::diagnostics::{Problem, Span};
 use super::reader::{At, Reader};
 use super::trigger::RawTrigger;
 use super::words;
+use crate::core::candidate::Kind;
 use crate::core::filter::Filter;
 use crate::core::trigger::{
     FanOut, FileType, Folder, FolderSpec, IdempotentKey, OnConflict, ReadLock,
@@ -109,12 +110,20 @@ fn grouping(spec: &mut FolderSpec, raw: &RawTrigger<'_>, defaults: &RawTrigger<'
     spec.set_key = written(raw.set_key.as_ref(), defaults.set_key.as_ref());
     let set = raw.set.as_ref().or(defaults.set.as_ref());
     spec.set = set.into_iter().flatten().map(|at| at.value.clone()).collect();
+    if spec.fan_out == FanOut::Key {
+        spec.filter = spec.filter.clone().with_key(spec.set_key.clone());
+    }
+    if !spec.set.is_empty() && raw.kinds.is_none() {
+        // What is gone completes nothing.
+        spec.kinds.retain(|kind| *kind != Kind::Deleted);
+    }
     put_at(
         &mut spec.batch_max_files,
         raw.batch_max_files.as_ref(),
         defaults.batch_max_files.as_ref(),
     );
-    put_at(&mut spec.batch_max_wait, raw.batch_max_wait.as_ref(), defaults.batch_max_wait.as_ref());
+    let wait = written(raw.batch_max_wait.as_ref(), defaults.batch_max_wait.as_ref());
+    spec.batch_max_wait = wait.or(spec.default_batch_wait());
     put(&mut spec.sort_by, raw.sort_by.as_ref(), defaults.sort_by.as_ref());
     put_at(&mut spec.idempotent_key, raw.idempotent_key.as_ref(), defaults.idempotent_key.as_ref());
     put(&mut spec.max_hops, raw.max_hops.as_ref(), defaults.max_hops.as_ref());
@@ -172,6 +181,15 @@ fn waits(
         let help = format!("`settle` is {settle:?}, and `max_wait` is the ceiling of it");
         reader.note(Problem::at(wait.span, what).help(help));
     }
+    let gathers =
+        raw.batch_max_wait.as_ref().filter(|wait| !settle.is_zero() && wait.value <= settle);
+    if let Some(wait) = gathers {
+        let what = "`batch_max_wait` is not longer than `settle`";
+        let help = format!(
+            "the first of both to pass closes a batch, so that `settle`, {settle:?}, would do nothing"
+        );
+        reader.note(Problem::at(wait.span, what).help(help));
+    }
     let batch = [
         ("batch_max_files", raw.key("batch_max_files")),
         ("batch_max_wait", raw.key("batch_max_wait")),
@@ -208,6 +226,12 @@ fn sets(reader: &mut Reader<'_>, name: Span, spec: &FolderSpec, raw: &RawTrigger
         let help =
             "write fan_out = \"key\" for one run for each key, or name the members of a `set`";
         reader.note(Problem::at(span, what).help(help));
+    }
+    if let Some(span) = raw.key("kinds").filter(|_| spec.kinds.contains(&Kind::Deleted))
+        && !spec.set.is_empty()
+    {
+        let what = "a deletion is no member of a `set`";
+        reader.note(Problem::at(span, what).help("leave \"deleted\" out of `kinds`"));
     }
     if spec.set.len() > spec.batch_max_files
         && let Some(at) = &raw.batch_max_files

@@ -98,6 +98,11 @@ fn fault(
             "`coalesce` cannot be with one run per file: there is nothing to merge",
             "write fan_out = \"batch\", or on_overlap = \"queue\"",
         ),
+        OverlapWord::Restart if role == Role::Drop && fan_out != Some(FanOut::File) => (
+            "`restart` on a drop folder cannot be with runs of several files: those of the cancelled \
+             run are work, too",
+            "write on_overlap = \"coalesce\" or \"queue\", or one run per file with an `order_key`",
+        ),
         OverlapWord::Restart if role == Role::Drop && ordered.is_none() => (
             "`restart` on a drop folder needs an `order_key`: it tells which file replaces which",
             "add for example order_key = \"{rel}\"",
@@ -134,6 +139,8 @@ pub fn order_key(
     }
     let key = raw.order_key.as_ref().or(defaults.order_key.as_ref())?;
     let why = match raw.on_overlap.as_ref().or(defaults.on_overlap.as_ref()).map(|at| at.value) {
+        _ if kind.fan_out == Some(FanOut::Dir) => "runs of a folder wait for each other anyway",
+        _ if kind.fan_out == Some(FanOut::Key) => "runs of a `set_key` wait for each other anyway",
         _ if kind.fan_out != Some(FanOut::File) => "a run of several files holds many keys",
         Some(OverlapWord::Parallel) => "with on_overlap = \"parallel\" nothing waits",
         _ => return Some(key.value.clone()),

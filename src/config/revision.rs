@@ -83,6 +83,7 @@ fn folder_facts(spec: &FolderSpec) -> Vec<(&'static str, Value)> {
         max_hops,
     } = spec;
     let word = if *folder == Folder::Drop { "drop" } else { "watch" };
+    let default_wait = spec.default_batch_wait();
     vec![
         (word, json!(Bytes::from(root.as_path()))),
         ("recursive", json!(recursive)),
@@ -112,7 +113,8 @@ fn folder_facts(spec: &FolderSpec) -> Vec<(&'static str, Value)> {
         ("set_key", json!(format!("{set_key:?}"))),
         ("set", json!(format!("{set:?}"))),
         ("batch_max_files", json!(batch_max_files)),
-        ("batch_max_wait", json!(batch_max_wait)),
+        // The default follows from other keys, which are told anyway.
+        ("batch_max_wait", json!(Some(*batch_max_wait).filter(|wait| *wait != default_wait))),
         ("sort_by", json!(sort_by)),
         ("idempotent_key", json!(idempotent_key)),
         ("initial_scan", json!(initial_scan)),

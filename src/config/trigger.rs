@@ -29,8 +29,8 @@ const RUNS_MAX: i64 = 100_000;
 /// The largest `initial_max`.
 const INITIAL_MAX: i64 = 1_000_000_000;
 
-/// The largest batch: its run's record names every file.
-const BATCH_MAX: i64 = 100_000;
+/// The largest batch: its files wait in memory, and its run's record names each.
+const BATCH_MAX: i64 = 50_000;
 
 /// The longest row of runs that cause each other.
 const HOPS_MAX: i64 = 1_000;

@@ -23,6 +23,8 @@ pub struct Filter {
     default_ignores: bool,
     /// Whether names that begin with a dot count.
     hidden: bool,
+    /// What a path has to match besides: a file without a key belongs to no group.
+    set_key: Option<KeyPattern>,
 }
 
 /// Why a name does not count.
@@ -38,6 +40,8 @@ pub enum Rejected {
     Output(String),
     /// No pattern of `include` matches.
     NotIncluded,
+    /// The expression of `set_key` does not match.
+    SetKey(String),
 }
 
 impl fmt::Display for Rejected {
@@ -48,6 +52,7 @@ impl fmt::Display for Rejected {
             Self::Exclude(pattern) => write!(f, "exclude: {pattern}"),
             Self::Output(pattern) => write!(f, "outputs: {pattern}"),
             Self::NotIncluded => f.write_str("include: no pattern matches"),
+            Self::SetKey(text) => write!(f, "set_key: `{text}` does not match"),
         }
     }
 }
@@ -101,6 +106,7 @@ impl Filter {
             output_patterns: Vec::new(),
             default_ignores,
             hidden,
+            set_key: None,
         })
     }
 
@@ -110,6 +116,12 @@ impl Filter {
         self.outputs = globs(&outputs)?;
         self.output_patterns = outputs;
         Ok(())
+    }
+
+    /// The same, for files that have a key only.
+    #[must_use]
+    pub fn with_key(self, set_key: Option<KeyPattern>) -> Self {
+        Self { set_key, ..self }
     }
 
     /// Why the file `rel` (relative to the root) does not count, or `None` if it does.
@@ -128,7 +140,11 @@ impl Filter {
         if let Some(&at) = self.outputs.matches(rel.as_path()).first() {
             return Some(Rejected::Output(self.output_patterns[at].clone()));
         }
-        (!self.include.is_match(rel.as_path())).then_some(Rejected::NotIncluded)
+        if !self.include.is_match(rel.as_path()) {
+            return Some(Rejected::NotIncluded);
+        }
+        let other = self.set_key.as_ref().filter(|pattern| pattern.key(rel).is_none());
+        other.map(|pattern| Rejected::SetKey(pattern.text().to_owned()))
     }
 
     /// Whether the folder `rel` and all below it are out: neither watched nor scanned.
@@ -253,7 +269,7 @@ fn ignore_matches(pattern: &str, name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, Rejected};
+    use super::{Filter, KeyPattern, Rejected};
 
     fn filter(include: &[&str], exclude: &[&str]) -> Filter {
         let owned = |list: &[&str]| list.iter().map(|&s| s.to_owned()).collect();
@@ -291,6 +307,16 @@ mod tests {
         assert!(deep.prunes(&"public".into()));
         assert!(!deep.prunes(&"src".into()));
         assert!(deep.prunes(&"src/.git".into()));
+    }
+
+    #[test]
+    fn files_without_a_key_do_not_count() {
+        let key = KeyPattern::new("^([0-9]+)_").unwrap();
+        let keyed = filter(&["*.csv"], &[]).with_key(Some(key));
+        assert_eq!(keyed.rejects(&"17_a.csv".into()), None);
+        let why = keyed.rejects(&"a.csv".into()).unwrap();
+        assert_eq!(why.to_string(), "set_key: `^([0-9]+)_` does not match");
+        assert_eq!(keyed.rejects(&"17_a.xml".into()), Some(Rejected::NotIncluded));
     }
 
     #[test]

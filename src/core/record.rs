@@ -14,6 +14,7 @@ use super::path::Bytes;
 use super::selector::Selector;
 use super::task::{Ended, StopCause, Verdict};
 use super::template::Template;
+use super::trigger::Group;
 
 /// What a record belongs to: the unit that is stored, folded and deleted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -316,6 +317,8 @@ pub struct RunCreated {
     pub move_failed: Option<Template>,
     /// The key under which it is busy.
     pub key: Bytes,
+    /// What its files have in common, where runs are for that.
+    pub group: Option<Group>,
     /// The run that it repeats.
     pub parent: Option<RunId>,
     /// Tasks of that run that are not run again, with their outputs.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::candidate::Kind;
 use super::filter::{Filter, KeyPattern, Pattern};
 use super::id::Name;
+use super::path::Bytes;
 use super::selector::Selector;
 use super::sidecar::{Checksum, Sidecar};
 use super::template::Template;
@@ -52,6 +53,24 @@ pub enum FanOut {
     Dir,
     /// The same, for each key (see [`FolderSpec::set_key`]).
     Key,
+}
+
+/// What the files of a run have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// The folder that they lie in, relative to the root; empty for the root itself.
+    Dir(Bytes),
+    /// Their `set_key`.
+    Key(Bytes),
+}
+
+impl Group {
+    /// The key under which runs for the group are busy.
+    pub fn key(&self) -> &Bytes {
+        let (Self::Dir(key) | Self::Key(key)) = self;
+        key
+    }
 }
 
 /// What happens when there is work while its key is busy.
@@ -236,12 +255,13 @@ pub struct FolderSpec {
     pub fan_out: FanOut,
     /// What files of one key have in common.
     pub set_key: Option<KeyPattern>,
-    /// A pattern for each file without which the others of its key do not count.
+    /// A pattern for each file without which the others of its key do not count. Not with deletions:
+    /// what is gone completes nothing.
     pub set: Vec<Pattern>,
     /// Files in a batch, at most.
     pub batch_max_files: usize,
-    /// How long a batch that is not full waits for more.
-    pub batch_max_wait: Duration,
+    /// How long a batch that is not full waits for more; `None`: `settle` alone tells.
+    pub batch_max_wait: Option<Duration>,
     /// The order of what is ready; empty: of arrival.
     pub sort_by: Vec<Sort>,
     /// What makes two deliveries the same.
@@ -265,6 +285,10 @@ pub struct FolderSpec {
     /// Runs in a row of which each was caused by the one before, at most.
     pub max_hops: u32,
 }
+
+/// How long a batch waits for more where nothing else tells: a person who drops files by hand is
+/// done with a few by then.
+const BATCH_MAX_WAIT: Duration = Duration::from_secs(5);
 
 impl FolderSpec {
     /// What a folder trigger is when nothing is said but what it is for, where it is, and which
@@ -304,7 +328,7 @@ impl FolderSpec {
             set_key: None,
             set: Vec::new(),
             batch_max_files: 1000,
-            batch_max_wait: Duration::from_secs(5),
+            batch_max_wait: drop.then_some(BATCH_MAX_WAIT),
             sort_by: Vec::new(),
             idempotent_key: IdempotentKey::Version,
             initial_scan: if drop { InitialScan::Unprocessed } else { InitialScan::Baseline },
@@ -317,6 +341,12 @@ impl FolderSpec {
             on_conflict: OnConflict::Rename,
             max_hops: 8,
         }
+    }
+
+    /// How long a batch waits for more if nothing is said: a quiet time or a complete set tells by
+    /// itself that there is no more to wait for.
+    pub fn default_batch_wait(&self) -> Option<Duration> {
+        (self.settle.is_zero() && self.set.is_empty()).then_some(BATCH_MAX_WAIT)
     }
 
     /// Whether dagd takes files away from the folder, before or after their runs.
@@ -364,6 +394,22 @@ pub struct TriggerSpec {
 }
 
 impl TriggerSpec {
+    /// What a file has in common with the others of its run, where that is what runs are for.
+    pub fn group(&self, rel: &Bytes) -> Option<Group> {
+        let folder = self.folder()?;
+        match folder.fan_out {
+            FanOut::File | FanOut::Batch => None,
+            FanOut::Dir => Some(Group::Dir(rel.dir().into())),
+            FanOut::Key => folder.set_key.as_ref()?.key(rel).map(Group::Key),
+        }
+    }
+
+    /// Whether its work has keys under which it runs one after the other.
+    pub fn has_keys(&self) -> bool {
+        let by_group = |folder: &FolderSpec| matches!(folder.fan_out, FanOut::Dir | FanOut::Key);
+        self.order_key.is_some() || self.folder().is_some_and(by_group)
+    }
+
     /// The folder, if it is a folder trigger.
     pub fn folder(&self) -> Option<&FolderSpec> {
         match &self.source {

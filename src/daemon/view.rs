@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::{Clock, wall};
-use crate::core::candidate::Stage;
+use crate::core::candidate::{Candidate, Stage};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, AttemptId, Mono, Name, Now, Wall};
 use crate::core::machine::Machine;
-use crate::core::machine::lane::{Gate, Lane};
+use crate::core::machine::lane::{CANDIDATES_MAX, Gate, Lane, Wait};
 use crate::core::model::Model;
 use crate::core::path::Bytes;
 use crate::core::record::{MoveResult, Record, RunCreated};
@@ -164,7 +164,11 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
         (None, true, _) => ("waiting", Some("the folder does not exist".to_owned())),
         (None, false, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
         (None, false, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
-        (None, false, Gate::Open) => ("active", None),
+        (None, false, Gate::Open) => {
+            let full = lane.candidates.len() >= CANDIDATES_MAX;
+            let why = || format!("{CANDIDATES_MAX} files wait: more are read when some have gone");
+            ("active", full.then(why))
+        }
     };
     let pending =
         lane.candidates.values().filter(|c| matches!(c.stage, Stage::Pending(..))).count();
@@ -176,8 +180,8 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
         reason,
         readiness: covered.map(|covered| covered.readiness.to_owned()),
         directories: covered.map_or(0, |covered| covered.directories),
-        pending: pending as u64,
-        queued: (lane.ready.len() + lane.items.len()) as u64,
+        pending: (pending + lane.incomplete()) as u64,
+        queued: (lane.queued() + lane.items.len()) as u64,
         live_runs: lane.live_runs as u64,
     }
 }
@@ -191,11 +195,14 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
         }
     }
     for item in machine.items().values() {
+        let lane = item.trigger.as_ref().and_then(|name| machine.lanes().get(name));
+        let waits = lane.and_then(Lane::rated).map(|at| rate_limited(now, at));
+        let waits = waits.unwrap_or_else(|| "waits for its turn".to_owned());
         entries.push(wire::PendingEntry {
             trigger: item.trigger.as_ref().map(ToString::to_string),
             file: item.files.first().map(|file| (&file.path).into()),
             stage: "queued".to_owned(),
-            reason: format!("{}: waits for its turn", item.reason.word()),
+            reason: format!("{}: {waits}", item.reason.word()),
             since: wire::time(item.at),
             run: None,
         });
@@ -206,17 +213,19 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
 fn candidate_entry(
     lane: &Lane,
     rel: &Bytes,
-    candidate: &crate::core::candidate::Candidate,
+    candidate: &Candidate,
     now: Now,
 ) -> wire::PendingEntry {
     let (stage, reason, run) = match &candidate.stage {
         Stage::Pending(reason, due) => {
-            let left = Mono::until(now.mono, *due);
             let (word, text) = (reason.word(), reason.text());
-            let reason = format!("{word}: {text}; looked at again in {:.1} s", left.as_secs_f64());
+            let reason = format!("{word}: {text}; looked at again in {}", left(now, *due));
             ("pending", reason, None)
         }
-        Stage::Ready => ("queued", queued_reason(lane), None),
+        Stage::Ready => {
+            let (stage, reason) = ready_reason(lane, candidate, now);
+            (stage, reason, None)
+        }
         Stage::Claimed { run, changed } => {
             let reason = if *changed { "running; changed since" } else { "running" };
             ("running", reason.to_owned(), Some(run.0))
@@ -234,13 +243,33 @@ fn candidate_entry(
     }
 }
 
-fn queued_reason(lane: &Lane) -> String {
-    match (&lane.paused, lane.gate, lane.window_closes()) {
-        (Some(why), _, _) => format!("paused: {why}"),
-        (None, Gate::Counting | Gate::Baseline, _) => "the first scan is under way".to_owned(),
-        (None, Gate::Open, Some(_)) => "batch: more may come".to_owned(),
-        (None, Gate::Open, None) => "waits for its turn".to_owned(),
+/// What a file waits for that is ready by itself.
+fn ready_reason(lane: &Lane, candidate: &Candidate, now: Now) -> (&'static str, String) {
+    match (&lane.paused, lane.gate, lane.wait(candidate)) {
+        (_, _, Wait::Set(missing)) => {
+            let missing: Vec<String> = missing.iter().map(|text| format!("`{text}`")).collect();
+            let missing = missing.join(" and ");
+            ("pending", format!("waiting_set: no file of its key that is ready matches {missing}"))
+        }
+        (Some(why), _, _) => ("queued", format!("paused: {why}")),
+        (None, Gate::Counting | Gate::Baseline, _) => {
+            ("queued", "the first scan is under way".to_owned())
+        }
+        (None, Gate::Open, Wait::Gathering(at)) => {
+            ("queued", format!("batch: more may come, for {} at most", left(now, at)))
+        }
+        (None, Gate::Open, Wait::Rate(at)) => ("queued", rate_limited(now, at)),
+        (None, Gate::Open, Wait::Turn) => ("queued", "waits for its turn".to_owned()),
     }
+}
+
+fn rate_limited(now: Now, at: Mono) -> String {
+    let instant = wire::time(now.wall.after(now.mono.until(at)));
+    format!("rate_limited: the next run may start at {instant}")
+}
+
+fn left(now: Now, at: Mono) -> String {
+    format!("{:.1} s", now.mono.until(at).as_secs_f64())
 }
 
 /// How the tasks of a run stand, for its history.

@@ -7,40 +7,42 @@ use std::time::Duration;
 use dagd::core::candidate::{Disk, Observed, Origin, Probe, Seen, Version};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::Event;
+use dagd::core::filter::{KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::id::{Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
-use dagd::core::machine::lane::{ITEMS_MAX, READY_HIGH};
+use dagd::core::machine::lane::{CANDIDATES_MAX, ITEMS_MAX, READY_HIGH};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{MoveResult, SignalInfo};
+use dagd::core::record::{MoveResult, Record, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, TaskSpec};
-use dagd::core::trigger::{Overlap, Source, TriggerSpec};
+use dagd::core::trigger::{FanOut, FolderSpec, Overlap, Source, TriggerSpec};
 
 use super::machine;
 use super::strategies::folder;
 
-/// Files of the flood, and how many come at once.
-const FILES: u64 = 5000;
+/// How many files come at once.
 const AT_ONCE: u64 = 100;
 
 /// A machine with a drop folder, and what it has asked for.
 struct Flood {
     machine: Machine,
+    now: Now,
     seq: u64,
     held: bool,
     holds: u32,
+    delivered: u64,
     ended: u64,
     running: Vec<RunId>,
     moves: Vec<(RunId, u32)>,
 }
 
 impl Flood {
-    fn new() -> Self {
+    fn new(folder: FolderSpec) -> Self {
         let spec = TriggerSpec {
             name: "in".into(),
-            source: Source::Folder(Box::new(folder())),
+            source: Source::Folder(Box::new(folder)),
             select: Selector::task("a"),
             overlap: Overlap::Queue,
             max_runs: None,
@@ -58,9 +60,11 @@ impl Flood {
         };
         Self {
             machine: machine(&Arc::new(model)),
+            now: Now::default(),
             seq: 1,
             held: false,
             holds: 0,
+            delivered: 0,
             ended: 0,
             running: Vec::new(),
             moves: Vec::new(),
@@ -70,7 +74,12 @@ impl Flood {
     fn step(&mut self, event: Event) {
         let mut out = Out::default();
         self.seq += 1;
-        self.machine.step(Now::default(), Seq(self.seq), event, &mut out);
+        self.machine.step(self.now, Seq(self.seq), event, &mut out);
+        for record in out.records {
+            if let Record::RunCreated(created) = record {
+                self.delivered += created.files.len() as u64;
+            }
+        }
         for command in out.commands {
             match command {
                 Command::Hold { .. } => (self.held, self.holds) = (true, self.holds + 1),
@@ -85,11 +94,11 @@ impl Flood {
         self.machine.check_limits();
     }
 
-    fn arrive(&mut self, from: u64) {
+    fn arrive(&mut self, from: u64, name: fn(u64) -> String) {
         let version = Version { file: "i".into(), size: 1, mtime_ns: 1 };
         let seen = (from..from + AT_ONCE).map(|n| Seen {
             trigger: "in".into(),
-            rel: Bytes::from(format!("{n:05}").as_str()),
+            rel: Bytes::from(name(n).as_str()),
             disk: Disk::File { version: version.clone(), probe: Probe::Free },
             row: None,
         });
@@ -97,8 +106,13 @@ impl Flood {
         self.step(Event::Observed(Observed { seq, origin, seen: seen.collect() }));
     }
 
-    /// The oldest run ends, and its file is moved.
+    /// The oldest run ends, and its files are moved. Without one, time passes.
     fn work(&mut self) {
+        if self.running.is_empty() {
+            let due = self.machine.next_deadline().expect("something is due, or all is done");
+            self.now.mono = self.now.mono.max(due);
+            return self.step(Event::Tick);
+        }
         let run = self.running.remove(0);
         let id = self.machine.in_flight().keys().find(|id| id.run == run).copied();
         let id = id.expect("what was started is in flight");
@@ -109,25 +123,94 @@ impl Flood {
             self.step(Event::Moved { run, file, result });
         }
     }
+
+    /// Lets `files` come as fast as it takes them. Returns the most candidates at a time.
+    fn run(&mut self, files: u64, name: fn(u64) -> String) -> usize {
+        let (mut sent, mut most) = (0, 0);
+        while self.delivered < files || !self.running.is_empty() {
+            if !self.held && sent < files {
+                self.arrive(sent, name);
+                sent += AT_ONCE;
+            } else {
+                self.work();
+            }
+            most = most.max(self.machine.lanes()["in"].candidates.len());
+        }
+        assert!(self.machine.lanes()["in"].candidates.is_empty(), "all was delivered");
+        assert_eq!(self.delivered, files, "nothing was delivered twice");
+        self.machine.check_invariants();
+        most
+    }
+}
+
+fn grouped(fan_out: FanOut) -> FolderSpec {
+    FolderSpec { fan_out, batch_max_files: 100, ..folder() }
 }
 
 /// The folder is the queue: above the mark a lane asks for no more, below it asks again.
 #[test]
 fn a_flood_becomes_back_pressure() {
-    let mut flood = Flood::new();
-    let (mut sent, mut most) = (0, 0);
-    while flood.ended < FILES {
-        if !flood.held && sent < FILES {
-            flood.arrive(sent);
-            sent += AT_ONCE;
-        } else {
-            flood.work();
-        }
-        most = most.max(flood.machine.lanes()["in"].candidates.len());
-    }
+    let mut flood = Flood::new(folder());
+    let most = flood.run(5000, |n| format!("{n:05}"));
     assert!(flood.holds > 1, "it held and released");
-    assert!(most < READY_HIGH + 200, "at most a batch above the mark: {most}");
-    assert!(flood.machine.lanes()["in"].candidates.is_empty());
+    assert!(most < READY_HIGH + 200, "at most what came at once above the mark: {most}");
+}
+
+#[test]
+fn a_flood_of_batches_becomes_back_pressure() {
+    let mut flood = Flood::new(grouped(FanOut::Batch));
+    let most = flood.run(10_000, |n| format!("{n:05}"));
+    assert!(flood.holds > 1, "it held and released");
+    assert!(
+        most < READY_HIGH + 4 * 100 + 200,
+        "what is gathered or claimed above the mark: {most}"
+    );
+    assert_eq!(flood.ended, 100, "the batches are full");
+}
+
+/// Folders whose files are not all there yet do not keep the others from coming, and are bounded by
+/// themselves.
+#[test]
+fn a_flood_of_folders_becomes_back_pressure() {
+    let mut flood = Flood::new(grouped(FanOut::Dir));
+    let most = flood.run(80_000, |n| format!("{:04}/{n:05}", n / 20));
+    assert!(flood.holds > 0, "it held");
+    assert!(most <= CANDIDATES_MAX + 100, "at most what came at once above the bound: {most}");
+    assert_eq!(flood.ended, 4000, "a run for each folder");
+}
+
+#[test]
+fn ten_thousand_keys_each_have_their_run() {
+    let set_key = Some(KeyPattern::new("^[0-9]+").expect("an expression"));
+    let mut flood = Flood::new(FolderSpec { set_key, ..grouped(FanOut::Key) });
+    // The files of a key come far from each other.
+    flood.run(20_000, |n| format!("{:05}.{}", n % 10_000, n / 10_000));
+    assert_eq!(flood.ended, 10_000);
+}
+
+/// A full lane could never get what completes its sets.
+#[test]
+fn incomplete_sets_do_not_hold_up_what_completes_them() {
+    let mut spec = grouped(FanOut::Key);
+    spec.set_key = Some(KeyPattern::new("^[0-9]+").expect("an expression"));
+    spec.set = ["*.x", "*.y"].map(|text| Pattern::new(text).expect("a pattern")).into();
+    spec.batch_max_wait = None;
+    let mut flood = Flood::new(spec);
+    let half = 2 * READY_HIGH as u64;
+    for from in (0..half).step_by(100) {
+        flood.arrive(from, |n| format!("{n:05}.x"));
+    }
+    let lane = &flood.machine.lanes()["in"];
+    assert!(lane.incomplete() >= 2 * READY_HIGH && lane.queued() == 0);
+    assert_eq!((flood.holds, flood.delivered), (0, 0), "it waits, and takes more");
+    for from in (0..half).step_by(100) {
+        flood.arrive(from, |n| format!("{n:05}.y"));
+    }
+    assert!(flood.holds == 1, "what is complete counts");
+    while !flood.machine.lanes()["in"].candidates.is_empty() {
+        flood.work();
+    }
+    assert_eq!(flood.delivered, 2 * half.next_multiple_of(100));
 }
 
 /// A machine with one slot and a signal trigger, to which twice as many signals have come as may

@@ -14,7 +14,7 @@ use dagd::core::record::{
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, Rule, SkipCause, StopCause, TaskSpec, TaskState, Verdict};
 use dagd::core::template::Template;
-use dagd::core::trigger::{Folder, FolderSpec};
+use dagd::core::trigger::{Folder, FolderSpec, Group};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -214,6 +214,7 @@ pub(crate) fn any_run() -> impl Strategy<Value = RunCreated> {
             root: Some(key.clone()),
             move_failed: move_to.clone(),
             move_to,
+            group: item.parent.map(|_| Group::Key(key.clone())),
             key,
             parent: item.parent,
             keep: item.keep,

@@ -3,7 +3,7 @@
 //! | line | event |
 //! |---|---|
 //! | `+5s` | time passes, with a tick at each deadline |
-//! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `writing`, `gone` |
+//! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `v1:SIZE`, `writing`, `gone` |
 //! | `scanned in`, `counted in 7` | the end of a scan, of a count |
 //! | `signal s 5` | a signal, with a value |
 //! | `end 1.a 0`, `end 1.a#1 sig9`, `end 1.a 0 k=v` | the end of an attempt |
@@ -82,8 +82,9 @@ fn now_at(at: u64) -> Now {
 }
 
 fn version(text: &str) -> Version {
-    let number: i64 = text.trim_start_matches('v').parse().expect("a version");
-    Version { file: "i".into(), size: 1, mtime_ns: number }
+    let (number, size) = text.trim_start_matches('v').split_once(':').unwrap_or((&text[1..], "1"));
+    let mtime_ns = number.parse().expect("a version");
+    Version { file: "i".into(), size: size.parse().expect("a size"), mtime_ns }
 }
 
 impl Play {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dagd::core::candidate::Kind;
-use dagd::core::filter::Filter;
+use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
 use dagd::core::task::{FailureKind, OnCrash, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, InitialScan, Overlap, RateLimit, ReadLock, Sort, Source,
+    TriggerSpec,
 };
 
 /// `key=value` words of a line.
@@ -101,7 +102,7 @@ fn task(name: &str, words: &Words<'_>) -> TaskSpec {
 }
 
 fn trigger(what: &str, name: &str, words: &Words<'_>, line: &str) -> TriggerSpec {
-    let batch = what == "watch" || words.get("batch").is_some();
+    let batch = what == "watch" || words.get("batch").or(words.get("fan")).is_some();
     let overlap = match words.get("overlap") {
         None if what == "watch" => Overlap::Coalesce,
         None => Overlap::Queue,
@@ -116,7 +117,7 @@ fn trigger(what: &str, name: &str, words: &Words<'_>, line: &str) -> TriggerSpec
             return trigger("signal", name, words, line);
         }
     };
-    let once = batch || what == "signal";
+    let once = what == "signal" || batch && words.get("fan").is_none();
     TriggerSpec {
         name: name.into(),
         source,
@@ -124,7 +125,10 @@ fn trigger(what: &str, name: &str, words: &Words<'_>, line: &str) -> TriggerSpec
         overlap,
         max_runs: words.number("max_runs").or(once.then_some(1)),
         order_key: words.get("key").map(template),
-        rate_limit: None,
+        rate_limit: words.get("rate").map(|text| {
+            let (runs, per) = text.split_once('/').expect("runs/time");
+            RateLimit { runs: runs.parse().expect("a number"), per: time(per) }
+        }),
         rev: line.into(),
     }
 }
@@ -134,14 +138,22 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
     let baseline = words.get("initial").map_or(watch, |initial| initial == "baseline");
     let mut kinds = vec![Kind::Created, Kind::Modified];
     kinds.extend(watch.then_some(Kind::Deleted));
-    FolderSpec {
+    let list = |key| words.get(key).into_iter().flat_map(|list| list.split(','));
+    let mut spec = FolderSpec {
         recursive: false,
         kinds,
         read_lock: if watch { ReadLock::None } else { ReadLock::Auto },
         settle: words.time("settle").unwrap_or_default(),
         settle_empty: words.time("settle").unwrap_or_default(),
         max_wait: words.time("max_wait"),
-        fan_out: if watch || words.get("batch").is_some() { FanOut::Batch } else { FanOut::File },
+        fan_out: match words.get("fan") {
+            Some(fan_out) => word(fan_out),
+            None if watch || words.get("batch").is_some() => FanOut::Batch,
+            None => FanOut::File,
+        },
+        set_key: words.get("set_key").map(|text| KeyPattern::new(text).expect("a key")),
+        set: list("set").map(|text| Pattern::new(text).expect("a pattern")).collect(),
+        sort_by: list("sort").map(sort).collect(),
         batch_max_files: words.number("batch").unwrap_or(1000),
         initial_scan: if baseline { InitialScan::Baseline } else { InitialScan::Unprocessed },
         initial_max: words.number("initial_max").unwrap_or(10_000),
@@ -150,7 +162,14 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         ..FolderSpec::new(
             if watch { Folder::Watch } else { Folder::Drop },
             format!("/{name}").into(),
-            Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter"),
+            Filter::new(vec!["**/*".into()], Vec::new(), true, false).expect("a filter"),
         )
-    }
+    };
+    spec.batch_max_wait = words.time("gather").or(spec.default_batch_wait());
+    spec
+}
+
+fn sort(text: &str) -> Sort {
+    let (reverse, by) = text.strip_prefix('-').map_or((false, text), |by| (true, by));
+    Sort { by: word(by), reverse }
 }

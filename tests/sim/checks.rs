@@ -1,11 +1,16 @@
 //! What must hold: of each record, after each turn, at the end of a world.
 
+use std::cmp::Ordering;
+
 use dagd::core::candidate::Kind;
 use dagd::core::machine::Machine;
-use dagd::core::record::{Noted, Reason, Record, RunCreated};
+use dagd::core::machine::lane::Wait;
+use dagd::core::record::{FileClaim, Noted, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
-use dagd::core::trigger::{InitialScan, Overlap, ReadLock};
+use dagd::core::trigger::{
+    FanOut, FolderSpec, InitialScan, Overlap, RateLimit, ReadLock, Sort, SortBy, TriggerSpec,
+};
 
 use super::oracle;
 use super::watch::{names, root};
@@ -46,6 +51,7 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
 fn run_created(world: &mut World, created: &RunCreated) {
     let Some(trigger) = created.trigger.clone() else { return };
     let Some(spec) = world.model.triggers.get(&trigger).cloned() else { return };
+    rate(world, &spec);
     let in_order = spec.folder().is_none() && spec.overlap == Overlap::Queue;
     if in_order && created.reason == Reason::Signal {
         for item in &created.items {
@@ -54,6 +60,9 @@ fn run_created(world: &mut World, created: &RunCreated) {
         }
     }
     let Some(folder) = spec.folder() else { return };
+    if is_delivery(created.reason, created.parent.is_some()) {
+        group(&spec, folder, created);
+    }
     for file in created.files.iter().filter(|file| file.in_place) {
         let place = (root(folder), file.rel.clone());
         let version = file.version.mtime_ns;
@@ -70,6 +79,49 @@ fn run_created(world: &mut World, created: &RunCreated) {
             let whole = world.disk.complete.contains(&version);
             assert!(whole, "{trigger}: v{version} at {place:?} is not half-written");
         }
+    }
+}
+
+/// Of a bucket that was full once, any stretch of time gets the burst and what flows in, no more.
+fn rate(world: &mut World, spec: &TriggerSpec) {
+    let Some(RateLimit { runs, per }) = spec.rate_limit else { return };
+    let now = world.now;
+    let starts = world.starts.entry(spec.name.clone()).or_default();
+    starts.push(now);
+    for (at, since) in starts.iter().enumerate() {
+        let many = (starts.len() - at) as u128;
+        let most = u128::from(runs) + u128::from(now - since) * u128::from(runs) / per.as_nanos();
+        assert!(many <= most, "{}: {many} runs in {} ns", spec.name, now - since);
+    }
+}
+
+/// The files of a run belong together, are all that it takes, and are in order.
+fn group(spec: &TriggerSpec, folder: &FolderSpec, created: &RunCreated) {
+    let name = &spec.name;
+    let groups = created.files.iter().map(|file| spec.group(&file.rel));
+    for group in groups {
+        assert_eq!(created.group, group, "{name}: files of a run are of one group");
+    }
+    for pattern in &folder.set {
+        let member = |file: &&FileClaim| pattern.matches(&file.rel);
+        let found = created.files.iter().find(member);
+        assert!(found.is_some(), "{name}: {} is in the set: {created:?}", pattern.text());
+    }
+    if folder.set.is_empty() && folder.fan_out != FanOut::File {
+        assert!(created.files.len() <= folder.batch_max_files, "{name}: a batch is not too large");
+    }
+    for pair in created.files.windows(2) {
+        let by = |sort: &Sort| {
+            let order = match sort.by {
+                SortBy::Arrival => Ordering::Equal,
+                SortBy::Name => pair[0].rel.cmp(&pair[1].rel),
+                SortBy::Mtime => pair[0].version.mtime_ns.cmp(&pair[1].version.mtime_ns),
+                SortBy::Size => pair[0].version.size.cmp(&pair[1].version.size),
+            };
+            if sort.reverse { order.reverse() } else { order }
+        };
+        let order = folder.sort_by.iter().map(by).find(|order| order.is_ne());
+        assert_ne!(order, Some(Ordering::Greater), "{name}: files are in order: {pair:?}");
     }
 }
 
@@ -134,7 +186,10 @@ pub(crate) fn quiet(world: &World) {
     let leftovers = world.store.leftovers();
     assert!(leftovers.is_empty(), "nothing lives but idle triggers: {leftovers:?}");
     for (name, lane) in machine.lanes() {
-        assert!(lane.candidates.is_empty(), "{name} has delivered all: {:?}", lane.candidates);
+        for (rel, candidate) in &lane.candidates {
+            let misses = matches!(lane.wait(candidate), Wait::Set(missing) if !missing.is_empty());
+            assert!(misses, "{name} has delivered all but {rel:?}: {candidate:?}");
+        }
         let Some(folder) = lane.spec.folder() else { continue };
         assert!(lane.armed, "{name} is armed");
         let at = root(folder);
@@ -142,7 +197,12 @@ pub(crate) fn quiet(world: &World) {
             let version = &world.disk.files[&(at.clone(), rel.clone())].version;
             let row = world.store.rows.get(&(name.clone(), rel.clone()));
             let known = row.is_some_and(|row| row.open && row.version == *version);
-            assert!(known, "{name}: {rel:?} v{} was delivered or noted: {row:?}", version.mtime_ns);
+            let misses = lane.candidates.get(&rel).is_some_and(|found| found.version == *version);
+            assert!(
+                known || misses,
+                "{name}: {rel:?} v{} was delivered or noted: {row:?}",
+                version.mtime_ns
+            );
         }
         for ((of, rel), row) in &world.store.rows {
             let gone = !world.disk.files.contains_key(&(at.clone(), rel.clone()));

@@ -28,7 +28,8 @@ pub(crate) struct Disk {
     versions: i64,
 }
 
-const NAMES: [&str; 6] = ["a.x", "b.x", "c.x", "d.y", "e.y", "f.tmp"];
+const NAMES: [&str; 10] =
+    ["a.x", "a.y", "b.x", "b.y", "c.x", "d.y", "f.tmp", "s/a.x", "s/a.y", "t/b.x"];
 const ROOTS: [&str; 2] = ["/ta", "/tb"];
 
 impl Disk {

@@ -136,7 +136,8 @@ impl Exec {
         let at = rng.below(self.moves.len());
         let Move { run, file, claim, target } = self.moves.swap_remove(at);
         assert_ne!(claim.kind, Kind::Deleted, "what is gone is not disposed of");
-        let root = claim.path.dir();
+        let root = claim.path.as_bytes().len() - claim.rel.as_bytes().len() - 1;
+        let root = &claim.path.as_bytes()[..root];
         let place = (Bytes::from(root), claim.rel.clone());
         let version = claim.version.mtime_ns;
         let there = disk.files.get(&place).map(|file| file.version == claim.version);

@@ -5,14 +5,15 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dagd::core::candidate::Kind;
-use dagd::core::filter::Filter;
+use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
 use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, InitialScan, Overlap, ReadLock, Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, InitialScan, Overlap, RateLimit, ReadLock, Sort, SortBy, Source,
+    TriggerSpec,
 };
 
 use super::rng::Rng;
@@ -20,7 +21,7 @@ use super::rng::Rng;
 pub(crate) const TRIGGERS: [&str; 3] = ["ta", "tb", "tc"];
 
 static FILTER: LazyLock<Filter> = LazyLock::new(|| {
-    Filter::new(vec!["*".to_owned()], Vec::new(), true, false).expect("a plain pattern compiles")
+    Filter::new(vec!["**/*".to_owned()], Vec::new(), true, false).expect("a plain pattern compiles")
 });
 
 fn ms(n: u64) -> Duration {
@@ -157,10 +158,11 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
         rate_limit: None,
         rev: format!("{:x}", rng.next()).as_str().into(),
     };
-    match rng.below(10) {
+    match rng.below(14) {
         0..5 => drop_files(rng, &mut spec),
         5 => batch(rng, &mut spec),
         6 | 7 => watch(rng, &mut spec),
+        8..12 => groups(rng, &mut spec),
         _ => {
             let runs = Some(1 + rng.below(2));
             (spec.overlap, spec.max_runs) = rng.pick(&[
@@ -173,6 +175,10 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
                 (Overlap::Parallel, None),
             ]);
         }
+    }
+    if rng.chance(25) {
+        let (runs, per) = rng.pick(&[(1, ms(50)), (1, ms(3000)), (2, ms(700)), (3, ms(1000))]);
+        spec.rate_limit = Some(RateLimit { runs, per });
     }
     spec
 }
@@ -214,10 +220,11 @@ fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
         (Overlap::Signal(12), key("{ext}")),
     ]);
     spec.max_runs = rng.pick(&[None, Some(1), Some(2)]);
+    into.sort_by = sort_by(rng);
     // Two triggers that both dispose under one root are an error of configuration.
     if &*spec.name != "tc" {
-        into.move_to = rng.chance(50).then(|| template("/done/{run}/{name}"));
-        into.move_failed = rng.chance(30).then(|| template("/failed/{run}/{name}"));
+        into.move_to = rng.chance(50).then(|| template("/done/{run}/{rel}"));
+        into.move_failed = rng.chance(30).then(|| template("/failed/{run}/{rel}"));
     }
     if rng.chance(15) {
         into.kinds = rng.pick(&[vec![Kind::Created], vec![Kind::Modified]]);
@@ -237,6 +244,50 @@ fn batch(rng: &mut Rng, spec: &mut TriggerSpec) {
     spec.overlap = rng.pick(&[Overlap::Queue, Overlap::Coalesce, Overlap::Skip]);
     spec.max_runs = Some(1);
     spec.source = Source::Folder(Box::new(into));
+}
+
+fn sort_by(rng: &mut Rng) -> Vec<Sort> {
+    let one = |by, reverse| Sort { by, reverse };
+    rng.pick(&[
+        vec![],
+        vec![],
+        vec![one(SortBy::Name, true)],
+        vec![one(SortBy::Size, false), one(SortBy::Mtime, true)],
+        vec![one(SortBy::Arrival, true)],
+    ])
+}
+
+fn groups(rng: &mut Rng, spec: &mut TriggerSpec) {
+    let drop = rng.chance(60);
+    if drop {
+        batch(rng, spec);
+    } else {
+        watch(rng, spec);
+    }
+    let Source::Folder(into) = &mut spec.source else { return };
+    into.sort_by = sort_by(rng);
+    into.fan_out = rng.pick(&[FanOut::Batch, FanOut::Dir, FanOut::Key, FanOut::Key]);
+    if into.fan_out == FanOut::Key {
+        let key = rng.pick(&["^(.*)[.][^.]*$", "[^/.]+", "^(?:.*/)?([ab])"]);
+        into.set_key = Some(KeyPattern::new(key).expect("a constant expression compiles"));
+        into.filter = into.filter.clone().with_key(into.set_key.clone());
+        if rng.chance(60) {
+            let of = |text| Pattern::new(text).expect("a constant pattern compiles");
+            into.set = vec![of("**/*.x"), of("**/*.y")];
+            into.kinds.retain(|kind| *kind != Kind::Deleted);
+        }
+    }
+    into.batch_max_wait = rng.pick(&[None, Some(ms(200)), Some(ms(1500))]);
+    if drop {
+        let policies = [Overlap::Queue, Overlap::Coalesce, Overlap::Skip, Overlap::Parallel];
+        spec.overlap = rng.pick(&policies);
+    } else {
+        spec.overlap = rng.pick(&[Overlap::Coalesce, Overlap::Restart, Overlap::Signal(12)]);
+    }
+    spec.max_runs = rng.pick(&[None, Some(1), Some(2)]);
+    if drop && &*spec.name != "tc" && rng.chance(50) {
+        into.move_to = Some(template("/done/{run}/{rel}"));
+    }
 }
 
 fn watch(rng: &mut Rng, spec: &mut TriggerSpec) {

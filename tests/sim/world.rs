@@ -57,6 +57,8 @@ pub(crate) struct World {
     late_sweep: bool,
     pub(crate) deliveries: BTreeMap<(Name, Place, i64), u32>,
     pub(crate) last_item: BTreeMap<Name, ItemId>,
+    /// When runs started since their bucket was full, in nanoseconds.
+    pub(crate) starts: BTreeMap<Name, Vec<u64>>,
     pub(crate) accepted: BTreeSet<ItemId>,
     pub(crate) crashes: u32,
     pub(crate) trace: Option<Vec<String>>,
@@ -91,6 +93,7 @@ impl World {
             late_sweep: false,
             deliveries: BTreeMap::new(),
             last_item: BTreeMap::new(),
+            starts: BTreeMap::new(),
             accepted: BTreeSet::new(),
             crashes: 0,
             trace: None,
@@ -132,6 +135,7 @@ impl World {
         loop {
             self.seq = 0;
             self.stopping = false;
+            self.starts.clear();
             for thread in &mut self.threads {
                 *thread = Thread::default();
             }
@@ -345,6 +349,7 @@ impl World {
                 for thread in &mut self.threads {
                     thread.rearm(&changed);
                 }
+                self.starts.clear();
                 self.model = model.clone();
                 self.lax = true;
             }

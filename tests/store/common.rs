@@ -11,6 +11,7 @@ use dagd::core::path::Bytes;
 use dagd::core::record::{FileClaim, MoveResult, Reason, Record, RunCreated, RunState};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, TaskSpec, TaskState, Verdict};
+use dagd::core::trigger::Group;
 use dagd::daemon::view::live;
 use dagd::io::store::{Finished, Reader, Store};
 
@@ -84,6 +85,7 @@ pub(crate) fn run(world: &World, id: u64, files: Vec<FileClaim>) -> RunCreated {
         move_to: None,
         move_failed: None,
         key: Bytes::from(&b"key\xfe"[..]),
+        group: Some(Group::Key(Bytes::from(&b"key\xfe"[..]))),
         parent: None,
         keep: Vec::new(),
         seed: u64::MAX,

@@ -1,13 +1,12 @@
 //! What waits becomes runs: one at a time per lane, in turn, while there is room.
 
-use super::lane::{Lane, Unit, Window};
+use super::lane::Unit;
 use super::{Machine, Timer, mix};
 use crate::core::candidate::Origin;
 use crate::core::effect::{Command, Out};
 use crate::core::id::{ItemId, Name, Now, RunId};
 use crate::core::path::Bytes;
 use crate::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated};
-use crate::core::trigger::FanOut;
 
 impl Machine {
     /// Admits what may be admitted.
@@ -38,29 +37,49 @@ impl Machine {
                 None => self.hot.first(),
             };
             let name = next?.clone();
-            let lane = self.lanes.get(&name);
+            let lane = self.lanes.get_mut(&name);
             if let Some(unit) = lane.and_then(|lane| lane.next_unit(&self.items, now.mono)) {
                 return Some((name, unit));
             }
-            // A window that has lost files may have a new end.
-            let closes = lane.filter(|lane| !lane.ready.is_empty()).and_then(Lane::window_closes);
-            if let Some(at) = closes.filter(|at| *at > now.mono) {
-                self.timers.insert((at, Timer::Window(name.clone())));
-            }
+            self.wake_for(&name);
             self.hot.remove(&name);
             self.touched.insert(name);
+        }
+    }
+
+    /// A window of the lane may be over, or its rate let another run start.
+    pub(super) fn lane_due(&mut self, now: Now, name: Name) {
+        let Some(lane) = self.lanes.get_mut(&name) else { return };
+        lane.look_at_clock(now.mono);
+        self.wake_for(&name);
+        self.hot.insert(name);
+    }
+
+    /// Sets the timer for what a lane waits for. There is one for the earliest, not one for each.
+    pub(super) fn wake_for(&mut self, name: &Name) {
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        let Some(at) = lane.wakes() else { return };
+        if lane.alarm.is_none_or(|alarm| at < alarm) {
+            lane.alarm = Some(at);
+            self.timers.insert((at, Timer::Lane(name.clone())));
         }
     }
 
     fn create(&mut self, now: Now, lane: Option<&Name>, unit: Unit, out: &mut Out) {
         let created = match unit {
             Unit::Items(items) => self.run_for_items(now, lane, items),
-            Unit::Files(files) => {
+            Unit::Files { key, rels } => {
                 let lane = lane.expect("files wait in lanes");
-                self.run_for_files(now, lane, &files)
+                self.run_for_files(now, lane, key, &rels)
             }
         };
         self.emit(now, Record::RunCreated(Box::new(created)), out);
+        if let Some(name) = lane {
+            if let Some(bucket) = self.lanes.get_mut(name).and_then(|lane| lane.bucket.as_mut()) {
+                bucket.take(now.mono);
+            }
+            self.wake_for(name);
+        }
     }
 
     /// A run with nothing in it but what its trigger says.
@@ -83,6 +102,7 @@ impl Machine {
             move_to: folder.and_then(|folder| folder.move_to.clone()),
             move_failed: folder.and_then(|folder| folder.move_failed.clone()),
             key: lane.map_or_else(Bytes::default, |lane| lane.key(None, None)),
+            group: None,
             parent: None,
             keep: Vec::new(),
             seed: mix(self.seed ^ mix(self.next_run.0)),
@@ -98,11 +118,12 @@ impl Machine {
         let rel = files.first().map(|file| &file.rel);
         let key =
             lane.map_or_else(Bytes::default, |lane| self.lanes[lane].key(rel, signal.as_ref()));
+        let group = lane.zip(rel).and_then(|(lane, rel)| self.lanes[lane].spec.group(rel));
         let select = select.unwrap_or_else(|| blank.select.clone());
-        RunCreated { select, reason, items: ids, files, signal, parent, keep, key, ..blank }
+        RunCreated { select, reason, items: ids, files, signal, parent, keep, key, group, ..blank }
     }
 
-    fn run_for_files(&mut self, now: Now, name: &Name, rels: &[Bytes]) -> RunCreated {
+    fn run_for_files(&mut self, now: Now, name: &Name, key: Bytes, rels: &[Bytes]) -> RunCreated {
         let mut created = self.blank_run(now, Some(name));
         let lane = self.lanes.get_mut(name).expect("the lane was just looked up");
         let folder = lane.spec.folder().expect("files come from folders");
@@ -128,15 +149,9 @@ impl Machine {
                 in_place: true,
             });
         }
-        let single = rels.first().filter(|_| folder.fan_out == FanOut::File);
-        created.key = lane.key(single, None);
-        if folder.fan_out == FanOut::Batch {
-            let rest = lane.ready.len() > rels.len();
-            lane.window = rest.then_some(Window { first: now.mono, last: now.mono });
-            let closes = lane.window_closes();
-            self.timers.extend(closes.map(|at| (at, Timer::Window(name.clone()))));
-        }
-        RunCreated { reason, ..created }
+        lane.reopen(&key, now.mono);
+        let group = rels.first().and_then(|rel| lane.spec.group(rel));
+        RunCreated { reason, key, group, ..created }
     }
 
     /// Tells the watch side which lanes are full and which have room again.

@@ -5,9 +5,7 @@
 use std::sync::Arc;
 
 use super::{Machine, Timer};
-use crate::core::candidate::{Candidate, Origin, Stage};
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
-use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, MoveResult, Record, RunCreated};
 use crate::core::run::Run;
 use crate::core::task::{Ended, TaskState, Verdict};
@@ -65,7 +63,7 @@ impl Machine {
             }
             Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
                 self.recent.mark(self.seq, trigger, rel);
-                self.with_lane(trigger, |lane| lane.forget(rel));
+                self.with_lane(trigger, |lane| lane.forget(rel, now.mono));
                 Ok(())
             }
         };
@@ -268,72 +266,6 @@ impl Machine {
         if !used {
             self.graphs.remove(rev);
             self.plans.retain(|(of, _), _| of != rev);
-        }
-    }
-}
-
-impl super::Lane {
-    /// The run's files are claimed; its key is busy.
-    pub(super) fn claim(&mut self, created: &RunCreated, now: Now) {
-        self.live_runs += 1;
-        *self.live.entry(created.key.clone()).or_default() += 1;
-        for file in created.files.iter().filter(|file| file.in_place) {
-            let order = self.next_order;
-            let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
-                stage: Stage::Ready,
-                kind: file.kind,
-                version: file.version.clone(),
-                origin: Origin::Scan,
-                first_seen: now.mono,
-                first_seen_at: file.first_seen_at,
-                last_change: now.mono,
-                waiting_since: now.mono,
-                looks: 0,
-                order,
-                scanned: false,
-                hops: 0,
-                held_until: None,
-            });
-            self.ready.remove(&candidate.order);
-            // An item may have waited while the path went on: look when its run has ended.
-            let changed = candidate.version != file.version
-                || !created.items.is_empty()
-                || matches!(candidate.stage, Stage::Claimed { changed: true, .. });
-            candidate.version = file.version.clone();
-            candidate.kind = file.kind;
-            candidate.stage = Stage::Claimed { run: created.run, changed };
-        }
-    }
-
-    /// The run's files and its key are free. Returns the files with their places in their rows.
-    fn release(&mut self, created: &RunCreated) -> Vec<(Bytes, u32)> {
-        self.live_runs = self.live_runs.saturating_sub(1);
-        if let Some(count) = self.live.get_mut(&created.key) {
-            *count -= 1;
-            if *count == 0 {
-                self.live.remove(&created.key);
-            }
-        }
-        let mut files = Vec::new();
-        for file in &created.files {
-            let ours =
-                |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == created.run);
-            if self.candidates.get(&file.rel).is_some_and(ours)
-                && let Some(candidate) = self.candidates.remove(&file.rel)
-            {
-                files.push((file.rel.clone(), candidate.hops));
-            }
-        }
-        files
-    }
-
-    /// Drops the candidate of a path unless a run has claimed it.
-    pub(super) fn forget(&mut self, rel: &Bytes) {
-        let claimed = |c: &Candidate| matches!(c.stage, Stage::Claimed { .. });
-        if self.candidates.get(rel).is_some_and(|candidate| !claimed(candidate))
-            && let Some(candidate) = self.candidates.remove(rel)
-        {
-            self.ready.remove(&candidate.order);
         }
     }
 }

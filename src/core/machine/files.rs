@@ -1,6 +1,6 @@
 //! Observations become candidates, candidates become ready.
 
-use super::lane::{Gate, Window};
+use super::lane::Gate;
 use super::{Machine, Timer};
 use crate::core::candidate::{
     Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Readiness, Seen, Stage, Version,
@@ -10,7 +10,7 @@ use crate::core::effect::{Command, Out};
 use crate::core::id::{Name, Now, Seq};
 use crate::core::path::Bytes;
 use crate::core::record::{Noted, Record};
-use crate::core::trigger::{FanOut, Overlap};
+use crate::core::trigger::Overlap;
 
 impl Machine {
     /// The watch side looked at paths.
@@ -45,7 +45,7 @@ impl Machine {
         let decision = decide(folder, seen, live, origin == Origin::Event, now.mono);
         self.hot.insert(seen.trigger.clone());
         match decision {
-            Decision::Nothing => lane.forget(&seen.rel),
+            Decision::Nothing => lane.forget(&seen.rel, now.mono),
             Decision::Departed => self.departed(now, seen, out),
             Decision::Noted(version) => self.note(now, seen, version, Noted::Kinds, out),
             Decision::Work(_, version, _)
@@ -79,40 +79,21 @@ impl Machine {
         let (trigger, rel) = (&seen.trigger, &seen.rel);
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
         let version = candidate.version.clone();
-        let was_ready = lane.ready.contains_key(&candidate.order);
-        let fresh = candidate.last_change == now.mono;
+        let was_ready = lane.is_ready(&candidate);
         lane.candidates.insert(rel.clone(), candidate);
         match readiness {
             Readiness::Wait(reason, wait) => {
                 let due = now.mono.after(wait);
-                lane.set_stage(rel, Stage::Pending(reason, due));
+                lane.set_stage(rel, Stage::Pending(reason, due), now.mono);
                 self.timers.insert((due, Timer::Look(trigger.clone(), rel.clone())));
             }
             Readiness::Ready => {
-                lane.set_stage(rel, Stage::Ready);
-                if lane.spec.folder().is_some_and(|folder| folder.fan_out == FanOut::Batch) {
-                    self.widen(now, trigger, fresh, was_ready);
-                }
+                lane.set_stage(rel, Stage::Ready, now.mono);
+                self.wake_for(trigger);
                 if !was_ready {
                     self.arrived(now, seen, version, out);
                 }
             }
-        }
-    }
-
-    /// A ready file joins the filling batch.
-    fn widen(&mut self, now: Now, trigger: &Name, fresh: bool, was_ready: bool) {
-        let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
-        if lane.ready.len() == 1 && !was_ready {
-            // All that the last window was for has gone another way.
-            lane.window = None;
-        }
-        let window = lane.window.get_or_insert(Window { first: now.mono, last: now.mono });
-        if fresh {
-            window.last = now.mono;
-        }
-        if let Some(closes) = lane.window_closes() {
-            self.timers.insert((closes, Timer::Window(trigger.clone())));
         }
     }
 

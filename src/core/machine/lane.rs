@@ -3,15 +3,17 @@
 //! Candidates are never recorded: what is not claimed by a run is found again by the next scan.
 //! Memory is bounded by the marks: above the high one the folder is the queue.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::groups::{Groups, Standing};
+use super::rate::Bucket;
 use crate::core::candidate::{Candidate, Stage};
 use crate::core::fill::{Facts, fill};
-use crate::core::id::{ItemId, Mono, Name, Seq};
+use crate::core::id::{ItemId, Mono};
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, SignalInfo};
-use crate::core::trigger::{FanOut, Folder, InitialScan, Overlap, TriggerSpec};
+use crate::core::trigger::{Folder, InitialScan, Overlap, TriggerSpec};
 
 /// Ready candidates above which a lane asks for no more, enough to keep any number of slots busy.
 pub const READY_HIGH: usize = 2048;
@@ -38,8 +40,6 @@ pub struct Lane {
     pub gate: Gate,
     /// Live candidates by path below the root.
     pub candidates: BTreeMap<Bytes, Candidate>,
-    /// Ready candidates in the order of their arrival.
-    pub ready: BTreeMap<u64, Bytes>,
     /// Accepted events that wait for a run.
     pub items: BTreeSet<ItemId>,
     /// Live runs.
@@ -47,10 +47,29 @@ pub struct Lane {
     /// Live runs by key.
     pub live: BTreeMap<Bytes, u32>,
     pub(super) next_order: u64,
-    /// The batch that is filling.
-    pub(super) window: Option<Window>,
+    /// The ready ones among the candidates.
+    pub(super) groups: Groups,
+    /// What `rate_limit` lets start.
+    pub(super) bucket: Option<Bucket>,
+    /// When the rate lets another run start, if that is all that one waits for.
+    pub(super) rated: Option<Mono>,
+    /// The timer that looks at it next.
+    pub(super) alarm: Option<Mono>,
     /// Whether the watch side was asked to hold.
     pub(super) held: bool,
+}
+
+/// How a ready file waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wait<'a> {
+    /// For a ready file that matches each of these patterns.
+    Set(Vec<&'a str>),
+    /// For more files, until then.
+    Gathering(Mono),
+    /// For its trigger's rate, until then.
+    Rate(Mono),
+    /// For its turn.
+    Turn,
 }
 
 /// What is stored of a trigger.
@@ -71,36 +90,44 @@ pub enum Gate {
     Open,
 }
 
-/// A filling batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) first: Mono,
-    pub(super) last: Mono,
-}
-
 /// What becomes a run.
 #[derive(Debug)]
 pub(super) enum Unit {
     Items(Vec<ItemId>),
-    Files(Vec<Bytes>),
+    /// Files of a group.
+    Files {
+        key: Bytes,
+        rels: Vec<Bytes>,
+    },
 }
 
 impl Lane {
     pub(super) fn new(spec: Arc<TriggerSpec>) -> Self {
         Self {
+            bucket: spec.rate_limit.map(Bucket::full),
             spec,
             paused: None,
             armed: false,
             gate: Gate::Open,
             candidates: BTreeMap::new(),
-            ready: BTreeMap::new(),
             items: BTreeSet::new(),
             live_runs: 0,
             live: BTreeMap::new(),
             next_order: 0,
-            window: None,
+            groups: Groups::default(),
+            rated: None,
+            alarm: None,
             held: false,
         }
+    }
+
+    /// Another configuration is in force. A bucket stays as full as it is while its limit stays.
+    pub(super) fn configure(&mut self, spec: Arc<TriggerSpec>) {
+        let limit = self.bucket.as_ref().map(Bucket::limit);
+        if limit != spec.rate_limit {
+            self.bucket = spec.rate_limit.map(Bucket::full);
+        }
+        self.spec = spec;
     }
 
     /// What the first scan has to wait for.
@@ -117,6 +144,9 @@ impl Lane {
     /// The key under which a run for this file or signal is busy.
     pub(super) fn key(&self, file: Option<&Bytes>, signal: Option<&SignalInfo>) -> Bytes {
         let whole = || Bytes::from(&*self.spec.name);
+        if let Some(group) = file.and_then(|rel| self.spec.group(rel)) {
+            return group.key().clone();
+        }
         let Some(template) = &self.spec.order_key else { return whole() };
         let root = self.spec.folder().map(|folder| Bytes::from(folder.root.as_path()));
         let path = root.as_ref().zip(file).map(|(root, rel)| root.join(rel.as_bytes()));
@@ -136,29 +166,26 @@ impl Lane {
     }
 
     /// Whether a run with this key may start beside those that are alive.
-    fn may_start(&self, key: &Bytes) -> bool {
-        match self.spec.overlap {
-            Overlap::Parallel => true,
-            Overlap::Queue => self.spec.order_key.is_none() || !self.is_busy(key),
-            Overlap::Coalesce | Overlap::Restart | Overlap::Skip | Overlap::Signal(_) => {
-                !self.is_busy(key)
-            }
-        }
+    pub(super) fn may_start(&self, key: &Bytes) -> bool {
+        !holds_up(&self.spec, &self.live, key)
     }
 
     /// What becomes a run next, if anything may.
     pub(super) fn next_unit(
-        &self,
+        &mut self,
         items: &BTreeMap<ItemId, ItemQueued>,
         now: Mono,
     ) -> Option<Unit> {
+        self.rated = None;
         let full = self.spec.max_runs.is_some_and(|max| self.live_runs >= max);
         if self.paused.is_some() || (full && self.spec.overlap != Overlap::Parallel) {
             return None;
         }
         let by_items = |back| self.next_items(items, back).map(Unit::Items);
-        let by_files = || self.next_files(now).map(Unit::Files);
-        by_items(false).or_else(by_files).or_else(|| by_items(true))
+        let by_files = || self.next_files();
+        let unit = by_items(false).or_else(by_files).or_else(|| by_items(true))?;
+        self.rated = self.bucket.as_ref().and_then(|bucket| bucket.fills(now));
+        self.rated.is_none().then_some(unit)
     }
 
     /// `back`: those that gave way, otherwise the others.
@@ -180,99 +207,79 @@ impl Lane {
         Some(vec![*first])
     }
 
-    fn next_files(&self, now: Mono) -> Option<Vec<Bytes>> {
-        let folder = self.spec.folder()?;
-        if self.gate != Gate::Open || self.ready.is_empty() {
-            return None;
-        }
-        match folder.fan_out {
-            FanOut::File if self.spec.order_key.is_none() => {
-                let rel = self.ready.values().next()?;
-                self.may_start(&self.key(Some(rel), None)).then(|| vec![rel.clone()])
+    fn next_files(&self) -> Option<Unit> {
+        let folder = self.spec.folder().filter(|_| self.gate == Gate::Open)?;
+        let key = self.groups.next()?;
+        Some(Unit::Files { key: key.clone(), rels: self.groups.next_of(folder, key) })
+    }
+
+    /// When something may become a run without another event.
+    pub(super) fn wakes(&self) -> Option<Mono> {
+        self.groups.closes().into_iter().chain(self.rated).min()
+    }
+
+    /// For how a ready file waits.
+    pub fn wait(&self, candidate: &Candidate) -> Wait<'_> {
+        let folder = self.spec.folder();
+        match (self.groups.standing(candidate.order), folder) {
+            (Some(Standing::Incomplete), Some(folder)) => {
+                Wait::Set(self.groups.missing(folder, candidate.order))
             }
-            FanOut::File => {
-                let free = |rel: &&Bytes| self.may_start(&self.key(Some(rel), None));
-                self.ready.values().find(free).map(|rel| vec![rel.clone()])
-            }
-            FanOut::Batch | FanOut::Dir | FanOut::Key => {
-                let closed = self.window_closes().is_none_or(|at| at <= now);
-                let free = self.may_start(&self.key(None, None));
-                (closed && free)
-                    .then(|| self.ready.values().take(folder.batch_max_files).cloned().collect())
-            }
+            (Some(Standing::Gathering(at)), _) => Wait::Gathering(at),
+            _ => self.rated.map_or(Wait::Turn, Wait::Rate),
         }
     }
 
-    /// When the filling batch is complete; `None` if it is.
-    pub fn window_closes(&self) -> Option<Mono> {
-        let (folder, window) = (self.spec.folder()?, self.window?);
-        if self.ready.len() >= folder.batch_max_files {
-            return None;
-        }
-        let ceiling = window.first.after(folder.max_wait.unwrap_or(folder.batch_max_wait));
-        let quiet = (!folder.settle.is_zero()).then(|| window.last.after(folder.settle));
-        Some(quiet.map_or(ceiling, |quiet| quiet.min(ceiling)))
+    /// When its rate lets it have another run, if that is what it waits for.
+    pub fn rated(&self) -> Option<Mono> {
+        self.rated
     }
 
-    /// Whether the watch side should send no more.
+    /// Files that are ready and not yet claimed, those that wait for others of their set left out.
+    pub fn queued(&self) -> usize {
+        self.groups.len() - self.groups.incomplete()
+    }
+
+    /// Files that are ready but for others of their set.
+    pub fn incomplete(&self) -> usize {
+        self.groups.incomplete()
+    }
+
+    /// Whether the watch side should send no more. What gathers or misses a member of its set does
+    /// not count as ready: a lane that is full of it would never get the rest.
     pub(super) fn is_full(&self) -> bool {
-        self.ready.len() >= READY_HIGH || self.candidates.len() >= CANDIDATES_MAX
+        self.groups.queued() >= READY_HIGH || self.candidates.len() >= CANDIDATES_MAX
     }
 
     /// Whether it may send again.
     pub(super) fn has_room(&self) -> bool {
-        self.ready.len() < READY_LOW && self.candidates.len() < CANDIDATES_MAX
+        self.groups.queued() < READY_LOW && self.candidates.len() < CANDIDATES_MAX
     }
 
-    /// Puts a candidate into the stage, keeping the order of arrival.
-    pub(super) fn set_stage(&mut self, rel: &Bytes, stage: Stage) {
-        if let Some(candidate) = self.candidates.get_mut(rel) {
-            if stage == Stage::Ready {
-                self.ready.insert(candidate.order, rel.clone());
-            } else {
-                self.ready.remove(&candidate.order);
-            }
-            candidate.stage = stage;
+    /// Checks that what is ready is in its group, and nothing else.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub(super) fn check(&self) {
+        let ready = self.candidates.iter().filter(|(_, c)| c.stage == Stage::Ready);
+        let mut many = 0;
+        for (rel, candidate) in ready {
+            many += 1;
+            assert!(self.groups.is(candidate.order, rel), "a ready candidate is in its group");
         }
+        assert_eq!(many, self.groups.len(), "nothing is ready but candidates");
+        self.groups.check(|key| holds_up(&self.spec, &self.live, key));
     }
 }
 
-/// Ledger keys that changed lately, with the commit that changed them. An observation made before
-/// that commit says nothing about them any more.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    keys: BTreeMap<Name, Marks>,
-}
-
-#[derive(Debug, Default)]
-struct Marks {
-    changed: BTreeMap<Bytes, Seq>,
-    order: VecDeque<(Seq, Bytes)>,
-}
-
-impl Recent {
-    /// The ledger row of the path changes with the commit `seq`.
-    pub(super) fn mark(&mut self, seq: Seq, trigger: &Name, rel: &Bytes) {
-        let marks = self.keys.entry(trigger.clone()).or_default();
-        marks.changed.insert(rel.clone(), seq);
-        marks.order.push_back((seq, rel.clone()));
-    }
-
-    /// Whether an observation that was begun at `seen` is older than the path's last change.
-    pub(super) fn is_stale(&self, seen: Seq, trigger: &Name, rel: &Bytes) -> bool {
-        let changed = self.keys.get(trigger).and_then(|marks| marks.changed.get(rel));
-        changed.is_some_and(|changed| *changed > seen)
-    }
-
-    /// Observations of a trigger come in order: none will be older than `seen`. Those of another
-    /// may come from a slower thread.
-    pub(super) fn prune(&mut self, seen: Seq, trigger: &Name) {
-        let Some(marks) = self.keys.get_mut(trigger) else { return };
-        while let Some((seq, rel)) = marks.order.front().filter(|(seq, _)| *seq <= seen) {
-            if marks.changed.get(rel) == Some(seq) {
-                marks.changed.remove(rel);
-            }
-            marks.order.pop_front();
+/// Whether runs that are alive keep one with this key from starting.
+pub(super) fn holds_up(spec: &TriggerSpec, live: &BTreeMap<Bytes, u32>, key: &Bytes) -> bool {
+    match spec.overlap {
+        Overlap::Parallel => false,
+        // Without keys of its own the trigger is limited by `max_runs` alone.
+        Overlap::Queue => spec.has_keys() && live.contains_key(key),
+        Overlap::Coalesce | Overlap::Restart | Overlap::Skip | Overlap::Signal(_) => {
+            live.contains_key(key)
         }
     }
 }

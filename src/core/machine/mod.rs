@@ -6,6 +6,11 @@
 //! keys, timers) is never recorded.
 //!
 //! - [`lane`]: a trigger's live side; what waits for a run
+//! - [`groups`]: which ready files become a run together, and whose turn it is
+//! - [`members`]: how files come into groups and out of them
+//! - [`rank`]: the order among them
+//! - [`rate`]: how many runs may start in a time
+//! - [`recent`]: what changed lately in the ledger
 //! - [`files`]: observations become candidates
 //! - [`admit`]: what waits becomes runs
 //! - [`schedule`]: ready tasks become attempts
@@ -21,9 +26,14 @@ mod admit;
 mod evolve;
 mod files;
 mod finish;
+mod groups;
 mod invariants;
 mod lineage;
+mod members;
 mod parked;
+mod rank;
+mod rate;
+mod recent;
 mod recover;
 mod requests;
 mod schedule;
@@ -31,7 +41,8 @@ mod schedule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::lane::{Dormant, Gate, Lane, Recent};
+use self::lane::{Dormant, Gate, Lane};
+use self::recent::Recent;
 use self::schedule::Schedule;
 use super::effect::{Command, Out, Reply};
 use super::event::Event;
@@ -112,8 +123,8 @@ enum Timer {
     Retry(AttemptId),
     /// A path is to be looked at again.
     Look(Name, Bytes),
-    /// A lane's window may close.
-    Window(Name),
+    /// A window of a lane may close, or its rate let another run start.
+    Lane(Name),
     /// Draining has lasted long enough.
     Drained,
 }
@@ -248,7 +259,7 @@ impl Machine {
                 Timer::Kill(id) => self.kill_attempt(id, out),
                 Timer::Retry(id) => self.retry_due(id),
                 Timer::Look(trigger, rel) => self.look_due(now, &trigger, &rel, out),
-                Timer::Window(trigger) => drop(self.hot.insert(trigger)),
+                Timer::Lane(trigger) => self.lane_due(now, trigger),
                 Timer::Drained => self.hasten(now, Stopping::Term, out),
             }
         }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::lane::{Lane, Recent};
+use super::lane::Lane;
+use super::recent::Recent;
 use super::schedule::Schedule;
 use super::{Illegal, Machine};
 use crate::core::effect::Out;

@@ -267,9 +267,9 @@ impl Machine {
             let lane = self.lanes.remove(&name);
             let same = lane.as_ref().is_some_and(|lane| lane.spec.rev == spec.rev);
             let mut next = lane.unwrap_or_else(|| self.new_lane(now, &spec));
-            next.spec = spec;
             self.hot.insert(name.clone());
             if same {
+                next.configure(spec);
                 self.lanes.insert(name, next);
                 continue;
             }
@@ -280,9 +280,9 @@ impl Machine {
                 .map(|(rel, _)| rel.clone())
                 .collect();
             for rel in &unclaimed {
-                next.forget(rel);
+                next.forget(rel, now.mono);
             }
-            next.window = None;
+            next.configure(spec);
             self.lanes.insert(name.clone(), next);
             self.begin_lane(now, &name, out);
         }

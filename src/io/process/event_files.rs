@@ -73,6 +73,11 @@ struct EventJson<'a> {
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     root: Option<String>,
+    /// What the files have in common, where the run is for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<std::borrow::Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_b64: Option<String>,
     signal: Option<&'a SignalInfo>,
     files: Vec<FileJson<'a>>,
 }
@@ -94,6 +99,8 @@ impl<'a> EventJson<'a> {
             trigger: run.trigger.as_deref(),
             reason: run.reason.word(),
             root: root.map(|root| root.to_string_lossy().into_owned()),
+            key: run.group.as_ref().map(|group| group.key().lossy()),
+            key_b64: run.group.as_ref().map(|group| group.key().b64()),
             signal: run.signal.as_ref(),
             files: run.files.iter().map(FileJson::new).collect(),
         }

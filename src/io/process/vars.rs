@@ -12,6 +12,7 @@ use crate::core::record::{FileClaim, RunCreated};
 use crate::core::run::RunInfo;
 use crate::core::task::Exit;
 use crate::core::template::{Slot, Template};
+use crate::core::trigger::Group;
 
 use super::event_files::{files_path, json_path};
 use super::prepare::Dirs;
@@ -131,6 +132,14 @@ pub fn variables(
         all.push(("DAGD_PATH", file.path.as_bytes().to_vec()));
         all.push(("DAGD_REL", file.rel.as_bytes().to_vec()));
         all.push(("DAGD_KIND", file.kind.word().into()));
+    }
+    if let Some(group) = &run.group {
+        all.push(("DAGD_KEY", group.key().as_bytes().to_vec()));
+    }
+    // Where the files are now: a retry finds them where the run's end took them.
+    if let (Some(Group::Dir(_)), Some(file)) = (&run.group, run.files.first()) {
+        let dir = file.path.dir();
+        all.push(("DAGD_DIR", if dir.is_empty() { b"/".to_vec() } else { dir.to_vec() }));
     }
     if let Some(info) = &run.signal {
         all.push(("DAGD_SIGNAL", info.signal.as_bytes().to_vec()));

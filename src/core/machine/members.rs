@@ -1,0 +1,129 @@
+//! Files that enter and leave a lane's groups: they become ready, are claimed by a run, are forgotten.
+//!
+//! Keeps candidates, groups and busy keys of a lane in step. Decides nothing.
+
+use super::groups::Joining;
+use super::lane::{Lane, holds_up};
+use crate::core::candidate::{Candidate, Origin, Stage};
+use crate::core::id::{Mono, Now};
+use crate::core::path::Bytes;
+use crate::core::record::RunCreated;
+
+impl Lane {
+    /// Whether the candidate is ready.
+    pub(super) fn is_ready(&self, candidate: &Candidate) -> bool {
+        self.groups.holds(candidate.order)
+    }
+
+    /// Puts a candidate into the stage, and into its group or out of it.
+    pub(super) fn set_stage(&mut self, rel: &Bytes, stage: Stage, now: Mono) {
+        let Some(candidate) = self.candidates.get(rel) else { return };
+        let (order, fresh) = (candidate.order, candidate.last_change == now);
+        if stage == Stage::Ready {
+            let key = self.key(Some(rel), None);
+            let (spec, live) = (self.spec.clone(), &self.live);
+            let Some(folder) = spec.folder() else { return };
+            let version = &self.candidates[rel].version;
+            let joining = Joining { key, rel, version, order, fresh };
+            self.groups.join(folder, joining, now, |key| holds_up(&spec, live, key));
+        } else {
+            self.leave(order, now);
+        }
+        if let Some(candidate) = self.candidates.get_mut(rel) {
+            candidate.stage = stage;
+        }
+    }
+
+    /// Takes the candidate with this number of arrival out of its group.
+    fn leave(&mut self, order: u64, now: Mono) {
+        let (spec, live) = (self.spec.clone(), &self.live);
+        if let Some(folder) = spec.folder() {
+            self.groups.leave(folder, order, now, |key| holds_up(&spec, live, key));
+        }
+    }
+
+    /// Closes the windows that are over, and forgets what it has waited for.
+    pub(super) fn look_at_clock(&mut self, now: Mono) {
+        self.alarm = self.alarm.filter(|at| *at > now);
+        self.rated = self.rated.filter(|at| *at > now);
+        let (spec, live) = (self.spec.clone(), &self.live);
+        if let Some(folder) = spec.folder() {
+            self.groups.close(folder, now, |key| holds_up(&spec, live, key));
+        }
+    }
+
+    /// A run is about to take the first files of a group: what is left of it gathers anew.
+    pub(super) fn reopen(&mut self, key: &Bytes, now: Mono) {
+        let (spec, held) = (self.spec.clone(), !self.may_start(key));
+        if let Some(folder) = spec.folder() {
+            self.groups.reopen(folder, key, now, held);
+        }
+    }
+
+    /// The run's files are claimed; its key is busy.
+    pub(super) fn claim(&mut self, created: &RunCreated, now: Now) {
+        self.live_runs += 1;
+        *self.live.entry(created.key.clone()).or_default() += 1;
+        self.groups.hold(&created.key, !self.may_start(&created.key));
+        for file in created.files.iter().filter(|file| file.in_place) {
+            let order = self.next_order;
+            let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
+                stage: Stage::Ready,
+                kind: file.kind,
+                version: file.version.clone(),
+                origin: Origin::Scan,
+                first_seen: now.mono,
+                first_seen_at: file.first_seen_at,
+                last_change: now.mono,
+                waiting_since: now.mono,
+                looks: 0,
+                order,
+                scanned: false,
+                hops: 0,
+                held_until: None,
+            });
+            // An item may have waited while the path went on: look when its run has ended.
+            let changed = candidate.version != file.version
+                || !created.items.is_empty()
+                || matches!(candidate.stage, Stage::Claimed { changed: true, .. });
+            candidate.version = file.version.clone();
+            candidate.kind = file.kind;
+            candidate.stage = Stage::Claimed { run: created.run, changed };
+            let order = candidate.order;
+            self.leave(order, now.mono);
+        }
+    }
+
+    /// The run's files and its key are free. Returns the files with their places in their rows.
+    pub(super) fn release(&mut self, created: &RunCreated) -> Vec<(Bytes, u32)> {
+        self.live_runs = self.live_runs.saturating_sub(1);
+        if let Some(count) = self.live.get_mut(&created.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&created.key);
+            }
+        }
+        self.groups.hold(&created.key, !self.may_start(&created.key));
+        let mut files = Vec::new();
+        for file in &created.files {
+            let ours =
+                |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == created.run);
+            if self.candidates.get(&file.rel).is_some_and(ours)
+                && let Some(candidate) = self.candidates.remove(&file.rel)
+            {
+                files.push((file.rel.clone(), candidate.hops));
+            }
+        }
+        files
+    }
+
+    /// Drops the candidate of a path unless a run has claimed it.
+    pub(super) fn forget(&mut self, rel: &Bytes, now: Mono) {
+        let claimed = |c: &Candidate| matches!(c.stage, Stage::Claimed { .. });
+        if self.candidates.get(rel).is_some_and(|candidate| !claimed(candidate))
+            && let Some(candidate) = self.candidates.remove(rel)
+        {
+            self.leave(candidate.order, now);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What changed lately in the ledger, so that a look that is older is not believed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::core::id::{Name, Seq};
+use crate::core::path::Bytes;
+
+/// Ledger keys that changed lately, with the commit that changed them. An observation made before
+/// that commit says nothing about them any more.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    keys: BTreeMap<Name, Marks>,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    changed: BTreeMap<Bytes, Seq>,
+    order: VecDeque<(Seq, Bytes)>,
+}
+
+impl Recent {
+    /// The ledger row of the path changes with the commit `seq`.
+    pub(super) fn mark(&mut self, seq: Seq, trigger: &Name, rel: &Bytes) {
+        let marks = self.keys.entry(trigger.clone()).or_default();
+        marks.changed.insert(rel.clone(), seq);
+        marks.order.push_back((seq, rel.clone()));
+    }
+
+    /// Whether an observation that was begun at `seen` is older than the path's last change.
+    pub(super) fn is_stale(&self, seen: Seq, trigger: &Name, rel: &Bytes) -> bool {
+        let changed = self.keys.get(trigger).and_then(|marks| marks.changed.get(rel));
+        changed.is_some_and(|changed| *changed > seen)
+    }
+
+    /// Observations of a trigger come in order: none will be older than `seen`. Those of another
+    /// may come from a slower thread.
+    pub(super) fn prune(&mut self, seen: Seq, trigger: &Name) {
+        let Some(marks) = self.keys.get_mut(trigger) else { return };
+        while let Some((seq, rel)) = marks.order.front().filter(|(seq, _)| *seq <= seen) {
+            if marks.changed.get(rel) == Some(seq) {
+                marks.changed.remove(rel);
+            }
+            marks.order.pop_front();
+        }
+    }
+}
