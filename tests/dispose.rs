@@ -66,6 +66,7 @@ fn claim(path: &Path) -> FileClaim {
         version: version_at(path).unwrap().expect("the test has just made it"),
         first_seen_at: Wall(0),
         in_place: true,
+        key: None,
     }
 }
 

@@ -1909,6 +1909,102 @@ fn a_small_first_scan_does_not_ask() {
 }
 
 #[test]
+fn to_take_back_another_pause_does_not_answer_for_the_count() {
+    check(
+        r"
+        drop in initial_max=2
+        task a
+    ",
+        r"
+        pause in
+        resume in
+        see in x v1
+        counted in 3
+        resume in
+    ",
+        r"
+        -> count in to 2
+        > pause in
+        paused in: by request
+        -> reply done
+        > resume in
+        resumed in
+        -> reply done
+        > see in x v1
+        > counted in 3
+        paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
+        > resume in
+        resumed in
+        armed in
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> scan in
+        -> reply done
+        -> start 1.a#1
+    ",
+    );
+}
+
+#[test]
+fn an_answer_to_the_count_holds_through_a_crash() {
+    check(
+        r"
+        drop in initial_max=2
+        task a
+    ",
+        r"
+        counted in 3
+        crash
+        resume in
+        counted in 3
+    ",
+        r"
+        -> count in to 2
+        > counted in 3
+        paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
+        > crash
+        -> count in to 2
+        > resume in
+        resumed in
+        armed in
+        -> scan in
+        -> reply done
+        > counted in 3
+    ",
+    );
+}
+
+#[test]
+fn what_is_too_much_may_become_less() {
+    check_reload(
+        r"
+        drop in initial_max=2
+        task a
+    ",
+        r"
+        drop in initial_max=3
+        task a
+    ",
+        r"
+        counted in 3
+        reload
+        counted in 3
+    ",
+        r"
+        -> count in to 2
+        > counted in 3
+        paused in: the first scan found more than 2 files and nothing moves them away; `dagd resume in` delivers them all
+        > reload
+        -> count in to 3
+        > counted in 3
+        resumed in
+        armed in
+        -> scan in
+    ",
+    );
+}
+
+#[test]
 fn a_first_scan_that_asked_asks_again_after_a_crash() {
     check(
         r"
@@ -2797,6 +2893,7 @@ fn a_reload_drops_what_waits_for_a_trigger_that_is_gone() {
         item #1 of s: signal
         > reload
         dropped #1: the trigger is no longer configured
+        left s
         > signal s
         > end 1.a 0
         ended 1.a#1 0: succeeded
@@ -2922,10 +3019,13 @@ fn a_trigger_that_comes_back_is_still_paused() {
         paused in: by request
         -> reply done
         > reload
+        left in
         > crash
         > reload
+        back in
         -> scan in
         > reload
+        left in
     ",
     );
 }
@@ -2966,6 +3066,577 @@ fn a_smaller_pool_does_not_stall_what_runs() {
         ended 1.b#1 0: succeeded
         run 1 succeeded: a=succeeded b=succeeded
         -> finished 1 succeeded
+    ",
+    );
+}
+
+#[test]
+fn a_checked_file_is_delivered_when_it_passed() {
+    check(
+        r"
+        drop in initial=baseline checksum={name}.md5
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1 writing
+        see in x v1
+        scan in x v1
+        check 1 good
+        see in x v1
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1 writing
+        > see in x v1
+        -> check 1 in x v1 checksum
+        > scan in x v1
+        > check 1 good
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in x v1
+    ",
+    );
+}
+
+#[test]
+fn nothing_that_differs_is_delivered_until_something_happens() {
+    check(
+        r"
+        drop in initial=baseline checksum={name}.md5
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        check 1 untold
+        +1000s
+        see in x v1
+        check 2 differs
+        +1000s
+        scan in x v1
+        see in x v1
+        check 3 differs
+        see in x v2
+        check 4 good
+        check 5 good
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        -> check 1 in x v1 checksum
+        > check 1 untold
+        > +1000s
+        > see in x v1
+        -> check 2 in x v1 checksum
+        > check 2 differs
+        > +1000s
+        > scan in x v1
+        -> check 3 in x v1 checksum
+        > see in x v1
+        > check 3 differs
+        -> check 4 in x v1 checksum
+        > see in x v2
+        -> check 5 in x v2 checksum
+        > check 4 good
+        > check 5 good
+        run 1 of in: event [x created v2]
+        started 1.a#1
+        -> start 1.a#1
+    ",
+    );
+}
+
+#[test]
+fn a_check_that_cannot_be_made_is_made_later() {
+    check(
+        r"
+        drop in initial=baseline checksum={name}.md5
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        check 1 changed
+        +250ms
+        look in x v1
+        check 2 unreadable
+        +500ms
+        look in x gone
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        -> check 1 in x v1 checksum
+        > check 1 changed
+        > +250ms
+        -> look in x
+        > look in x v1
+        -> check 2 in x v1 checksum
+        > check 2 unreadable
+        > +500ms
+        -> look in x
+        > look in x gone
+    ",
+    );
+}
+
+#[test]
+fn a_hint_makes_a_passed_check_void() {
+    check(
+        r"
+        drop in initial=baseline checksum={name}.md5
+        task a
+    ",
+        r"
+        scanned in
+        pause in
+        see in x v1
+        check 1 good
+        look in x v1
+        see in x v1
+        resume in
+        check 2 differs
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > pause in
+        paused in: by request
+        -> reply done
+        > see in x v1
+        -> check 1 in x v1 checksum
+        > check 1 good
+        > look in x v1
+        > see in x v1
+        -> check 2 in x v1 checksum
+        > resume in
+        resumed in
+        -> reply done
+        > check 2 differs
+    ",
+    );
+}
+
+#[test]
+fn of_one_key_one_is_delivered() {
+    check(
+        r"
+        drop in initial=baseline same=content
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        see in y v2
+        check 1 good k
+        stale-check 2 good k
+        see in z v3
+        check 3 good k 1
+        end 1.a 0
+        see in z v3
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        -> check 1 in x v1 content
+        > see in y v2
+        -> check 2 in y v2 content
+        > check 1 good k
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > stale-check 2 good k
+        noted in y v2: duplicate of run 1
+        > see in z v3
+        -> check 3 in z v3 content
+        > check 3 good k 1
+        noted in z v3: duplicate of run 1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > see in z v3
+    ",
+    );
+}
+
+#[test]
+fn who_passes_while_another_with_its_key_waits_waits_for_it() {
+    check(
+        r"
+        drop in initial=baseline same=content
+        task a
+    ",
+        r"
+        scanned in
+        pause in
+        see in x v1
+        see in y v2
+        see in z v3
+        check 2 good k
+        check 1 good k
+        check 3 good k
+        see in y gone
+        resume in
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > pause in
+        paused in: by request
+        -> reply done
+        > see in x v1
+        -> check 1 in x v1 content
+        > see in y v2
+        -> check 2 in y v2 content
+        > see in z v3
+        -> check 3 in z v3 content
+        > check 2 good k
+        > check 1 good k
+        > check 3 good k
+        > see in y gone
+        > resume in
+        resumed in
+        run 1 of in: event [x created v1]
+        noted in z v3: duplicate of run 1
+        started 1.a#1
+        -> reply done
+        -> start 1.a#1
+    ",
+    );
+}
+
+#[test]
+fn a_key_that_was_claimed_after_the_ledger_was_read_counts() {
+    check(
+        r"
+        drop in initial=baseline same=path
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        see in y v2
+        check 1 good k
+        end 1.a 0
+        stale-check 2 good k
+        see in z v3
+        stale-check 3 good j
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        -> check 1 in x v1 path:x
+        > see in y v2
+        -> check 2 in y v2 path:y
+        > check 1 good k
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > stale-check 2 good k
+        noted in y v2: duplicate of run 1
+        > see in z v3
+        -> check 3 in z v3 path:z
+        > stale-check 3 good j
+        run 2 of in: event [z created v3]
+        started 2.a#1
+        -> start 2.a#1
+    ",
+    );
+}
+
+#[test]
+fn a_person_may_start_what_is_not_delivered() {
+    check(
+        r"
+        drop in initial=baseline checksum={name}.md5 same={stem}
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        check 1 differs
+        fire in x v1
+        end 1.a 0
+        see in x v1
+        see in y.x v2
+        check 2 good key:y
+        end 2.a 0
+        see in y.z v3
+        check 3 good key:y 2
+        fire in y.z v3
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        -> check 1 in x v1 checksum key:x
+        > check 1 differs
+        > fire in x v1
+        item #0 of in: manual [x created v1]
+        run 1 of in: manual items #0 [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        -> reply run 1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        -> look in x
+        > see in x v1
+        > see in y.x v2
+        -> check 2 in y.x v2 checksum key:y
+        > check 2 good key:y
+        run 2 of in: event [y.x created v2]
+        started 2.a#1
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        run 2 succeeded: a=succeeded
+        -> finished 2 succeeded
+        > see in y.z v3
+        -> check 3 in y.z v3 checksum key:y
+        > check 3 good key:y 2
+        noted in y.z v3: duplicate of run 2
+        > fire in y.z v3
+        item #1 of in: manual [y.z created v3]
+        run 3 of in: manual items #1 [y.z created v3]
+        started 3.a#1
+        -> start 3.a#1
+        -> reply run 3
+    ",
+    );
+}
+
+#[test]
+fn nobody_waits_for_checks_after_a_reload_or_a_stop() {
+    check_reload(
+        r"
+        drop in initial=baseline checksum={name}.md5
+        task a
+    ",
+        r"
+        drop in initial=baseline checksum={name}.sha256
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        reload
+        scan in x v1
+        check 1 good
+        see in y v1
+        stop
+        check 2 good
+        see in z v1
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        -> check 1 in x v1 checksum
+        > reload
+        -> uncheck in
+        -> scan in
+        > scan in x v1
+        -> check 2 in x v1 checksum
+        > check 1 good
+        > see in y v1
+        -> check 3 in y v1 checksum
+        > stop
+        -> uncheck in
+        -> exit
+        > check 2 good
+        > see in z v1
+    ",
+    );
+}
+
+#[test]
+fn a_renamed_trigger_takes_over_what_its_former_name_knew() {
+    check_reload(
+        r"
+        drop in initial=baseline max_runs=1
+        task a
+    ",
+        r"
+        drop out initial=baseline max_runs=1 was=in
+        task a
+    ",
+        r"
+        scanned in
+        see in w v1
+        end 1.a 0
+        see in x v1
+        fire in y v1
+        reload
+        stale out w v1
+        scan out x v1
+        end 2.a 0
+        see out z v1
+        crash
+        reload
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in w v1
+        run 1 of in: event [w created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > see in x v1
+        run 2 of in: event [x created v1]
+        started 2.a#1
+        -> start 2.a#1
+        > fire in y v1
+        item #0 of in: manual [y created v1]
+        -> reply queued #0
+        > reload
+        renamed in to out
+        -> scan out
+        > stale out w v1
+        -> look out w
+        > scan out x v1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        run 2 succeeded: a=succeeded
+        run 3 of out: manual items #0 [y created v1]
+        started 3.a#1
+        -> finished 2 succeeded
+        -> start 3.a#1
+        > see out z v1
+        > crash
+        ended 3.a#1 dagd ended while it ran: requeued
+        started 3.a#2
+        -> scan out
+        -> start 3.a#2
+        > reload
+        left out
+        -> scan in
+    ",
+    );
+}
+
+#[test]
+fn a_trigger_is_renamed_at_a_start_as_well() {
+    check_reload(
+        r"
+        drop in initial_max=1
+        task a
+    ",
+        r"
+        drop out initial_max=1 was=in
+        task a
+    ",
+        r"
+        counted in 2
+        fire in x v1
+        reload
+        counted out 2
+        crash
+        counted out 2
+        resume out
+        look out x v1
+    ",
+        r"
+        -> count in to 1
+        > counted in 2
+        paused in: the first scan found more than 1 files and nothing moves them away; `dagd resume in` delivers them all
+        > fire in x v1
+        item #0 of in: manual [x created v1]
+        -> reply queued #0
+        > reload
+        renamed in to out
+        -> count out to 1
+        > counted out 2
+        paused out: the first scan found more than 1 files and nothing moves them away; `dagd resume out` delivers them all
+        > crash
+        -> count out to 1
+        > counted out 2
+        paused out: the first scan found more than 1 files and nothing moves them away; `dagd resume out` delivers them all
+        > resume out
+        resumed out
+        armed out
+        run 1 of out: manual items #0 [x created v1]
+        started 1.a#1
+        -> scan out
+        -> reply done
+        -> start 1.a#1
+        > look out x v1
+    ",
+    );
+}
+
+#[test]
+fn what_left_the_configuration_is_forgotten_in_time() {
+    check_reload(
+        r"
+        drop in initial=baseline
+        task a
+    ",
+        r"
+        task a
+    ",
+        r"
+        scanned in
+        see in x v1
+        reload
+        expired
+        +1s
+        expired
+        end 1.a 0
+        expired
+        reload
+        scan in x v1
+    ",
+        r"
+        -> scan in
+        > scanned in
+        armed in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > reload
+        left in
+        > expired
+        > +1s
+        > expired
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > expired
+        forgotten in
+        > reload
+        -> scan in
+        > scan in x v1
+        noted in x v1: baseline
     ",
     );
 }

@@ -41,6 +41,7 @@ fn machine(model: &Arc<Model>) -> Machine {
         graphs: Vec::new(),
         next_run: RunId(1),
         next_item: ItemId(0),
+        triggers: Vec::new(),
         durations: BTreeMap::new(),
         seed: 1,
     };

@@ -109,6 +109,7 @@ fn run(files: Vec<FileClaim>) -> RunCreated {
     RunCreated {
         run: RunId(0),
         trigger: Some("orders".into()),
+        formerly: None,
         rev: Rev("0".into()),
         select: Selector::parse("t").unwrap(),
         reason: Reason::Event,
@@ -136,6 +137,7 @@ fn file(rel: &[u8]) -> FileClaim {
         version: Version { file: Bytes::from("v"), size: 3, mtime_ns: 5 },
         first_seen_at: Wall(0),
         in_place: true,
+        key: None,
     }
 }
 

@@ -27,3 +27,6 @@ mod speed;
 #[cfg(test)]
 #[path = "store/sync.rs"]
 mod sync;
+#[cfg(test)]
+#[path = "store/triggers.rs"]
+mod triggers;

@@ -233,6 +233,14 @@ fn sets(reader: &mut Reader<'_>, name: Span, spec: &FolderSpec, raw: &RawTrigger
         let what = "a deletion is no member of a `set`";
         reader.note(Problem::at(span, what).help("leave \"deleted\" out of `kinds`"));
     }
+    if let Some(span) = raw.key("idempotent_key").or(set).filter(|_| !spec.set.is_empty())
+        && spec.idempotent_key != IdempotentKey::Version
+    {
+        let what = "`idempotent_key` and `set` do not go together";
+        let help = "a set that lacks a file because it was delivered before would wait for ever; \
+                    write idempotent_key = \"path+version\"";
+        reader.note(Problem::at(span, what).help(help));
+    }
     if spec.set.len() > spec.batch_max_files
         && let Some(at) = &raw.batch_max_files
     {

@@ -21,6 +21,7 @@ pub mod moves;
 pub mod overlap;
 pub mod reach;
 pub mod reader;
+pub mod renames;
 pub mod resolve;
 pub mod revision;
 pub mod settings;

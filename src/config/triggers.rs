@@ -29,6 +29,8 @@ pub struct TriggerPlace {
     pub run: Vec<At<Selector>>,
     /// Its moves.
     pub moves: Vec<Span>,
+    /// Its former name.
+    pub renamed_from: Option<Span>,
     /// Whether its signal carries a value.
     pub real_time: bool,
 }
@@ -132,6 +134,7 @@ fn finish<'s>(
             .iter()
             .filter_map(|key| raw.key(key).or(defaults.key(key)))
             .collect(),
+        renamed_from: raw.renamed_from.as_ref().map(|at| at.span),
         real_time,
     };
     Some((spec, place))

@@ -140,6 +140,12 @@ pub enum Pending {
     Settle,
     /// It cannot be opened for reading.
     Unreadable,
+    /// Its checksum file is not there, or does not tell of it.
+    ChecksumFile,
+    /// Its content is another one than its checksum file tells.
+    ChecksumDiffers,
+    /// Another file with the same key is about to be delivered.
+    SameKey,
     /// It is one of a long row of files that may each have been written by the run for the one
     /// before.
     Loop,
@@ -153,6 +159,9 @@ impl Pending {
             Self::Unstable => "unstable",
             Self::Settle => "settle",
             Self::Unreadable => "unreadable",
+            Self::ChecksumFile => "checksum_file",
+            Self::ChecksumDiffers => "checksum_differs",
+            Self::SameKey => "same_key",
             Self::Loop => "loop_suspected",
         }
     }
@@ -164,6 +173,9 @@ impl Pending {
             Self::Unstable => "it has not stayed the same for stability_threshold yet",
             Self::Settle => "the quiet time after its last change is not over",
             Self::Unreadable => "dagd may not read it",
+            Self::ChecksumFile => "its checksum_file is not there, or has no line for it",
+            Self::ChecksumDiffers => "its content is not the one that its checksum_file tells",
+            Self::SameKey => "another file with the same idempotent_key is to be delivered",
             Self::Loop => {
                 "each of more than max_hops runs in a row seems to have written the file that \
                  started the next; `dagd resume TRIGGER` lets it go on"
@@ -175,8 +187,16 @@ impl Pending {
 /// Where a candidate stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Not ready; looked at again at the instant.
-    Pending(Pending, Mono),
+    /// Not ready; looked at again at the instant, or sooner if something happens.
+    Pending(Pending, Option<Mono>),
+    /// Ready but for a check, which has this number. `again`: it was looked at since, so that a
+    /// finding against it may be out of date.
+    Checking {
+        /// The number.
+        number: u64,
+        /// Whether it is to be checked again.
+        again: bool,
+    },
     /// Ready, waiting for its run.
     Ready,
     /// Delivered to a live run. `changed`: something happened to it since, look again at the end.
@@ -217,6 +237,17 @@ pub struct Candidate {
     pub hops: u32,
     /// Until when it waits because of that.
     pub held_until: Option<Mono>,
+    /// What the check of this version found, if it passed one.
+    pub passed: Option<Passed>,
+}
+
+/// A check that was passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The key, where one is asked for.
+    pub key: Option<Bytes>,
+    /// Its turn among those of the trigger that passed: of several with one key the first counts.
+    pub turn: u64,
 }
 
 /// What an observation means.
@@ -288,10 +319,9 @@ fn readiness(
 ) -> Readiness {
     let same = live.filter(|candidate| candidate.version == *version);
     let looks = live.map_or(0, |candidate| candidate.looks);
-    let backoff = || BACKOFF.1.min(BACKOFF.0.saturating_mul(1 << looks.min(8)));
     match probe {
-        Probe::WriterOpen => return Readiness::Wait(Pending::WriterOpen, backoff()),
-        Probe::Unreadable => return Readiness::Wait(Pending::Unreadable, backoff()),
+        Probe::WriterOpen => return Readiness::Wait(Pending::WriterOpen, backoff(looks)),
+        Probe::Unreadable => return Readiness::Wait(Pending::Unreadable, backoff(looks)),
         Probe::Free | Probe::Unproved | Probe::NotAsked => {}
     }
     let must_be_stable = match spec.read_lock {
@@ -324,6 +354,11 @@ fn readiness(
             ceiling.map_or(quiet_left, |most| quiet_left.min(most)),
         ),
     }
+}
+
+/// The pause before the next look at a file after so many looks in vain.
+pub fn backoff(looks: u32) -> Duration {
+    BACKOFF.1.min(BACKOFF.0.saturating_mul(1 << looks.min(8)))
 }
 
 /// What is left of `whole` after `passed`; `None` if nothing.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::check::Check;
 use super::id::{AttemptId, Name, RunId};
 use super::path::Bytes;
 use super::record::{FileClaim, Record, RunState};
@@ -67,6 +68,13 @@ pub enum Command {
         trigger: Name,
         /// Where to stop.
         limit: u64,
+    },
+    /// Check a file.
+    Check(Box<Check>),
+    /// Nobody waits any more for the checks of a trigger that were asked for so far.
+    Uncheck {
+        /// The trigger.
+        trigger: Name,
     },
     /// Send no more of a trigger's paths: the folder is the queue.
     Hold {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::candidate::Observed;
-use super::id::{AttemptId, Name, RunId};
+use super::check::Checked;
+use super::id::{AttemptId, Name, RunId, Wall};
 use super::model::Model;
 use super::path::Bytes;
 use super::record::{MoveResult, SignalInfo};
@@ -29,6 +30,8 @@ pub enum Event {
         /// How many; counting stops one above the trigger's `initial_max`.
         files: u64,
     },
+    /// A file was checked.
+    Checked(Checked),
     /// A signal came.
     Signalled {
         /// The trigger that is configured for it.
@@ -54,6 +57,11 @@ pub enum Event {
     },
     /// A new configuration is valid.
     Reloaded(Arc<Model>),
+    /// What left the configuration before this time need not be remembered any more.
+    Expired {
+        /// The time.
+        before: Wall,
+    },
     /// dagd was asked to stop; asked again, it hastens.
     StopRequested,
     /// A person asked for something; the answer goes to the token.

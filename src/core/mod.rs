@@ -12,10 +12,12 @@ pub mod id;
 pub mod path;
 pub mod template;
 
+pub mod check;
 pub mod filter;
 pub mod graph;
 pub mod selector;
 pub mod sidecar;
+pub mod sums;
 pub mod task;
 pub mod trigger;
 

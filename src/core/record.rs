@@ -122,6 +122,9 @@ pub enum Record {
         trigger: Name,
         /// By whom or what.
         reason: String,
+        /// Whether its first scan did, by what it found.
+        #[serde(default)]
+        flooded: bool,
         /// When.
         at: Wall,
     },
@@ -134,6 +137,37 @@ pub enum Record {
     },
     /// A trigger's first scan is decided: from now on the ledger tells what is new.
     TriggerArmed {
+        /// The trigger.
+        trigger: Name,
+        /// When.
+        at: Wall,
+    },
+    /// A trigger that something is known of is not configured any more.
+    TriggerLeft {
+        /// The trigger.
+        trigger: Name,
+        /// When.
+        at: Wall,
+    },
+    /// It is configured again.
+    TriggerBack {
+        /// The trigger.
+        trigger: Name,
+        /// When.
+        at: Wall,
+    },
+    /// A trigger was given another name: all that was known of it is known of that one, its live
+    /// runs and accepted events included.
+    TriggerRenamed {
+        /// Its former name.
+        from: Name,
+        /// Its name.
+        to: Name,
+        /// When.
+        at: Wall,
+    },
+    /// Nothing is known of a trigger any more.
+    TriggerForgotten {
         /// The trigger.
         trigger: Name,
         /// When.
@@ -175,6 +209,8 @@ pub enum Noted {
     Skipped,
     /// The trigger was busy, and `on_overlap` is `signal`: the running tasks were told.
     Signalled,
+    /// A file with the same key was delivered to this run.
+    Duplicate(RunId),
 }
 
 impl Noted {
@@ -185,6 +221,7 @@ impl Noted {
             Self::Kinds => "kinds",
             Self::Skipped => "skipped",
             Self::Signalled => "signalled",
+            Self::Duplicate(_) => "duplicate",
         }
     }
 }
@@ -288,6 +325,9 @@ pub struct FileClaim {
     pub first_seen_at: Wall,
     /// Whether the ledger remembers it as delivered from its place below the root.
     pub in_place: bool,
+    /// The key under which no other file is delivered, where the trigger has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Bytes>,
 }
 
 /// A run, as created.
@@ -297,6 +337,9 @@ pub struct RunCreated {
     pub run: RunId,
     /// The trigger.
     pub trigger: Option<Name>,
+    /// The name of the trigger when the run was created, if it was given another one since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formerly: Option<Name>,
     /// The graph that it is pinned to.
     pub rev: Rev,
     /// The selection.
@@ -329,6 +372,23 @@ pub struct RunCreated {
     pub at: Wall,
     /// Seconds east of UTC at that time.
     pub utc_offset_s: i32,
+}
+
+impl RunCreated {
+    /// The trigger's name for the run's tasks: it stays the same for as long as the run lives, and
+    /// so does whatever is made from it.
+    pub fn trigger_told(&self) -> Option<&Name> {
+        self.formerly.as_ref().or(self.trigger.as_ref())
+    }
+
+    /// The trigger was given another name.
+    pub fn rename(&mut self, to: &Name) {
+        let Some(from) = self.trigger.replace(to.clone()) else { return };
+        if self.key.as_bytes() == from.as_bytes() {
+            self.key = Bytes::from(&**to);
+        }
+        self.formerly.get_or_insert(from);
+    }
 }
 
 /// A run's state.
@@ -394,7 +454,11 @@ impl Record {
             | Self::RunEnded { run, .. } => Aggregate::Run(*run),
             Self::TriggerPaused { trigger, .. }
             | Self::TriggerResumed { trigger, .. }
-            | Self::TriggerArmed { trigger, .. } => Aggregate::Trigger(trigger.clone()),
+            | Self::TriggerArmed { trigger, .. }
+            | Self::TriggerLeft { trigger, .. }
+            | Self::TriggerBack { trigger, .. }
+            | Self::TriggerForgotten { trigger, .. }
+            | Self::TriggerRenamed { to: trigger, .. } => Aggregate::Trigger(trigger.clone()),
             Self::FileNoted { trigger, .. } | Self::FileDeparted { trigger, .. } => {
                 Aggregate::Ledger(trigger.clone())
             }

@@ -121,6 +121,11 @@ impl Run {
         &self.info
     }
 
+    /// Its trigger was given another name.
+    pub(super) fn rename(&mut self, to: &Name) {
+        Arc::make_mut(&mut self.info).rename(to);
+    }
+
     /// Its graph.
     pub fn graph(&self) -> &Arc<Graph> {
         &self.graph

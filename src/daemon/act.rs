@@ -14,8 +14,8 @@ use crate::io::process::{prepare, remove_event_files, write_event_files};
 use crate::io::store::Keep;
 use crate::io::watch::ToWatch;
 
-/// Commits between two slices of pruning.
-const PRUNE_EVERY: u64 = 256;
+/// Commits between two slices of pruning: as many, and fewer while there is more to be had.
+const PRUNE_EVERY: [u64; 2] = [256, 16];
 
 impl Engine {
     /// Acts on a command whose records are committed.
@@ -31,6 +31,8 @@ impl Engine {
             Command::Look { trigger, rel } => self.watch(ToWatch::Look(trigger, rel)),
             Command::Scan { trigger } => self.watch(ToWatch::Scan(trigger)),
             Command::Count { trigger, limit } => self.watch(ToWatch::Count(trigger, limit)),
+            Command::Check(check) => self.refused.extend(self.ports.checker.ask(*check)),
+            Command::Uncheck { trigger } => self.ports.checker.forget(&trigger),
             Command::Hold { trigger } => self.watch(ToWatch::Hold(trigger)),
             Command::Release { trigger } => self.watch(ToWatch::Release(trigger)),
             Command::Finished { run, state } => self.finished(run, state),
@@ -104,16 +106,22 @@ impl Engine {
         }
     }
 
+    /// What ended or left the configuration before this is not kept.
+    pub(super) fn retained_since(&self) -> Wall {
+        let age = i64::try_from(self.settings.retention.age.as_nanos()).unwrap_or(i64::MAX);
+        Wall(self.clock.now().wall.0.saturating_sub(age))
+    }
+
     /// Removes a slice of history that has outlived its retention.
     pub(super) fn prune(&mut self) {
-        if !self.seq.0.is_multiple_of(PRUNE_EVERY) {
+        if !self.seq.0.is_multiple_of(PRUNE_EVERY[usize::from(self.prunes_on)]) {
             return;
         }
-        let Retention { runs, age, logs } = self.settings.retention.clone();
-        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let since = Wall(self.clock.now().wall.0.saturating_sub(age));
+        let Retention { runs, logs, .. } = self.settings.retention;
+        let since = self.retained_since();
         match self.store.prune(Keep { runs, since, log_bytes: logs }) {
             Ok(pruned) => {
+                self.prunes_on = pruned.more;
                 for log in pruned.logs {
                     if let Err(error) = std::fs::remove_file(self.dirs.logs.join(&log)) {
                         debug!(log, %error, "a pruned log is not there");

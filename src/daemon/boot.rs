@@ -21,6 +21,7 @@ use crate::core::graph::Graph;
 use crate::core::id::{Name, Seq};
 use crate::core::machine::{Machine, Recovering, Start};
 use crate::core::model::Model;
+use crate::io::check::{Checker, MakeKeys};
 use crate::io::config_files;
 use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
@@ -45,7 +46,7 @@ pub struct Booted {
     /// The loop.
     pub engine: Engine,
     watch: (WatchHandle, JoinHandle<()>),
-    /// Tells the watch thread not to wait for the ledger any more.
+    /// Tells who reads the ledger not to wait for it any more.
     closing: Arc<AtomicBool>,
     control: (Server, JoinHandle<()>),
     _lock: InstanceLock,
@@ -67,7 +68,7 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     let (loaded_in, loaded) = lane(SMALL_LANE);
     let committed = Arc::new(AtomicU64::new(0));
     let mut base = Foundation::lay(&settings, &model, committed.clone())?;
-    let closing = Arc::new(AtomicBool::new(false));
+    let closing = base.closing.clone();
     let ledger = PatientLedger::new(settings.state_dir.clone(), closing.clone());
     let (handle, joined) = watch::spawn(Box::new(ledger), committed, watch_in)
         .map_err(trying("start the watch thread"))?;
@@ -142,6 +143,8 @@ pub(super) struct Foundation {
     base: Base,
     dirs: Dirs,
     committed: Arc<AtomicU64>,
+    /// Tells who reads the ledger not to wait for it any more.
+    closing: Arc<AtomicBool>,
 }
 
 impl Foundation {
@@ -164,8 +167,10 @@ impl Foundation {
         };
         make_private(&dirs.logs)?;
         dirs.reset().map_err(trying(format!("clear {}", settings.runtime_dir.display())))?;
+        let closing = Arc::new(AtomicBool::new(false));
         let (results_in, results) = lane(RESULTS_LANE);
         let (moved_in, moved) = lane(SMALL_LANE);
+        let (checked_in, checked) = lane(SMALL_LANE);
         let (durable_in, durable) = lane(SMALL_LANE);
         let slots = Slots::new(model.slots, &dirs.logs, results_in)
             .map_err(trying(format!("use {}", dirs.logs.display())))?;
@@ -178,6 +183,7 @@ impl Foundation {
         let ports = Ports {
             slots,
             disposer: Disposer::new(moved_in),
+            checker: Checker::new(checked_in, committed.clone(), keys(settings, &closing)),
             sync,
             watch: None,
             signals: None,
@@ -187,6 +193,7 @@ impl Foundation {
             urgent: crossbeam_channel::never(),
             results,
             moved,
+            checked,
             durable,
             loaded: crossbeam_channel::never(),
             asks: crossbeam_channel::never(),
@@ -194,7 +201,8 @@ impl Foundation {
             watch: crossbeam_channel::never(),
         };
         let base = Base::from_process(store.instance().to_owned());
-        Ok(Self { store, ports, lanes, model: model.clone(), base, dirs, committed })
+        let model = model.clone();
+        Ok(Self { store, ports, lanes, model, base, dirs, committed, closing })
     }
 
     /// Folds the stored records, then puts the engine together and lets it act.
@@ -232,6 +240,12 @@ impl Foundation {
     }
 }
 
+/// The ledger's keys, for each thread that checks files.
+fn keys(settings: &Settings, closing: &Arc<AtomicBool>) -> MakeKeys {
+    let (dir, closing) = (settings.state_dir.clone(), closing.clone());
+    Arc::new(move || Box::new(PatientLedger::new(dir.clone(), closing.clone())))
+}
+
 /// Stored records, folded.
 pub(super) fn recovering(
     model: Arc<Model>,
@@ -250,8 +264,9 @@ pub(super) fn recovering(
         durations.into_iter().map(|(name, d)| (name, nanos(d))).collect();
     let seed = now.wall.0.unsigned_abs();
     let (next_run, next_item) = (loaded.next_run, loaded.next_item);
-    let mut recovering =
-        Recovering::new(Start { model, graphs, next_run, next_item, durations, seed });
+    let triggers = loaded.triggers.clone();
+    let start = Start { model, graphs, next_run, next_item, triggers, durations, seed };
+    let mut recovering = Recovering::new(start);
     for record in &loaded.records {
         recovering.fold(record, now).map_err(|illegal| illegal.to_string())?;
     }

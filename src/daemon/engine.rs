@@ -18,6 +18,7 @@ use super::reload::{Loading, Reloader};
 use super::view;
 use super::{DaemonError, Ready};
 use crate::config::Settings;
+use crate::core::check::Checked;
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Seq};
@@ -25,6 +26,7 @@ use crate::core::machine::Machine;
 use crate::core::record::{MoveResult, RunState, SignalInfo};
 use crate::core::task::Ended;
 use crate::core::trigger::Source;
+use crate::io::check::Checker;
 use crate::io::control::Ask;
 use crate::io::dispose::Disposer;
 use crate::io::process::{Base, Dirs, Slots};
@@ -46,6 +48,8 @@ pub struct Lanes {
     pub results: Receiver<(AttemptId, Ended)>,
     /// Ends of dispositions.
     pub moved: Receiver<(RunId, u32, MoveResult)>,
+    /// Answers to checks.
+    pub checked: Receiver<Checked>,
     /// What is on disk by now.
     pub durable: Receiver<Seq>,
     /// Loaded configurations.
@@ -66,6 +70,8 @@ pub enum Input {
     Ended(AttemptId, Ended),
     /// From the disposer.
     Moved(RunId, u32, MoveResult),
+    /// From a check thread.
+    Checked(Checked),
     /// From the sync thread.
     Durable(Seq),
     /// From the reloader.
@@ -82,6 +88,8 @@ pub struct Ports {
     pub slots: Slots,
     /// Disposes of files.
     pub disposer: Disposer,
+    /// Checks files.
+    pub checker: Checker,
     /// Makes commits durable.
     pub sync: Sync,
     /// Watches folders; `None`: nothing is watched.
@@ -111,6 +119,8 @@ pub struct Engine {
     pub(super) dirs: Dirs,
     /// Ends of attempts that never started.
     pub(super) stillborn: VecDeque<(AttemptId, Ended)>,
+    /// Checks that nobody could be asked for.
+    pub(super) refused: VecDeque<Checked>,
     /// Runs whose event files are written.
     pub(super) with_files: BTreeSet<RunId>,
     /// The arming from which on the watch side tells of a trigger as it is.
@@ -129,6 +139,8 @@ pub struct Engine {
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
     pub(super) exiting: bool,
+    /// Whether the last slice of pruning has left something.
+    pub(super) prunes_on: bool,
     /// Requests of this turn that only look: answered after its commit, or during a stall.
     pub(super) looks: Vec<Ask>,
     /// Requests that came while the store was stalled.
@@ -187,6 +199,7 @@ impl Engine {
             base,
             dirs,
             stillborn: VecDeque::new(),
+            refused: VecDeque::new(),
             with_files: BTreeSet::new(),
             armed: BTreeMap::new(),
             apart: BTreeSet::new(),
@@ -199,6 +212,7 @@ impl Engine {
             status,
             observer: None,
             exiting: false,
+            prunes_on: false,
             looks: Vec::new(),
             deferred: VecDeque::new(),
         }
@@ -210,8 +224,9 @@ impl Engine {
     pub fn close(self, others: impl FnOnce()) {
         let Self { lanes, ports, store, .. } = self;
         drop(lanes);
-        let Ports { slots, disposer, sync, watch, signals, reloader } = ports;
+        let Ports { slots, disposer, checker, sync, watch, signals, reloader } = ports;
         drop((slots, disposer, watch, signals, reloader));
+        checker.close();
         others();
         sync.stop();
         drop(store);
@@ -237,6 +252,11 @@ impl Engine {
         let mut out = Out::default();
         for input in inputs {
             self.take(now, input, &mut out);
+        }
+        let before = self.retained_since();
+        if self.machine.has_left_before(before) {
+            let seq = self.next_seq();
+            self.machine.step(now, seq, Event::Expired { before }, &mut out);
         }
         if self.machine.next_deadline().is_some_and(|due| due <= now.mono) {
             let seq = self.next_seq();
@@ -299,6 +319,7 @@ impl Engine {
     fn collect(&mut self) -> Vec<Input> {
         let mut inputs: Vec<Input> =
             self.stillborn.drain(..).map(|(id, ended)| Input::Ended(id, ended)).collect();
+        inputs.extend(self.refused.drain(..).map(Input::Checked));
         inputs.extend(self.deferred.pop_front().map(Input::Ask));
         self.drain(&mut inputs);
         if inputs.is_empty() {
@@ -314,6 +335,7 @@ impl Engine {
         select.recv(&self.lanes.urgent);
         select.recv(&self.lanes.results);
         select.recv(&self.lanes.moved);
+        select.recv(&self.lanes.checked);
         select.recv(&self.lanes.durable);
         select.recv(&self.lanes.loaded);
         select.recv(&self.lanes.asks);
@@ -340,6 +362,7 @@ impl Engine {
         take(&self.lanes.urgent, inputs, Input::Signal);
         take(&self.lanes.results, inputs, |(id, ended)| Input::Ended(id, ended));
         take(&self.lanes.moved, inputs, |(run, file, result)| Input::Moved(run, file, result));
+        take(&self.lanes.checked, inputs, Input::Checked);
         take(&self.lanes.durable, inputs, Input::Durable);
         take(&self.lanes.loaded, inputs, Input::Loaded);
         take(&self.lanes.asks, inputs, Input::Ask);
@@ -354,6 +377,7 @@ impl Engine {
         let event = match input {
             Input::Ended(id, ended) => Event::Ended { id, ended },
             Input::Moved(run, file, result) => Event::Moved { run, file, result },
+            Input::Checked(checked) => Event::Checked(checked),
             Input::Watch(found) => match self.current(found) {
                 Some(event) => event,
                 None => return,

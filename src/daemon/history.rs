@@ -1,4 +1,5 @@
-//! The store's reader as the history of the control API and as the ledger of the watch thread.
+//! The store's reader as the history of the control API, as the ledger of the watch thread, and as
+//! the keys of who checks files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::core::candidate::Row;
 use crate::core::graph::Graph;
 use crate::core::id::{Name, RunId};
 use crate::core::path::Bytes;
+use crate::io::check::Keys;
 use crate::io::control::{History, RetrySource, RunFilter, Told};
 use crate::io::store::{Reader, StoreError};
 use crate::io::watch::Ledger;
@@ -111,6 +113,12 @@ impl PatientLedger {
             None => Reader::open(&self.state_dir, view::live)?,
         };
         Ok(self.reader.insert(reader))
+    }
+}
+
+impl Keys for PatientLedger {
+    fn holder(&mut self, trigger: &str, key: &Bytes) -> Option<RunId> {
+        self.read(|reader| reader.key_holder(trigger, key))
     }
 }
 

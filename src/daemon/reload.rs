@@ -123,6 +123,7 @@ impl Engine {
         self.settings = settings;
         self.status.triggers.set(&model);
         self.ports.slots.resize(model.slots);
+        self.ports.checker.keep(|name| model.triggers.contains_key(name));
         if let Some(signals) = &self.ports.signals
             && let Err(error) = signals.set(&standard_signals(&model))
         {

@@ -92,7 +92,11 @@ impl Facts {
                 Record::FileDeparted { .. } => "files_departed",
                 Record::TriggerPaused { .. }
                 | Record::TriggerResumed { .. }
-                | Record::TriggerArmed { .. } => continue,
+                | Record::TriggerArmed { .. }
+                | Record::TriggerLeft { .. }
+                | Record::TriggerBack { .. }
+                | Record::TriggerRenamed { .. }
+                | Record::TriggerForgotten { .. } => continue,
             };
             *self.counters.entry(name).or_default() += 1;
         }
@@ -159,7 +163,7 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
         Source::Signal { name, .. } => ("signal", name.to_string()),
     };
     let missing = covered.is_some_and(|covered| !covered.exists);
-    let (state, reason) = match (&lane.paused, missing, lane.gate) {
+    let (state, reason) = match (&lane.stored.paused, missing, lane.gate) {
         (Some(why), _, _) => ("paused", Some(why.clone())),
         (None, true, _) => ("waiting", Some("the folder does not exist".to_owned())),
         (None, false, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
@@ -170,8 +174,11 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
             ("active", full.then(why))
         }
     };
-    let pending =
-        lane.candidates.values().filter(|c| matches!(c.stage, Stage::Pending(..))).count();
+    let pending = lane
+        .candidates
+        .values()
+        .filter(|c| matches!(c.stage, Stage::Pending(..) | Stage::Checking { .. }))
+        .count();
     wire::TriggerStatus {
         name: lane.spec.name.to_string(),
         kind: kind.to_owned(),
@@ -217,10 +224,16 @@ fn candidate_entry(
     now: Now,
 ) -> wire::PendingEntry {
     let (stage, reason, run) = match &candidate.stage {
-        Stage::Pending(reason, due) => {
+        Stage::Pending(reason, None) => {
+            ("pending", format!("{}: {}", reason.word(), reason.text()), None)
+        }
+        Stage::Pending(reason, Some(due)) => {
             let (word, text) = (reason.word(), reason.text());
             let reason = format!("{word}: {text}; looked at again in {}", left(now, *due));
             ("pending", reason, None)
+        }
+        Stage::Checking { .. } => {
+            ("pending", "checking: it is ready but for its checksum or its key".to_owned(), None)
         }
         Stage::Ready => {
             let (stage, reason) = ready_reason(lane, candidate, now);
@@ -245,7 +258,7 @@ fn candidate_entry(
 
 /// What a file waits for that is ready by itself.
 fn ready_reason(lane: &Lane, candidate: &Candidate, now: Now) -> (&'static str, String) {
-    match (&lane.paused, lane.gate, lane.wait(candidate)) {
+    match (&lane.stored.paused, lane.gate, lane.wait(candidate)) {
         (_, _, Wait::Set(missing)) => {
             let missing: Vec<String> = missing.iter().map(|text| format!("`{text}`")).collect();
             let missing = missing.join(" and ");

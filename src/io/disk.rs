@@ -13,8 +13,8 @@ use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat, openat2,
-    statx,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp,
+    openat, openat2, statx,
 };
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -74,6 +74,38 @@ pub struct FoundFile {
     fd: OwnedFd,
     owner: u32,
     dev: u64,
+}
+
+impl FoundFile {
+    /// Opens it for reading. By number, not by name: whatever is at the path by now, only this file
+    /// is opened, which is known to be a regular one. To open is no read: the access time stays.
+    pub fn open(&self) -> Result<OwnedFd, Errno> {
+        let by_number = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        openat(CWD, by_number.as_str(), flags, Mode::empty())
+    }
+}
+
+impl AsFd for FoundFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A file as it is at an instant. As long as it stays the same, so does the content, whatever the
+/// times of the file say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The version.
+    pub version: Version,
+    /// When its status changed last, which nobody can set; nanoseconds since 1970.
+    changed_ns: i64,
+}
+
+/// How an open file is now.
+pub fn stamp(fd: BorrowedFd<'_>) -> io::Result<Stamp> {
+    let stat = stat_of(fd)?;
+    Ok(Stamp { version: version_of(fd, &stat), changed_ns: nanos(&stat.stx_ctime) })
 }
 
 /// Finds what is at `rel` beneath `root`. Errors: what keeps dagd from looking, such as a directory
@@ -160,12 +192,9 @@ impl Prober {
     }
 
     fn ask(&mut self, file: FoundFile) -> Disk {
-        let FoundFile { mut version, fd, owner, dev } = file;
-        // By number, not by name: whatever is at the path by now, only this file is opened, which
-        // is known to be a regular one. To open is no read: the access time stays.
-        let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let probe = match openat(CWD, by_number.as_str(), flags, Mode::empty()) {
+        let opened = file.open();
+        let FoundFile { mut version, owner, dev, .. } = file;
+        let probe = match opened {
             Ok(open) if self.can_tell(open.as_fd(), owner, dev) => {
                 match lease(open.as_fd(), true) {
                     Ok(()) => {
@@ -305,7 +334,10 @@ fn mount_of(stat: &Statx) -> u64 {
 }
 
 fn mtime_of(stat: &Statx) -> i64 {
-    let time = &stat.stx_mtime;
+    nanos(&stat.stx_mtime)
+}
+
+fn nanos(time: &StatxTimestamp) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
 }
 

@@ -127,6 +127,7 @@ mod tests {
             version,
             first_seen_at: Wall(0),
             in_place: true,
+            key: None,
         };
         let (out, results) = crossbeam_channel::unbounded();
         let mut disposer = Disposer { queue_max: 0, ..Disposer::new(out) };

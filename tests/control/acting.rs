@@ -159,6 +159,7 @@ fn claim(path: &Bytes) -> FileClaim {
         version: version_at(path.as_path()).unwrap().unwrap(),
         first_seen_at: Wall(0),
         in_place: true,
+        key: None,
     }
 }
 

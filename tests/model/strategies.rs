@@ -136,6 +136,7 @@ pub(crate) fn any_candidate() -> impl Strategy<Value = Candidate> {
             looks,
             order: 0,
             scanned: false,
+            passed: None,
             hops: 0,
             held_until: None,
         },
@@ -156,6 +157,7 @@ pub(crate) fn any_claim() -> impl Strategy<Value = FileClaim> {
             version,
             first_seen_at: Wall(at),
             in_place,
+            key: None,
         },
     )
 }
@@ -205,6 +207,7 @@ pub(crate) fn any_run() -> impl Strategy<Value = RunCreated> {
         |(item, move_to, key, (run, seed, utc_offset_s))| RunCreated {
             run: RunId(run),
             trigger: item.trigger,
+            formerly: None,
             rev: Rev("0123456789abcdef".into()),
             select: item.select.unwrap_or_else(|| Selector::task("*")),
             reason: item.reason,
@@ -286,7 +289,13 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     ];
     let at = || any::<i64>().prop_map(Wall);
     let run = || any::<u64>().prop_map(RunId);
-    let whys = vec![Noted::Baseline, Noted::Kinds, Noted::Signalled, Noted::Skipped];
+    let whys = vec![
+        Noted::Baseline,
+        Noted::Kinds,
+        Noted::Signalled,
+        Noted::Skipped,
+        Noted::Duplicate(RunId(7)),
+    ];
     let why = proptest::sample::select(whys);
     let ends = vec![RunState::Cancelled, RunState::Failed, RunState::Succeeded];
     let ends = proptest::sample::select(ends);
@@ -317,13 +326,21 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             at
         }),
         (run(), ends, at()).prop_map(|(run, state, at)| Record::RunEnded { run, state, at }),
-        (any_name(), "\\PC{0,9}", at()).prop_map(|(trigger, reason, at)| Record::TriggerPaused {
-            trigger,
-            reason,
-            at
-        }),
+        (any_name(), "\\PC{0,9}", any::<bool>(), at()).prop_map(
+            |(trigger, reason, flooded, at)| {
+                Record::TriggerPaused { trigger, reason, flooded, at }
+            }
+        ),
         (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerResumed { trigger, at }),
         (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerArmed { trigger, at }),
+        (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerLeft { trigger, at }),
+        (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerBack { trigger, at }),
+        (any_name(), at()).prop_map(|(trigger, at)| Record::TriggerForgotten { trigger, at }),
+        (any_name(), any_name(), at()).prop_map(|(from, to, at)| Record::TriggerRenamed {
+            from,
+            to,
+            at
+        }),
         (any_name(), any_bytes(), any_version(), why, at()).prop_map(
             |(trigger, rel, version, why, at)| Record::FileNoted { trigger, rel, version, why, at }
         ),

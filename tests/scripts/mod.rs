@@ -5,11 +5,13 @@
 //! | `+5s` | time passes, with a tick at each deadline |
 //! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `v1:SIZE`, `writing`, `gone` |
 //! | `scanned in`, `counted in 7` | the end of a scan, of a count |
+//! | `check 1 good`, `check 1 good k`, `check 1 good k 7`, `check 1 differs` | the answer to a check: its key, the run that had it; also `untold`, `changed`, `unreadable`; `stale-check` before all commits |
 //! | `signal s 5` | a signal, with a value |
 //! | `end 1.a 0`, `end 1.a#1 sig9`, `end 1.a 0 k=v` | the end of an attempt |
 //! | `moved 1.0 ok` | the end of a move: `ok`, `superseded`, `gone`, `failed` |
 //! | `fire in a v1`, `fire in`, `fire-select a+`, `retry 1 keep a` | a start by hand |
 //! | `cancel 1`, `cancel 1 a`, `pause in`, `resume in`, `stop` | requests |
+//! | `expired` | what left the configuration before now is not remembered any more |
 //! | `crash`, `reload` | a restart; the other model comes into force |
 
 mod models;
@@ -18,11 +20,13 @@ mod show;
 #[expect(dead_code, reason = "the simulator uses more of it")]
 mod store;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dagd::core::candidate::{Disk, Observed, Origin, Probe, Seen, Version};
-use dagd::core::effect::Out;
+use dagd::core::check::{Checked, Finding};
+use dagd::core::effect::{Command, Out};
 use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
 use dagd::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
@@ -41,6 +45,8 @@ struct Play {
     now: u64,
     seq: u64,
     text: String,
+    /// The triggers of the checks that were asked for.
+    asked: BTreeMap<u64, Name>,
 }
 
 /// Plays the script and compares all that comes of it with what is expected.
@@ -91,7 +97,8 @@ impl Play {
     fn boot(model: Arc<Model>, store: Store, now: u64, text: String) -> Self {
         let mut out = Out::default();
         let machine = store.fold(&model, 7, now_at(now)).finish(now_at(now), Seq(1), &mut out);
-        let mut play = Self { model, machine, store, now, seq: 0, text };
+        let asked = BTreeMap::new();
+        let mut play = Self { model, machine, store, now, seq: 0, text, asked };
         play.commit(&out);
         play
     }
@@ -114,6 +121,9 @@ impl Play {
             self.store.apply(record, |rev| self.machine.graph(rev).cloned());
         }
         for command in &out.commands {
+            if let Command::Check(check) = command {
+                self.asked.insert(check.number, check.trigger.clone());
+            }
             self.tell(&format!("-> {}", show::command(&self.machine, command)));
         }
         self.seq += u64::from(!out.records.is_empty());
@@ -140,6 +150,7 @@ impl Play {
             "counted" => {
                 Event::Counted { trigger: trigger(), files: words[2].parse().expect("a number") }
             }
+            "check" | "stale-check" => self.answer(&words),
             "signal" => {
                 let value = words.get(2).map(|value| value.parse().expect("a number"));
                 let info = SignalInfo { value, ..SignalInfo::bare("SIGUSR1") };
@@ -165,6 +176,9 @@ impl Play {
             "pause" => ask(Request::Pause { trigger: trigger() }),
             "resume" => ask(Request::Resume { trigger: trigger() }),
             other => {
+                if other == "expired" {
+                    return self.step(Event::Expired { before: now_at(self.now).wall });
+                }
                 assert_eq!(other, "stop", "a line of a script");
                 Event::StopRequested
             }
@@ -195,6 +209,25 @@ impl Play {
             origin,
             seen: vec![Seen { trigger, rel, disk, row }],
         })
+    }
+
+    /// `check NUMBER good [KEY [RUN]]`, `check NUMBER differs`
+    fn answer(&self, words: &[&str]) -> Event {
+        let number = words[1].parse().expect("a number");
+        let run = |text: &&str| RunId(text.parse().expect("a run"));
+        let finding = match words[2] {
+            "good" => Finding::Good {
+                key: words.get(3).map(|&key| key.into()),
+                delivered: words.get(4).map(run),
+            },
+            "untold" => Finding::Untold,
+            "differs" => Finding::Differs,
+            "changed" => Finding::Changed,
+            _ => Finding::Unreadable,
+        };
+        let seq = Seq(if words[0] == "check" { self.seq } else { 0 });
+        let trigger = self.asked[&number].clone();
+        Event::Checked(Checked { number, trigger, seq, finding })
     }
 
     /// `end RUN.TASK[#ATTEMPT] CODE|sigN|lost|unstarted [KEY=VALUE]`

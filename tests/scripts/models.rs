@@ -9,11 +9,12 @@ use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
+use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, InitialScan, Overlap, RateLimit, ReadLock, Sort, Source,
-    TriggerSpec,
+    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
+    Source, TriggerSpec,
 };
 
 /// `key=value` words of a line.
@@ -156,6 +157,17 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         sort_by: list("sort").map(sort).collect(),
         batch_max_files: words.number("batch").unwrap_or(1000),
         initial_scan: if baseline { InitialScan::Baseline } else { InitialScan::Unprocessed },
+        checksum_file: words.get("checksum").map(|name| {
+            (Sidecar::parse(name).expect("a sidecar"), Checksum::told_by(name).expect("a kind"))
+        }),
+        idempotent_key: match words.get("same") {
+            None => IdempotentKey::Version,
+            Some("path") => IdempotentKey::Path,
+            Some("name+size") => IdempotentKey::NameSize,
+            Some("content") => IdempotentKey::Content,
+            Some(text) => IdempotentKey::Template(template(text)),
+        },
+        renamed_from: words.get("was").map(Into::into),
         initial_max: words.number("initial_max").unwrap_or(10_000),
         move_to: words.get("move").map(template),
         move_failed: words.get("move_failed").map(template),

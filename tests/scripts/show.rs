@@ -1,9 +1,10 @@
 //! Records and commands, each in a line.
 
+use dagd::core::check::{Check, KeyOf};
 use dagd::core::effect::{Command, Reply};
 use dagd::core::id::{Attempt, NodeIx, RunId};
 use dagd::core::machine::Machine;
-use dagd::core::record::{FileClaim, Record, RunCreated};
+use dagd::core::record::{FileClaim, Noted, Record, RunCreated};
 use dagd::core::task::{Exit, TaskState, Verdict};
 
 fn task(machine: &Machine, run: RunId, node: NodeIx) -> String {
@@ -93,10 +94,32 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
         Record::TriggerPaused { trigger, reason, .. } => format!("paused {trigger}: {reason}"),
         Record::TriggerResumed { trigger, .. } => format!("resumed {trigger}"),
         Record::TriggerArmed { trigger, .. } => format!("armed {trigger}"),
+        Record::TriggerLeft { trigger, .. } => format!("left {trigger}"),
+        Record::TriggerBack { trigger, .. } => format!("back {trigger}"),
+        Record::TriggerRenamed { from, to, .. } => format!("renamed {from} to {to}"),
+        Record::TriggerForgotten { trigger, .. } => format!("forgotten {trigger}"),
         Record::FileNoted { trigger, rel, version, why, .. } => {
-            format!("noted {trigger} {} v{}: {}", rel.lossy(), version.mtime_ns, why.word())
+            let of = match why {
+                Noted::Duplicate(run) => format!(" of run {run}"),
+                _ => String::new(),
+            };
+            let (rel, at, why) = (rel.lossy(), version.mtime_ns, why.word());
+            format!("noted {trigger} {rel} v{at}: {why}{of}")
         }
         Record::FileDeparted { trigger, rel, .. } => format!("departed {trigger} {}", rel.lossy()),
+    }
+}
+
+fn shown(check: &Check) -> String {
+    let Check { number, trigger, rel, version, checksum, key, .. } = check;
+    let mut text = format!("check {number} {trigger} {} v{}", rel.lossy(), version.mtime_ns);
+    if checksum.is_some() {
+        text += " checksum";
+    }
+    match key {
+        Some(KeyOf::Known(key)) => text + " " + &key.lossy(),
+        Some(KeyOf::Content) => text + " content",
+        None => text,
     }
 }
 
@@ -117,6 +140,8 @@ pub(crate) fn command(machine: &Machine, command: &Command) -> String {
         Command::Look { trigger, rel } => format!("look {trigger} {}", rel.lossy()),
         Command::Scan { trigger } => format!("scan {trigger}"),
         Command::Count { trigger, limit } => format!("count {trigger} to {limit}"),
+        Command::Check(check) => shown(check),
+        Command::Uncheck { trigger } => format!("uncheck {trigger}"),
         Command::Hold { trigger } => format!("hold {trigger}"),
         Command::Release { trigger } => format!("release {trigger}"),
         Command::Finished { run, state } => format!("finished {run} {}", state.word()),

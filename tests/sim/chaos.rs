@@ -19,11 +19,14 @@ const STEPS_MAX: usize = 20_000;
 
 /// Lives through the world.
 pub(crate) fn live(world: &mut World) {
-    for _ in 0..world.rng.below(4) {
+    for _ in 0..world.rng.below(if world.disk.narrow { 20 } else { 4 }) {
         touch(world);
     }
     world.boot();
     let mut actions = 1 + world.rng.below(ACTIONS);
+    if world.disk.narrow {
+        actions *= 2;
+    }
     while actions > 0 {
         if world.rng.chance(25) {
             actions -= 1;
@@ -52,7 +55,7 @@ fn ask(request: Request) -> Event {
 
 /// Something small happens, somewhere.
 fn step(world: &mut World) {
-    match world.rng.below(8) {
+    match world.rng.below(9) {
         0..3 => {
             if world.has_events() {
                 world.turn();
@@ -67,6 +70,7 @@ fn step(world: &mut World) {
             world.exec.end_one(now, &mut world.rng);
         }
         6 => dispose(world),
+        7 => world.check_step(),
         _ => {
             let pause = world.rng.pick(&[1, 20, 150, 2000, 11_000]);
             world.now += pause * 1_000_000;
@@ -74,24 +78,27 @@ fn step(world: &mut World) {
     }
 }
 
-/// Goes on until nothing can happen any more.
+/// Goes on until nothing can happen any more. What can happen does so in any order.
 fn rest(world: &mut World) {
     for _ in 0..STEPS_MAX {
-        if world.has_events() {
-            world.turn();
+        let busy = (0..world.threads.len()).find(|at| !world.threads[*at].is_idle());
+        let can =
+            [world.has_events(), busy.is_some(), !world.checker.is_idle(), !world.exec.is_idle()];
+        let can: Vec<usize> = (0..can.len()).filter(|at| can[*at]).collect();
+        if can.is_empty() {
+            let Some(at) = world.machine().next_deadline() else { return };
+            world.now = world.now.max(at.0);
             continue;
         }
-        let busy = (0..world.threads.len()).find(|at| !world.threads[*at].is_idle());
-        if let Some(at) = busy {
-            world.watch_step(at);
-        } else if !world.exec.is_idle() {
-            let now = world.now().wall;
-            world.exec.end_one(now, &mut world.rng);
-            dispose(world);
-        } else if let Some(at) = world.machine().next_deadline() {
-            world.now = world.now.max(at.0);
-        } else {
-            return;
+        match (world.rng.pick(&can), busy) {
+            (0, _) => world.turn(),
+            (1, Some(at)) => world.watch_step(at),
+            (2, _) => world.check_step(),
+            _ => {
+                let now = world.now().wall;
+                world.exec.end_one(now, &mut world.rng);
+                dispose(world);
+            }
         }
     }
     assert_eq!(0, STEPS_MAX, "the world comes to rest");
@@ -115,7 +122,9 @@ fn touch(world: &mut World) {
 
 fn action(world: &mut World) {
     let trigger: Name = world.rng.pick(&TRIGGERS).into();
+    let restless = world.restless && world.rng.chance(25);
     let event = match world.rng.below(40) {
+        _ if restless => reload(world),
         0..20 => return touch(world),
         20..27 => signal(world, trigger),
         27..29 => fire(world, trigger),
@@ -125,10 +134,7 @@ fn action(world: &mut World) {
         33 | 34 => Some(ask(Request::Resume { trigger })),
         35 | 36 => return world.kill(),
         37 => Some(Event::StopRequested),
-        38 if world.rng.chance(50) => {
-            let model = models::changed(&mut world.rng, &world.model);
-            Some(Event::Reloaded(Arc::new(model)))
-        }
+        38 if world.rng.chance(if world.disk.narrow { 10 } else { 50 }) => reload(world),
         _ => {
             // A hint for nothing.
             let place = world.disk.files.keys().next().cloned();
@@ -139,6 +145,15 @@ fn action(world: &mut World) {
         }
     };
     world.asks.extend(event);
+}
+
+/// Another configuration, or what has left it long ago is forgotten.
+fn reload(world: &mut World) -> Option<Event> {
+    if world.rng.chance(15) {
+        return Some(Event::Expired { before: world.now().wall });
+    }
+    let model = models::changed(&mut world.rng, &world.model, world.restless);
+    Some(Event::Reloaded(Arc::new(model)))
 }
 
 fn signal(world: &World, trigger: Name) -> Option<Event> {

@@ -2,16 +2,21 @@
 
 use std::cmp::Ordering;
 
-use dagd::core::candidate::Kind;
+use dagd::core::candidate::{Candidate, Kind, Pending, Stage};
+use dagd::core::check::key_of;
+use dagd::core::id::Name;
 use dagd::core::machine::Machine;
 use dagd::core::machine::lane::Wait;
 use dagd::core::record::{FileClaim, Noted, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
 use dagd::core::trigger::{
-    FanOut, FolderSpec, InitialScan, Overlap, RateLimit, ReadLock, Sort, SortBy, TriggerSpec,
+    FanOut, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort, SortBy,
+    TriggerSpec,
 };
 
+use super::check::{content, key};
+use super::disk::Place;
 use super::oracle;
 use super::watch::{names, root};
 use super::world::{World, is_delivery};
@@ -32,8 +37,14 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
             let ended = machine.run(*run).expect("a run is there until its end is committed");
             oracle::check(ended, &world.store.facts[run], *state);
         }
-        Record::FileNoted { trigger, why, .. } => {
+        Record::FileNoted { trigger, rel, version, why, .. } => {
             let spec = &world.model.triggers[trigger];
+            if let Noted::Duplicate(run) = why {
+                world.duplicates += 1;
+                let of = key_of(spec, rel, version).expect("a trigger with keys");
+                let had = world.store.keys.get(&(trigger.clone(), key(&of, version)));
+                assert_eq!(had, Some(run), "{trigger}: {rel:?} is the same as that of run {run}");
+            }
             let by_rule = match why {
                 Noted::Baseline => {
                     spec.folder().is_some_and(|f| f.initial_scan == InitialScan::Baseline)
@@ -41,11 +52,35 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
                 Noted::Kinds => spec.folder().is_some_and(|f| f.kinds.len() < 2),
                 Noted::Skipped => spec.overlap == Overlap::Skip,
                 Noted::Signalled => matches!(spec.overlap, Overlap::Signal(_)),
+                Noted::Duplicate(_) => {
+                    spec.folder().is_some_and(|f| f.idempotent_key != IdempotentKey::Version)
+                }
             };
             assert!(by_rule, "{why:?} is a rule of {trigger}");
         }
+        Record::TriggerRenamed { from, to, .. } => renamed(world, from, to),
+        Record::TriggerForgotten { trigger, .. } => {
+            assert!(!world.model.triggers.contains_key(trigger), "{trigger} is gone");
+            world.deliveries.retain(|(of, ..), _| of != trigger);
+            world.keyed.retain(|(of, _)| of != trigger);
+        }
         _ => {}
     }
+}
+
+/// What `from` has delivered, `to` has.
+fn renamed(world: &mut World, from: &Name, to: &Name) {
+    let spec = world.model.triggers.get(to);
+    let told = spec.and_then(|spec| spec.folder()?.renamed_from.as_ref());
+    assert_eq!(told, Some(from), "{to} was called {from}");
+    let other = |name: &Name| if name == from { to.clone() } else { name.clone() };
+    let own = |name: &Name| name == to;
+    world.deliveries.retain(|(of, ..), _| !own(of));
+    world.keyed.retain(|(of, _)| !own(of));
+    let deliveries = std::mem::take(&mut world.deliveries).into_iter();
+    world.deliveries = deliveries.map(|((of, place, v), n)| ((other(&of), place, v), n)).collect();
+    let keyed = std::mem::take(&mut world.keyed).into_iter();
+    world.keyed = keyed.map(|(of, key)| (other(&of), key)).collect();
 }
 
 fn run_created(world: &mut World, created: &RunCreated) {
@@ -75,10 +110,38 @@ fn run_created(world: &mut World, created: &RunCreated) {
         *delivered += 1;
         let times = *delivered;
         assert!(times <= came, "{trigger}: v{version} at {place:?} came {came}, ran {times} times");
+        checked(world, &spec, file, &place);
         if matches!(folder.read_lock, ReadLock::Auto | ReadLock::Lease) {
             let whole = world.disk.complete.contains(&version);
             assert!(whole, "{trigger}: v{version} at {place:?} is not half-written");
         }
+    }
+}
+
+/// What is delivered was checked, and is the only one of its key.
+fn checked(world: &mut World, spec: &TriggerSpec, file: &FileClaim, place: &Place) {
+    let (name, version) = (&spec.name, &file.version);
+    let of = key_of(spec, &file.rel, version).map(|of| key(&of, version));
+    assert_eq!(file.key, of, "{name}: {place:?} is delivered with its key");
+    if let Some(key) = of {
+        let first = world.keyed.insert((name.clone(), key.clone()));
+        assert!(first, "{name}: {place:?} is the only one with the key {key:?}");
+    }
+    if spec.folder().is_some_and(|folder| folder.checksum_file.is_some()) {
+        let verified = world.disk.verified.contains(&(place.clone(), version.mtime_ns));
+        assert!(verified, "{name}: {place:?} is what its checksum file told");
+    }
+}
+
+/// Whether a file waits for a checksum file that does not tell its content.
+fn is_told_against(world: &World, place: &Place, candidate: &Candidate) -> bool {
+    let told = world.disk.sums.get(place);
+    match candidate.stage {
+        Stage::Pending(Pending::ChecksumFile, None) => told.is_none(),
+        Stage::Pending(Pending::ChecksumDiffers, None) => {
+            told.is_some_and(|told| *told != content(&candidate.version))
+        }
+        _ => false,
     }
 }
 
@@ -170,8 +233,7 @@ pub(crate) fn fold(world: &World) {
     assert_eq!(live.items(), folded.items(), "items are stored");
     for (lane, other) in live.lanes().values().zip(folded.lanes().values()) {
         let name = &lane.spec.name;
-        assert_eq!(lane.paused, other.paused, "the pause of {name} is stored");
-        assert_eq!(lane.armed, other.armed, "the arming of {name} is stored");
+        assert_eq!(lane.stored, other.stored, "what is known of {name} is stored");
         assert_eq!(lane.live, other.live, "the busy keys of {name} are stored");
         assert_eq!(lane.items, other.items, "the items of {name} are stored");
     }
@@ -186,23 +248,21 @@ pub(crate) fn quiet(world: &World) {
     let leftovers = world.store.leftovers();
     assert!(leftovers.is_empty(), "nothing lives but idle triggers: {leftovers:?}");
     for (name, lane) in machine.lanes() {
-        for (rel, candidate) in &lane.candidates {
-            let misses = matches!(lane.wait(candidate), Wait::Set(missing) if !missing.is_empty());
-            assert!(misses, "{name} has delivered all but {rel:?}: {candidate:?}");
-        }
         let Some(folder) = lane.spec.folder() else { continue };
-        assert!(lane.armed, "{name} is armed");
+        for (rel, candidate) in &lane.candidates {
+            let place = (root(folder), rel.clone());
+            let misses = matches!(lane.wait(candidate), Wait::Set(missing) if !missing.is_empty());
+            let waits = misses || is_told_against(world, &place, candidate);
+            assert!(waits, "{name} has delivered all: {rel:?} {candidate:?}");
+        }
+        assert!(lane.stored.armed, "{name} is armed");
         let at = root(folder);
         for rel in names(&world.disk, folder) {
             let version = &world.disk.files[&(at.clone(), rel.clone())].version;
             let row = world.store.rows.get(&(name.clone(), rel.clone()));
             let known = row.is_some_and(|row| row.open && row.version == *version);
-            let misses = lane.candidates.get(&rel).is_some_and(|found| found.version == *version);
-            assert!(
-                known || misses,
-                "{name}: {rel:?} v{} was delivered or noted: {row:?}",
-                version.mtime_ns
-            );
+            let known = known || lane.candidates.get(&rel).is_some_and(|c| c.version == *version);
+            assert!(known, "{name}: {rel:?} v{} was delivered or noted: {row:?}", version.mtime_ns);
         }
         for ((of, rel), row) in &world.store.rows {
             let gone = !world.disk.files.contains_key(&(at.clone(), rel.clone()));

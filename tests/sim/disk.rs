@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dagd::core::candidate::{Disk as Found, Probe, Version};
 use dagd::core::path::Bytes;
 
+use super::check::content;
 use super::rng::Rng;
 
 /// A place: a folder and the name in it.
@@ -21,11 +22,17 @@ pub(crate) struct Disk {
     pub(crate) files: BTreeMap<Place, File>,
     /// Files that were taken away and may come back.
     pub(crate) away: Vec<(Place, File)>,
+    /// The content that the checksum file of a place tells.
+    pub(crate) sums: BTreeMap<Place, u64>,
+    /// Versions whose checksum file told their content at some time.
+    pub(crate) verified: BTreeSet<(Place, i64)>,
     /// How often a version came to a place.
     pub(crate) arrivals: BTreeMap<(Place, i64), u32>,
     /// Versions that nobody was writing to at some time.
     pub(crate) complete: BTreeSet<i64>,
     versions: i64,
+    /// All that happens is in one folder.
+    pub(crate) narrow: bool,
 }
 
 const NAMES: [&str; 10] =
@@ -33,19 +40,33 @@ const NAMES: [&str; 10] =
 const ROOTS: [&str; 2] = ["/ta", "/tb"];
 
 impl Disk {
+    pub(crate) fn new(narrow: bool) -> Self {
+        Self { narrow, ..Self::default() }
+    }
+
     fn put(&mut self, place: Place, file: File) {
         if !file.writing {
             self.complete.insert(file.version.mtime_ns);
         }
         let key = (place.clone(), file.version.mtime_ns);
         *self.arrivals.entry(key).or_default() += 1;
-        self.files.insert(place, file);
+        self.files.insert(place.clone(), file);
+        self.verify(place);
+    }
+
+    fn any_place(&self, rng: &mut Rng) -> Place {
+        let root = if self.narrow { ROOTS[0] } else { rng.pick(&ROOTS) };
+        (Bytes::from(root), Bytes::from(rng.pick(&NAMES)))
     }
 
     /// Does something. Returns the places at which the kernel would hint.
     pub(crate) fn change(&mut self, rng: &mut Rng) -> Vec<Place> {
-        let place = (Bytes::from(rng.pick(&ROOTS)), Bytes::from(rng.pick(&NAMES)));
-        match rng.below(12) {
+        let place = self.any_place(rng);
+        match rng.below(if self.narrow { 22 } else { 15 }) {
+            12.. => {
+                self.sum(rng, &place);
+                vec![place]
+            }
             0..5 => {
                 self.write(rng, &place);
                 vec![place]
@@ -71,6 +92,24 @@ impl Disk {
         }
     }
 
+    /// A checksum file comes, changes or goes.
+    fn sum(&mut self, rng: &mut Rng, place: &Place) {
+        let right = self.files.get(place).map(|file| content(&file.version));
+        match right.filter(|_| rng.chance(70)) {
+            Some(right) => drop(self.sums.insert(place.clone(), right)),
+            None if rng.chance(50) => drop(self.sums.insert(place.clone(), rng.below(4) as u64)),
+            None => drop(self.sums.remove(place)),
+        }
+        self.verify(place.clone());
+    }
+
+    fn verify(&mut self, place: Place) {
+        let Some(file) = self.files.get(&place) else { return };
+        if self.sums.get(&place) == Some(&content(&file.version)) {
+            self.verified.insert((place, file.version.mtime_ns));
+        }
+    }
+
     fn write(&mut self, rng: &mut Rng, place: &Place) {
         self.versions += 1;
         // The same inode, if it was there.
@@ -91,7 +130,7 @@ impl Disk {
     }
 
     fn rename(&mut self, rng: &mut Rng, from: Place) -> Vec<Place> {
-        let to = (Bytes::from(rng.pick(&ROOTS)), Bytes::from(rng.pick(&NAMES)));
+        let to = self.any_place(rng);
         match self.files.remove(&from) {
             Some(file) if to != from => {
                 self.put(to.clone(), file);

@@ -1,7 +1,7 @@
 //! A simulator for the pure core: random worlds from seeds, with one virtual clock.
 //!
 //! - [`models`]: random configurations
-//! - [`disk`], [`watch`], [`exec`], [`store`]: the fake surroundings
+//! - [`disk`], [`watch`], [`check`], [`exec`], [`store`]: the fake surroundings
 //! - [`world`]: the engine, and the crashes
 //! - [`chaos`]: what people and programs do to it; how a world comes to rest
 //! - [`checks`], [`oracle`]: what must hold
@@ -9,6 +9,7 @@
 pub(crate) mod chaos;
 pub(crate) mod world;
 
+mod check;
 mod checks;
 mod disk;
 mod exec;

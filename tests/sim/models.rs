@@ -9,16 +9,18 @@ use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
+use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, InitialScan, Overlap, RateLimit, ReadLock, Sort, SortBy, Source,
-    TriggerSpec,
+    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
+    SortBy, Source, TriggerSpec,
 };
 
 use super::rng::Rng;
 
-pub(crate) const TRIGGERS: [&str; 3] = ["ta", "tb", "tc"];
+/// Triggers, and the names that they may be given later.
+pub(crate) const TRIGGERS: [&str; 6] = ["ta", "tb", "tc", "ta2", "tb2", "tc2"];
 
 static FILTER: LazyLock<Filter> = LazyLock::new(|| {
     Filter::new(vec!["**/*".to_owned()], Vec::new(), true, false).expect("a plain pattern compiles")
@@ -35,7 +37,7 @@ pub(crate) fn template(text: &str) -> Template {
 pub(crate) fn random(rng: &mut Rng) -> Model {
     let graph = graph(rng);
     let count = 1 + rng.below(3);
-    let triggers = TRIGGERS[..count].iter().map(|name| {
+    let triggers = TRIGGERS[..count.min(3)].iter().map(|name| {
         let spec = trigger(rng, name, graph.len());
         (spec.name.clone(), Arc::new(spec))
     });
@@ -49,14 +51,43 @@ pub(crate) fn random(rng: &mut Rng) -> Model {
     }
 }
 
+/// A configuration whose files all have to be checked, with little else.
+pub(crate) fn checks(rng: &mut Rng) -> Model {
+    let mut model = random(rng);
+    let mut spec = signal(rng, TRIGGERS[0], 1);
+    let mut into = folder(rng, &spec.name, Folder::Drop);
+    checked(rng, &mut into);
+    into.initial_max = 10_000;
+    if rng.chance(30) {
+        into.fan_out = FanOut::Batch;
+        spec.max_runs = Some(1);
+    } else if rng.chance(30) {
+        into.move_to = Some(template("/done/{run}/{name}"));
+    }
+    spec.source = Source::Folder(Box::new(into));
+    model.triggers = [(spec.name.clone(), Arc::new(spec))].into();
+    model.max_live_runs = 8;
+    model
+}
+
 /// Another configuration, as a reload would bring it.
-pub(crate) fn changed(rng: &mut Rng, old: &Model) -> Model {
+/// `renames`: most of it only has other names.
+pub(crate) fn changed(rng: &mut Rng, old: &Model, renames: bool) -> Model {
     let graph = if rng.chance(50) { Arc::new(graph(rng)) } else { old.graph.clone() };
     let fresh = !Arc::ptr_eq(&graph, &old.graph);
     let mut triggers = BTreeMap::new();
-    for name in TRIGGERS {
+    for names in [["ta", "ta2"], ["tb", "tb2"], ["tc", "tc2"]] {
+        let [mut name, other] = names;
+        if old.triggers.contains_key(other) {
+            name = other;
+        }
+        let next = names[usize::from(name == names[0])];
         let known = old.triggers.get(name).filter(|_| !fresh);
+        let folder = old.triggers.get(name).is_some_and(|spec| spec.folder().is_some());
         let spec = match known {
+            _ if folder && rng.chance(if renames { 60 } else { 15 }) => {
+                Arc::new(renamed(rng, name, next, graph.len()))
+            }
             Some(spec) if rng.chance(60) => spec.clone(),
             _ if rng.chance(70) => Arc::new(trigger(rng, name, graph.len())),
             _ => continue,
@@ -71,6 +102,15 @@ pub(crate) fn changed(rng: &mut Rng, old: &Model) -> Model {
         max_live_runs: old.max_live_runs,
         stop_timeout: old.stop_timeout,
     }
+}
+
+/// A trigger that was called `from` before.
+fn renamed(rng: &mut Rng, from: &str, to: &str, tasks: usize) -> TriggerSpec {
+    let mut spec = trigger(rng, to, tasks);
+    if let Source::Folder(folder) = &mut spec.source {
+        folder.renamed_from = Some(from.into());
+    }
+    spec
 }
 
 fn pools(rng: &mut Rng) -> BTreeMap<Arc<str>, u32> {
@@ -147,8 +187,8 @@ pub(crate) fn select(rng: &mut Rng, tasks: usize) -> Selector {
     Selector::parse(&text).expect("a constant shape parses")
 }
 
-fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
-    let mut spec = TriggerSpec {
+fn signal(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
+    TriggerSpec {
         name: name.into(),
         source: Source::Signal { signo: 10, name: "SIGUSR1".into(), sender_uid: Vec::new() },
         select: select(rng, tasks),
@@ -157,7 +197,11 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
         order_key: None,
         rate_limit: None,
         rev: format!("{:x}", rng.next()).as_str().into(),
-    };
+    }
+}
+
+fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
+    let mut spec = signal(rng, name, tasks);
     match rng.below(14) {
         0..5 => drop_files(rng, &mut spec),
         5 => batch(rng, &mut spec),
@@ -199,14 +243,33 @@ fn folder(rng: &mut Rng, name: &str, folder: Folder) -> FolderSpec {
         // Two triggers may share a root.
         ..FolderSpec::new(
             folder,
-            if name == "tc" { "/ta".into() } else { format!("/{name}").into() },
+            if name.starts_with("tc") { "/ta".into() } else { format!("/{}", &name[..2]).into() },
             FILTER.clone(),
         )
     }
 }
 
+/// What has to be checked of the files of a folder.
+fn checked(rng: &mut Rng, into: &mut FolderSpec) {
+    if rng.chance(50) {
+        let sidecar = Sidecar::parse("{name}.md5").expect("a constant sidecar parses");
+        into.checksum_file = Some((sidecar, Checksum::Md5));
+    }
+    into.idempotent_key = rng.pick(&[
+        IdempotentKey::Version,
+        IdempotentKey::Content,
+        IdempotentKey::Content,
+        IdempotentKey::Path,
+        IdempotentKey::NameSize,
+        IdempotentKey::Template(template("{ext}")),
+    ]);
+}
+
 fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
     let mut into = folder(rng, &spec.name, Folder::Drop);
+    if rng.chance(20) {
+        checked(rng, &mut into);
+    }
     let key = |text| Some(template(text));
     (spec.overlap, spec.order_key) = rng.pick(&[
         (Overlap::Queue, None),
@@ -222,7 +285,7 @@ fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
     spec.max_runs = rng.pick(&[None, Some(1), Some(2)]);
     into.sort_by = sort_by(rng);
     // Two triggers that both dispose under one root are an error of configuration.
-    if &*spec.name != "tc" {
+    if !spec.name.starts_with("tc") {
         into.move_to = rng.chance(50).then(|| template("/done/{run}/{rel}"));
         into.move_failed = rng.chance(30).then(|| template("/failed/{run}/{rel}"));
     }
@@ -240,6 +303,9 @@ fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
 
 fn batch(rng: &mut Rng, spec: &mut TriggerSpec) {
     let mut into = folder(rng, &spec.name, Folder::Drop);
+    if rng.chance(20) {
+        checked(rng, &mut into);
+    }
     into.fan_out = FanOut::Batch;
     spec.overlap = rng.pick(&[Overlap::Queue, Overlap::Coalesce, Overlap::Skip]);
     spec.max_runs = Some(1);
@@ -277,6 +343,9 @@ fn groups(rng: &mut Rng, spec: &mut TriggerSpec) {
             into.kinds.retain(|kind| *kind != Kind::Deleted);
         }
     }
+    if !into.set.is_empty() {
+        into.idempotent_key = IdempotentKey::Version;
+    }
     into.batch_max_wait = rng.pick(&[None, Some(ms(200)), Some(ms(1500))]);
     if drop {
         let policies = [Overlap::Queue, Overlap::Coalesce, Overlap::Skip, Overlap::Parallel];
@@ -285,7 +354,7 @@ fn groups(rng: &mut Rng, spec: &mut TriggerSpec) {
         spec.overlap = rng.pick(&[Overlap::Coalesce, Overlap::Restart, Overlap::Signal(12)]);
     }
     spec.max_runs = rng.pick(&[None, Some(1), Some(2)]);
-    if drop && &*spec.name != "tc" && rng.chance(50) {
+    if drop && !spec.name.starts_with("tc") && rng.chance(50) {
         into.move_to = Some(template("/done/{run}/{rel}"));
     }
 }

@@ -19,6 +19,10 @@ pub(crate) struct Store {
     live: BTreeMap<Aggregate, Vec<(u64, Record)>>,
     order: u64,
     pub(crate) rows: BTreeMap<(Name, Bytes), Row>,
+    /// The triggers of the ledger.
+    triggers: BTreeSet<Name>,
+    /// Which run had a file with which key.
+    pub(crate) keys: BTreeMap<(Name, Bytes), RunId>,
     pub(crate) graphs: BTreeMap<Rev, Arc<Graph>>,
     pub(crate) ended: BTreeMap<RunId, Ended>,
     next_run: u64,
@@ -62,7 +66,10 @@ impl Store {
                 assert!(self.planned.insert((*run, *file)), "a move is planned once");
             }
             Record::MoveDone { run, file, result, .. } => self.disposed(*run, *file, result),
+            Record::TriggerRenamed { from, to, .. } => return self.rename(from, to),
+            Record::TriggerForgotten { trigger, .. } => return self.forget(trigger),
             Record::FileNoted { trigger, rel, version, .. } => {
+                self.triggers.insert(trigger.clone());
                 let row = Row { version: version.clone(), open: true, run: None };
                 self.rows.insert((trigger.clone(), rel.clone()), row);
             }
@@ -87,6 +94,8 @@ impl Store {
             Record::AttemptEnded { .. }
             | Record::TriggerPaused { .. }
             | Record::TriggerResumed { .. }
+            | Record::TriggerLeft { .. }
+            | Record::TriggerBack { .. }
             | Record::TriggerArmed { .. } => {}
         }
         if matches!(of, Aggregate::Ledger(_)) || matches!(record, Record::ItemDropped { .. }) {
@@ -114,6 +123,12 @@ impl Store {
         self.graphs.insert(created.rev.clone(), graph);
         self.facts.insert(created.run, Facts::default());
         let Some(trigger) = &created.trigger else { return };
+        if !created.files.is_empty() {
+            self.triggers.insert(trigger.clone());
+        }
+        for key in created.files.iter().filter_map(|file| file.key.clone()) {
+            self.keys.insert((trigger.clone(), key), created.run);
+        }
         for file in created.files.iter().filter(|file| file.in_place) {
             let row = Row {
                 version: file.version.clone(),
@@ -122,6 +137,38 @@ impl Store {
             };
             self.rows.insert((trigger.clone(), file.rel.clone()), row);
         }
+    }
+
+    fn rename(&mut self, from: &Name, to: &Name) {
+        if self.triggers.remove(from) {
+            let own = |(of, _): &(Name, Bytes), row: &Row| of == to && row.run.is_none();
+            self.rows.retain(|key, row| !own(key, row));
+            for ((_, rel), row) in of(&mut self.rows, from) {
+                self.rows.entry((to.clone(), rel)).or_insert(row);
+            }
+            for ((_, key), run) in of(&mut self.keys, from) {
+                self.keys.insert((to.clone(), key), run);
+            }
+            self.triggers.insert(to.clone());
+        }
+        let mut stored = self.live.remove(&Aggregate::Trigger(from.clone())).unwrap_or_default();
+        stored.retain(|(_, record)| !matches!(record, Record::TriggerLeft { .. }));
+        self.live.insert(Aggregate::Trigger(to.clone()), stored);
+        for (_, record) in self.live.values_mut().flatten() {
+            relabel(record, from, to);
+        }
+        for ended in self.ended.values_mut() {
+            if ended.created.trigger.as_ref() == Some(from) {
+                ended.created.trigger = Some(to.clone());
+            }
+        }
+    }
+
+    fn forget(&mut self, trigger: &Name) {
+        self.triggers.remove(trigger);
+        of(&mut self.rows, trigger);
+        of(&mut self.keys, trigger);
+        self.live.remove(&Aggregate::Trigger(trigger.clone()));
     }
 
     fn disposed(&mut self, run: RunId, file: u32, result: &MoveResult) {
@@ -174,6 +221,7 @@ impl Store {
             graphs: self.graphs.values().cloned().collect(),
             next_run: RunId(self.next_run.max(1)),
             next_item: ItemId(self.next_item),
+            triggers: self.triggers.iter().cloned().collect(),
             durations: BTreeMap::new(),
             seed,
         };
@@ -185,5 +233,32 @@ impl Store {
             assert!(folded.is_ok(), "a stored record folds: {folded:?}");
         }
         recovering
+    }
+}
+
+/// Takes what is of a trigger.
+fn of<T: Clone>(all: &mut BTreeMap<(Name, Bytes), T>, trigger: &Name) -> Vec<((Name, Bytes), T)> {
+    let mine = all.iter().filter(|((of, _), _)| of == trigger);
+    let mine: Vec<_> = mine.map(|(key, value)| (key.clone(), value.clone())).collect();
+    all.retain(|(of, _), _| of != trigger);
+    mine
+}
+
+fn relabel(record: &mut Record, from: &Name, to: &Name) {
+    match record {
+        Record::RunCreated(created) if created.trigger.as_ref() == Some(from) => created.rename(to),
+        Record::ItemQueued(queued) if queued.trigger.as_ref() == Some(from) => {
+            queued.trigger = Some(to.clone());
+        }
+        Record::TriggerPaused { trigger, .. }
+        | Record::TriggerResumed { trigger, .. }
+        | Record::TriggerArmed { trigger, .. }
+        | Record::TriggerLeft { trigger, .. }
+        | Record::TriggerBack { trigger, .. }
+            if trigger == from =>
+        {
+            *trigger = to.clone();
+        }
+        _ => {}
     }
 }

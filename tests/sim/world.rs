@@ -11,8 +11,10 @@ use dagd::core::event::Event;
 use dagd::core::id::{ItemId, Mono, Name, Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
 use dagd::core::model::Model;
+use dagd::core::path::Bytes;
 use dagd::core::record::{Reason, Record};
 
+use super::check::Checker;
 use super::checks;
 use super::disk::{Disk, Place};
 use super::exec::Exec;
@@ -47,20 +49,27 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) threads: Vec<Thread>,
     pub(crate) exec: Exec,
+    pub(crate) checker: Checker,
     pub(crate) asks: Vec<Event>,
     seq: u64,
     /// Whether faults are still injected.
     pub(crate) faulty: bool,
     pub(crate) stopping: bool,
+    /// Its configuration changes all the time.
+    pub(crate) restless: bool,
     /// A reload has changed limits: what was there before may exceed them.
     pub(crate) lax: bool,
     late_sweep: bool,
     pub(crate) deliveries: BTreeMap<(Name, Place, i64), u32>,
+    /// Keys that a trigger has delivered.
+    pub(crate) keyed: BTreeSet<(Name, Bytes)>,
     pub(crate) last_item: BTreeMap<Name, ItemId>,
     /// When runs started since their bucket was full, in nanoseconds.
     pub(crate) starts: BTreeMap<Name, Vec<u64>>,
     pub(crate) accepted: BTreeSet<ItemId>,
     pub(crate) crashes: u32,
+    /// Files that were left out as duplicates.
+    pub(crate) duplicates: u32,
     pub(crate) trace: Option<Vec<String>>,
     /// Hash of all record bytes, if it is asked for.
     pub(crate) hash: Option<u64>,
@@ -72,7 +81,10 @@ struct Crash;
 impl World {
     pub(crate) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         let mut rng = Rng::new(seed);
-        let model = Arc::new(models::random(&mut rng));
+        // One world in four has little but checks.
+        let checks = seed % 4 == 3;
+        let model =
+            Arc::new(if checks { models::checks(&mut rng) } else { models::random(&mut rng) });
         let threads = (0..=rng.below(2)).map(|_| Thread::default()).collect();
         Self {
             rng,
@@ -82,20 +94,24 @@ impl World {
             model,
             machine: None,
             store: Store::default(),
-            disk: Disk::default(),
+            disk: Disk::new(checks),
             threads,
             exec: Exec::default(),
+            checker: Checker::default(),
             asks: Vec::new(),
             seq: 0,
             faulty: true,
             stopping: false,
+            restless: seed % 4 == 1,
             lax: false,
             late_sweep: false,
             deliveries: BTreeMap::new(),
+            keyed: BTreeSet::new(),
             last_item: BTreeMap::new(),
             starts: BTreeMap::new(),
             accepted: BTreeSet::new(),
             crashes: 0,
+            duplicates: 0,
             trace: None,
             hash: None,
         }
@@ -139,6 +155,7 @@ impl World {
             for thread in &mut self.threads {
                 *thread = Thread::default();
             }
+            self.checker = Checker::default();
             let orphans = self.mutation == Some(Mutation::Orphans);
             self.late_sweep = self.mutation == Some(Mutation::EarlyEvents);
             if !orphans && !self.late_sweep {
@@ -152,6 +169,8 @@ impl World {
             let mut out = Out::default();
             let recovering = self.store.fold(&self.model, self.seed, self.now());
             recovering.view().check_invariants();
+            // The folders are watched before the first commit.
+            self.look_early();
             let machine = recovering.finish(self.now(), Seq(1), &mut out);
             machine.check_invariants();
             self.machine = Some(machine);
@@ -163,7 +182,8 @@ impl World {
     }
 
     fn crash(&mut self) -> Result<(), Crash> {
-        if self.faulty && self.rng.chance(2) {
+        let seldom = !self.disk.narrow || self.rng.chance(25);
+        if self.faulty && seldom && self.rng.chance(2) {
             self.crashes += 1;
             self.machine = None;
             self.say(|| "crash".to_owned());
@@ -246,6 +266,8 @@ impl World {
                 Command::Count { trigger, limit } => {
                     self.job(&trigger.clone(), Job::Count(trigger, limit));
                 }
+                Command::Check(check) => self.checker.ask(*check),
+                Command::Uncheck { trigger } => self.checker.forget(&trigger, &mut self.rng),
                 Command::Hold { trigger } => {
                     let at = self.thread_of(&trigger);
                     self.threads[at].held.insert(trigger);
@@ -290,14 +312,15 @@ impl World {
         let machine = self.machine();
         let due = machine.next_deadline().is_some_and(|at| at.0 <= self.now);
         let threads = self.threads.len();
-        let start = self.rng.below(threads + 4);
-        for turn in 0..threads + 4 {
-            let from = (start + turn) % (threads + 4);
+        let start = self.rng.below(threads + 5);
+        for turn in 0..threads + 5 {
+            let from = (start + turn) % (threads + 5);
             let event = match from.checked_sub(threads) {
                 None => self.threads[from].out.pop_front(),
                 Some(0) => self.exec.out.pop_front(),
                 Some(1) => self.exec.moved.pop_front(),
-                Some(2) => due.then_some(Event::Tick),
+                Some(2) => self.checker.out.pop_front(),
+                Some(3) => due.then_some(Event::Tick),
                 Some(_) => (!self.asks.is_empty()).then(|| self.asks.remove(0)),
             };
             if event.is_some() {
@@ -310,6 +333,7 @@ impl World {
     pub(crate) fn has_events(&self) -> bool {
         let due = self.machine().next_deadline().is_some_and(|at| at.0 <= self.now);
         due || !self.asks.is_empty()
+            || !self.checker.out.is_empty()
             || !self.exec.out.is_empty()
             || !self.exec.moved.is_empty()
             || self.threads.iter().any(|thread| !thread.out.is_empty())
@@ -352,6 +376,7 @@ impl World {
                 self.starts.clear();
                 self.model = model.clone();
                 self.lax = true;
+                self.look_early();
             }
             self.stopping |= matches!(event, Event::StopRequested);
             let (now, seq) = (self.now(), Seq(self.seq + 1));
@@ -388,6 +413,20 @@ impl World {
         let sight =
             Sight { disk: &self.disk, store: &self.store, model: &self.model, seq: Seq(self.seq) };
         self.threads[at].step(&mut self.rng, &sight);
+    }
+
+    /// The watch side is told of a configuration before the records of its start are committed.
+    fn look_early(&mut self) {
+        let place = self.disk.files.keys().next().cloned();
+        for _ in 0..self.rng.below(4) {
+            place.iter().for_each(|place| self.hint(place));
+            let at = self.rng.below(self.threads.len());
+            self.watch_step(at);
+        }
+    }
+
+    pub(crate) fn check_step(&mut self) {
+        self.checker.step(&mut self.rng, &self.disk, &self.store, Seq(self.seq));
     }
 
     pub(crate) fn live_runs(&self) -> Vec<RunId> {

@@ -68,6 +68,7 @@ pub(crate) fn claim(rel: &[u8], n: u64) -> FileClaim {
         version: version(n),
         first_seen_at: at(0),
         in_place: true,
+        key: None,
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn run(world: &World, id: u64, files: Vec<FileClaim>) -> RunCreated {
     RunCreated {
         run: RunId(id),
         trigger: Some("orders".into()),
+        formerly: None,
         rev: world.graph.rev().clone(),
         select: Selector::parse("a+").unwrap(),
         reason: Reason::Event,

@@ -75,7 +75,12 @@ fn living(world: &World) -> Vec<Record> {
     let trigger = "site";
     records.push(Record::TriggerArmed { trigger: trigger.into(), at: at(1) });
     let reason = "too many files".to_owned();
-    records.push(Record::TriggerPaused { trigger: trigger.into(), reason, at: at(2) });
+    records.push(Record::TriggerPaused {
+        trigger: trigger.into(),
+        reason,
+        flooded: false,
+        at: at(2),
+    });
     records.push(Record::TriggerResumed { trigger: "other".into(), at: at(2) });
     records
 }
@@ -151,6 +156,7 @@ fn only_the_newest_word_on_a_trigger_stays() {
     let pause = |reason: &str| Record::TriggerPaused {
         trigger: trigger.into(),
         reason: reason.to_owned(),
+        flooded: false,
         at: at(1),
     };
     let resume = Record::TriggerResumed { trigger: trigger.into(), at: at(2) };

@@ -89,6 +89,7 @@ impl Machine {
         RunCreated {
             run: self.next_run,
             trigger: lane.map(|lane| lane.spec.name.clone()),
+            formerly: None,
             rev: self.model.graph.rev().clone(),
             select: lane.map_or_else(
                 || crate::core::selector::Selector::task("*"),
@@ -147,6 +148,7 @@ impl Machine {
                 version: candidate.version.clone(),
                 first_seen_at: candidate.first_seen_at,
                 in_place: true,
+                key: candidate.passed.as_ref().and_then(|passed| passed.key.clone()),
             });
         }
         lane.reopen(&key, now.mono);

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::lane::Stored;
 use super::{Machine, Timer};
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
 use crate::core::record::{ItemQueued, MoveResult, Record, RunCreated};
@@ -49,17 +50,31 @@ impl Machine {
             }
             Record::MoveDone { run, file, result, .. } => self.move_done(*run, *file, result),
             Record::RunEnded { run, .. } => self.run_ended(*run, now),
-            Record::TriggerPaused { trigger, reason, .. } => {
-                self.with_stored(trigger, |paused, _| *paused = Some(reason.clone()));
+            Record::TriggerPaused { trigger, reason, flooded, .. } => {
+                let stored = self.stored(trigger);
+                (stored.paused, stored.flooded) = (Some(reason.clone()), *flooded);
                 Ok(())
             }
             Record::TriggerResumed { trigger, .. } => {
-                self.with_stored(trigger, |paused, _| *paused = None);
+                let stored = self.stored(trigger);
+                (stored.paused, stored.flooded) = (None, false);
                 Ok(())
             }
             Record::TriggerArmed { trigger, .. } => {
-                self.with_stored(trigger, |_, armed| *armed = true);
+                self.stored(trigger).armed = true;
                 Ok(())
+            }
+            Record::TriggerLeft { trigger, at } => {
+                self.stored(trigger).left = Some(*at);
+                Ok(())
+            }
+            Record::TriggerBack { trigger, .. } => {
+                self.stored(trigger).left = None;
+                Ok(())
+            }
+            Record::TriggerRenamed { from, to, .. } => self.renamed(from, to, now),
+            Record::TriggerForgotten { trigger, .. } => {
+                self.dormant.remove(trigger).map(drop).ok_or("nothing is known of the trigger")
             }
             Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
                 self.recent.mark(self.seq, trigger, rel);
@@ -70,14 +85,14 @@ impl Machine {
         legal.map_err(|what| Illegal { what, record: format!("{record:?}") })
     }
 
-    /// Changes what is stored of a trigger, whether it is configured at present or not.
-    fn with_stored(&mut self, name: &Name, change: impl FnOnce(&mut Option<String>, &mut bool)) {
-        if let Some(lane) = self.lanes.get_mut(name) {
-            change(&mut lane.paused, &mut lane.armed);
-            self.hot.insert(name.clone());
-        } else {
-            let stored = self.dormant.entry(name.clone()).or_default();
-            change(&mut stored.paused, &mut stored.armed);
+    /// What is stored of a trigger, whether it is configured at present or not.
+    fn stored(&mut self, name: &Name) -> &mut Stored {
+        match self.lanes.get_mut(name) {
+            Some(lane) => {
+                self.hot.insert(name.clone());
+                &mut lane.stored
+            }
+            None => self.dormant.entry(name.clone()).or_default(),
         }
     }
 
@@ -139,7 +154,7 @@ impl Machine {
                 self.recent.mark(self.seq, name, &file.rel);
             }
             if let Some(lane) = self.lanes.get_mut(name) {
-                lane.claim(created, now);
+                lane.claim(created, now, self.seq);
             }
         }
         Ok(())

@@ -62,6 +62,8 @@ impl Machine {
                     candidate.hops = self.hops(&seen.rel, now.mono);
                 }
                 let readiness = self.brake(&seen.trigger, &mut candidate, fresh, readiness, now);
+                let hinted = origin == Origin::Event;
+                self.doubt(&seen.trigger, &mut candidate, !fresh, hinted, readiness);
                 self.place(now, seen, candidate, readiness, out);
             }
         }
@@ -78,27 +80,19 @@ impl Machine {
     ) {
         let (trigger, rel) = (&seen.trigger, &seen.rel);
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
-        let version = candidate.version.clone();
-        let was_ready = lane.is_ready(&candidate);
         lane.candidates.insert(rel.clone(), candidate);
         match readiness {
             Readiness::Wait(reason, wait) => {
                 let due = now.mono.after(wait);
-                lane.set_stage(rel, Stage::Pending(reason, due), now.mono);
+                lane.set_stage(rel, Stage::Pending(reason, Some(due)), now.mono);
                 self.timers.insert((due, Timer::Look(trigger.clone(), rel.clone())));
             }
-            Readiness::Ready => {
-                lane.set_stage(rel, Stage::Ready, now.mono);
-                self.wake_for(trigger);
-                if !was_ready {
-                    self.arrived(now, seen, version, out);
-                }
-            }
+            Readiness::Ready => self.settled(now, trigger, rel, out),
         }
     }
 
     /// A file has become ready: policies that act when the key is busy do so now.
-    fn arrived(&mut self, now: Now, seen: &Seen, version: Version, out: &mut Out) {
+    pub(super) fn arrived(&mut self, now: Now, seen: &Seen, version: Version, out: &mut Out) {
         let lane = &self.lanes[&seen.trigger];
         let key = lane.key(Some(&seen.rel), None);
         if !lane.is_busy(&key) || lane.gate != Gate::Open {
@@ -133,7 +127,7 @@ impl Machine {
     pub(super) fn look_due(&mut self, now: Now, trigger: &Name, rel: &Bytes, out: &mut Out) {
         let Some(lane) = self.lanes.get_mut(trigger) else { return };
         let Some(candidate) = lane.candidates.get_mut(rel) else { return };
-        let Stage::Pending(reason, due) = candidate.stage else { return };
+        let Stage::Pending(reason, Some(due)) = candidate.stage else { return };
         if due <= now.mono {
             if matches!(reason, Pending::WriterOpen | Pending::Unreadable) {
                 candidate.looks = candidate.looks.saturating_add(1);
@@ -153,7 +147,7 @@ impl Machine {
             }
             match &mut candidate.stage {
                 Stage::Claimed { changed, .. } => *changed = true,
-                Stage::Ready | Stage::Pending(..) => {
+                Stage::Ready | Stage::Checking { .. } | Stage::Pending(..) => {
                     let (trigger, rel) = (trigger.clone(), rel.clone());
                     out.commands.push(Command::Look { trigger, rel });
                 }
@@ -176,8 +170,13 @@ impl Machine {
                  `dagd resume {trigger}` delivers them all"
             );
             let trigger = trigger.clone();
-            self.emit(now, Record::TriggerPaused { trigger, reason, at: now.wall }, out);
-            return;
+            let flood = Record::TriggerPaused { trigger, reason, flooded: true, at: now.wall };
+            return self.emit(now, flood, out);
+        }
+        if lane.stored.flooded {
+            // There are fewer by now, or more are allowed.
+            let trigger = trigger.clone();
+            self.emit(now, Record::TriggerResumed { trigger, at: now.wall }, out);
         }
         self.open_gate(now, trigger, out);
         out.commands.push(Command::Scan { trigger: trigger.clone() });
@@ -187,7 +186,7 @@ impl Machine {
     pub(super) fn open_gate(&mut self, now: Now, trigger: &Name, out: &mut Out) {
         if let Some(lane) = self.lanes.get_mut(trigger) {
             lane.gate = Gate::Open;
-            if !lane.armed {
+            if !lane.stored.armed {
                 let trigger = trigger.clone();
                 self.emit(now, Record::TriggerArmed { trigger, at: now.wall }, out);
             }
@@ -231,6 +230,7 @@ fn next_candidate(
         looks: 0,
         order,
         scanned: origin == Origin::Scan,
+        passed: None,
         hops: 0,
         held_until: None,
     }

@@ -156,7 +156,7 @@ fn target_of(run: &Run, verdict: RunState) -> Option<Template> {
 
 fn expand(template: &Template, info: &RunCreated, claim: &FileClaim) -> Bytes {
     let facts = Facts {
-        trigger: info.trigger.as_deref(),
+        trigger: info.trigger_told().map(|name| &**name),
         run: Some(info.run),
         root: info.root.as_ref(),
         file: Some((&claim.rel, &claim.path)),

@@ -77,6 +77,7 @@ impl Machine {
     /// Every claim has its run, every ready candidate is in one group, and what is busy is counted.
     fn check_lanes(&self) {
         for (name, lane) in &self.lanes {
+            lane.check_checks(self.is_stopping());
             for (rel, candidate) in &lane.candidates {
                 if let Stage::Claimed { run, .. } = candidate.stage {
                     let run = self.runs.get(&run).expect("a claim has a live run");

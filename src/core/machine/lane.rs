@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::checks::Checks;
 use super::groups::{Groups, Standing};
 use super::rate::Bucket;
 use crate::core::candidate::{Candidate, Stage};
 use crate::core::fill::{Facts, fill};
-use crate::core::id::{ItemId, Mono};
+use crate::core::id::{ItemId, Mono, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, SignalInfo};
 use crate::core::trigger::{Folder, InitialScan, Overlap, TriggerSpec};
@@ -32,10 +33,8 @@ pub const ITEMS_MAX: usize = 4096;
 pub struct Lane {
     /// The trigger.
     pub spec: Arc<TriggerSpec>,
-    /// Why it takes no work, if it does not.
-    pub paused: Option<String>,
-    /// Whether the ledger tells what is new.
-    pub armed: bool,
+    /// What is stored of it.
+    pub stored: Stored,
     /// Whether its first scan is still under way.
     pub gate: Gate,
     /// Live candidates by path below the root.
@@ -57,6 +56,8 @@ pub struct Lane {
     pub(super) alarm: Option<Mono>,
     /// Whether the watch side was asked to hold.
     pub(super) held: bool,
+    /// What is being checked, and keys.
+    pub(super) checks: Checks,
 }
 
 /// How a ready file waits.
@@ -73,10 +74,16 @@ pub enum Wait<'a> {
 }
 
 /// What is stored of a trigger.
-#[derive(Debug, Default)]
-pub(super) struct Dormant {
-    pub(super) paused: Option<String>,
-    pub(super) armed: bool,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Why it takes no work, if it does not.
+    pub paused: Option<String>,
+    /// Whether it is the first scan that paused it, by what it found.
+    pub flooded: bool,
+    /// Whether the ledger tells what is new.
+    pub armed: bool,
+    /// Since when it is not configured, if it is not.
+    pub left: Option<Wall>,
 }
 
 /// What a lane's first scan waits for.
@@ -106,8 +113,7 @@ impl Lane {
         Self {
             bucket: spec.rate_limit.map(Bucket::full),
             spec,
-            paused: None,
-            armed: false,
+            stored: Stored::default(),
             gate: Gate::Open,
             candidates: BTreeMap::new(),
             items: BTreeSet::new(),
@@ -118,6 +124,7 @@ impl Lane {
             rated: None,
             alarm: None,
             held: false,
+            checks: Checks::default(),
         }
     }
 
@@ -132,7 +139,9 @@ impl Lane {
 
     /// What the first scan has to wait for.
     pub(super) fn first_gate(&self) -> Gate {
-        let Some(folder) = self.spec.folder().filter(|_| !self.armed) else { return Gate::Open };
+        let Some(folder) = self.spec.folder().filter(|_| !self.stored.armed) else {
+            return Gate::Open;
+        };
         let stays = folder.folder == Folder::Drop && folder.move_to.is_none();
         match folder.initial_scan {
             InitialScan::Baseline => Gate::Baseline,
@@ -178,7 +187,7 @@ impl Lane {
     ) -> Option<Unit> {
         self.rated = None;
         let full = self.spec.max_runs.is_some_and(|max| self.live_runs >= max);
-        if self.paused.is_some() || (full && self.spec.overlap != Overlap::Parallel) {
+        if self.stored.paused.is_some() || (full && self.spec.overlap != Overlap::Parallel) {
             return None;
         }
         let by_items = |back| self.next_items(items, back).map(Unit::Items);

@@ -5,7 +5,7 @@
 use super::groups::Joining;
 use super::lane::{Lane, holds_up};
 use crate::core::candidate::{Candidate, Origin, Stage};
-use crate::core::id::{Mono, Now};
+use crate::core::id::{Mono, Now, Seq};
 use crate::core::path::Bytes;
 use crate::core::record::RunCreated;
 
@@ -61,11 +61,12 @@ impl Lane {
     }
 
     /// The run's files are claimed; its key is busy.
-    pub(super) fn claim(&mut self, created: &RunCreated, now: Now) {
+    pub(super) fn claim(&mut self, created: &RunCreated, now: Now, seq: Seq) {
         self.live_runs += 1;
         *self.live.entry(created.key.clone()).or_default() += 1;
         self.groups.hold(&created.key, !self.may_start(&created.key));
         for file in created.files.iter().filter(|file| file.in_place) {
+            self.claim_keys(file, (seq, created.run));
             let order = self.next_order;
             let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
                 stage: Stage::Ready,
@@ -81,6 +82,7 @@ impl Lane {
                 scanned: false,
                 hops: 0,
                 held_until: None,
+                passed: None,
             });
             // An item may have waited while the path went on: look when its run has ended.
             let changed = candidate.version != file.version
@@ -124,6 +126,7 @@ impl Lane {
             && let Some(candidate) = self.candidates.remove(rel)
         {
             self.leave(candidate.order, now);
+            self.checks.drop(&candidate);
         }
     }
 }

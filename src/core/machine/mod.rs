@@ -12,17 +12,20 @@
 //! - [`rate`]: how many runs may start in a time
 //! - [`recent`]: what changed lately in the ledger
 //! - [`files`]: observations become candidates
+//! - [`checks`]: ready files are checked; one of a key is delivered
 //! - [`admit`]: what waits becomes runs
 //! - [`schedule`]: ready tasks become attempts
 //! - [`lineage`]: runs that cause each other
 //! - [`parked`]: those that a pool is too short for
 //! - [`finish`]: ended runs are disposed of
 //! - [`requests`]: what people ask for; stop and reload
+//! - [`renames`]: triggers that come, go and change their names
 //! - [`recover`]: stored records become a machine
 
 pub mod lane;
 
 mod admit;
+mod checks;
 mod evolve;
 mod files;
 mod finish;
@@ -35,13 +38,14 @@ mod rank;
 mod rate;
 mod recent;
 mod recover;
+mod renames;
 mod requests;
 mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::lane::{Dormant, Gate, Lane};
+use self::lane::{Gate, Lane, Stored};
 use self::recent::Recent;
 use self::schedule::Schedule;
 use super::effect::{Command, Out, Reply};
@@ -74,7 +78,7 @@ pub struct Machine {
     loose: BTreeSet<ItemId>,
     lanes: BTreeMap<Name, Lane>,
     /// What is stored of triggers that the configuration does not have: it may have them again.
-    dormant: BTreeMap<Name, Dormant>,
+    dormant: BTreeMap<Name, Stored>,
     schedule: Schedule,
     timers: BTreeSet<(Mono, Timer)>,
     /// Mean time of a task's successful attempts, in nanoseconds.
@@ -92,6 +96,8 @@ pub struct Machine {
     hot: BTreeSet<Name>,
     /// Lanes whose fill may have crossed a mark.
     touched: BTreeSet<Name>,
+    /// The number of the last check that was asked for.
+    last_check: u64,
     /// The lane that was served last.
     turn: Option<Name>,
     stopping: Option<Stopping>,
@@ -138,11 +144,13 @@ impl Machine {
             Event::Observed(observed) => self.observe(now, observed, out),
             Event::Scanned { trigger } => self.scanned(now, &trigger, out),
             Event::Counted { trigger, files } => self.counted(now, &trigger, files, out),
+            Event::Checked(checked) => self.checked(now, checked, out),
             Event::Signalled { trigger, info } => self.signalled(now, &trigger, info, out),
             Event::Ended { id, ended } => self.attempt_ended(now, id, ended, out),
             Event::Moved { run, file, result } => self.moved(now, run, file, result, out),
             Event::Reloaded(model) => self.reload(now, model, out),
             Event::StopRequested => self.stop(now, out),
+            Event::Expired { before } => self.expire(now, before, out),
             Event::Requested { token, request } => self.request(now, token, request, out),
         }
         self.settle(now, out);
@@ -225,8 +233,9 @@ impl Machine {
         loop {
             self.finish_runs(now, out);
             self.admit(now, out);
+            let freed = self.settle_keys(now, out);
             self.start_tasks(now, out);
-            if self.finished.is_empty() {
+            if self.finished.is_empty() && !freed {
                 break;
             }
         }

@@ -16,6 +16,8 @@ pub(super) struct Recent {
 struct Marks {
     changed: BTreeMap<Bytes, Seq>,
     order: VecDeque<(Seq, Bytes)>,
+    /// The last change of all keys.
+    all: Seq,
 }
 
 impl Recent {
@@ -26,10 +28,15 @@ impl Recent {
         marks.order.push_back((seq, rel.clone()));
     }
 
+    /// All rows of the trigger change with the commit `seq`.
+    pub(super) fn mark_all(&mut self, seq: Seq, trigger: &Name) {
+        self.keys.entry(trigger.clone()).or_default().all = seq;
+    }
+
     /// Whether an observation that was begun at `seen` is older than the path's last change.
     pub(super) fn is_stale(&self, seen: Seq, trigger: &Name, rel: &Bytes) -> bool {
-        let changed = self.keys.get(trigger).and_then(|marks| marks.changed.get(rel));
-        changed.is_some_and(|changed| *changed > seen)
+        let Some(marks) = self.keys.get(trigger) else { return false };
+        marks.all > seen || marks.changed.get(rel).is_some_and(|changed| *changed > seen)
     }
 
     /// Observations of a trigger come in order: none will be older than `seen`. Those of another

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::lane::Lane;
+use super::lane::{Lane, Stored};
 use super::recent::Recent;
 use super::schedule::Schedule;
 use super::{Illegal, Machine};
@@ -34,6 +34,8 @@ pub struct Start {
     pub next_run: RunId,
     /// The first item number that was never used.
     pub next_item: ItemId,
+    /// Triggers that the ledger knows, configured or not.
+    pub triggers: Vec<Name>,
     /// Mean times of tasks, in nanoseconds.
     pub durations: BTreeMap<Name, u64>,
     /// Source of all randomness.
@@ -43,7 +45,7 @@ pub struct Start {
 impl Recovering {
     /// An empty machine that knows its configuration and its past graphs.
     pub fn new(start: Start) -> Self {
-        let Start { model, graphs, next_run, next_item, durations, seed } = start;
+        let Start { model, graphs, next_run, next_item, triggers, durations, seed } = start;
         let lanes =
             model.triggers.values().map(|spec| (spec.name.clone(), Lane::new(spec.clone())));
         let current = (model.graph.rev().clone(), model.graph.clone());
@@ -51,13 +53,17 @@ impl Recovering {
         let machine = Machine {
             lanes: lanes.collect(),
             graphs: past.chain([current]).collect(),
+            dormant: triggers
+                .into_iter()
+                .filter(|name| !model.triggers.contains_key(name))
+                .map(|name| (name, Stored::default()))
+                .collect(),
             model,
             plans: BTreeMap::new(),
             runs: BTreeMap::new(),
             ended: BTreeMap::new(),
             items: BTreeMap::new(),
             loose: std::collections::BTreeSet::new(),
-            dormant: BTreeMap::new(),
             schedule: Schedule::default(),
             timers: std::collections::BTreeSet::new(),
             durations,
@@ -70,6 +76,7 @@ impl Recovering {
             finished: std::collections::BTreeSet::new(),
             hot: std::collections::BTreeSet::new(),
             touched: std::collections::BTreeSet::new(),
+            last_check: 0,
             turn: None,
             stopping: None,
             asked: Vec::new(),
@@ -109,9 +116,13 @@ impl Recovering {
             let record = Record::AttemptEnded { run, node, attempt, ended, stop: None, verdict };
             machine.emit(now, record, out);
         }
+        let names: Vec<Name> = machine.lanes.keys().cloned().collect();
+        for name in &names {
+            machine.take_over(now, name, out);
+        }
+        machine.note_presence(now, out);
         machine.drop_orphans(now, out);
         out.commands.extend(machine.outstanding_moves());
-        let names: Vec<Name> = machine.lanes.keys().cloned().collect();
         for name in names {
             machine.begin_lane(now, &name, out);
             machine.hot.insert(name);

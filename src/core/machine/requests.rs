@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::lane::{Dormant, Gate, ITEMS_MAX, Lane};
+use super::lane::{Gate, ITEMS_MAX, Lane};
 use super::{Machine, Stopping, Timer};
 use crate::core::candidate::{Kind, Stage};
 use crate::core::effect::{Command, Out, Reply};
@@ -154,7 +154,7 @@ impl Machine {
                 Stage::Claimed { run, .. } => {
                     Some(format!("run {run} is working on {}", file.path.lossy()))
                 }
-                Stage::Ready | Stage::Pending(..) => None,
+                Stage::Ready | Stage::Checking { .. } | Stage::Pending(..) => None,
             }
         })
     }
@@ -207,10 +207,14 @@ impl Machine {
     fn pause(&mut self, now: Now, trigger: Name, out: &mut Out) -> Reply {
         match self.lanes.get(&trigger) {
             None => Reply::NotFound(format!("no trigger `{trigger}`")),
-            Some(lane) if lane.paused.is_some() => Reply::Done,
+            Some(lane) if lane.stored.paused.is_some() => Reply::Done,
             Some(_) => {
                 let reason = "by request".to_owned();
-                self.emit(now, Record::TriggerPaused { trigger, reason, at: now.wall }, out);
+                self.emit(
+                    now,
+                    Record::TriggerPaused { trigger, reason, flooded: false, at: now.wall },
+                    out,
+                );
                 Reply::Done
             }
         }
@@ -220,8 +224,9 @@ impl Machine {
         let Some(lane) = self.lanes.get(trigger) else {
             return Reply::NotFound(format!("no trigger `{trigger}`"));
         };
-        let first = lane.gate == Gate::Counting;
-        if lane.paused.is_some() {
+        // Another pause may be taken back while the count is still out: that decides nothing.
+        let first = lane.gate == Gate::Counting && lane.stored.flooded;
+        if lane.stored.paused.is_some() {
             let trigger = trigger.clone();
             self.emit(now, Record::TriggerResumed { trigger, at: now.wall }, out);
         }
@@ -240,6 +245,7 @@ impl Machine {
         match self.stopping {
             None => {
                 self.stopping = Some(Stopping::Drain);
+                self.uncheck_all(out);
                 let due = now.mono.after(self.model.stop_timeout);
                 self.timers.insert((due, Timer::Drained));
             }
@@ -261,7 +267,10 @@ impl Machine {
             .cloned()
             .collect();
         for name in gone {
-            self.remove_lane(now, &name, out);
+            if self.heir(&name).is_none() {
+                self.drop_items(now, &name, out);
+            }
+            self.remove_lane(&name, out);
         }
         for (name, spec) in self.model.triggers.clone() {
             let lane = self.lanes.remove(&name);
@@ -282,10 +291,15 @@ impl Machine {
             for rel in &unclaimed {
                 next.forget(rel, now.mono);
             }
+            if next.uncheck() {
+                out.commands.push(Command::Uncheck { trigger: name.clone() });
+            }
             next.configure(spec);
             self.lanes.insert(name.clone(), next);
+            self.take_over(now, &name, out);
             self.begin_lane(now, &name, out);
         }
+        self.note_presence(now, out);
         self.recount();
         self.schedule.offer_all(&self.model, now.mono);
     }
@@ -308,15 +322,21 @@ impl Machine {
     }
 
     /// The configuration has dropped a trigger: what waits for it is dropped, with a record.
-    fn remove_lane(&mut self, now: Now, name: &Name, out: &mut Out) {
+    fn drop_items(&mut self, now: Now, name: &Name, out: &mut Out) {
         let Some(lane) = self.lanes.get(name) else { return };
         for item in lane.items.clone() {
             let reason = "the trigger is no longer configured".to_owned();
             let trigger = Some(name.clone());
             self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
         }
-        if let Some(Lane { paused, armed, .. }) = self.lanes.remove(name) {
-            self.dormant.insert(name.clone(), Dormant { paused, armed });
+    }
+
+    fn remove_lane(&mut self, name: &Name, out: &mut Out) {
+        if let Some(mut lane) = self.lanes.remove(name) {
+            if lane.uncheck() {
+                out.commands.push(Command::Uncheck { trigger: name.clone() });
+            }
+            self.dormant.insert(name.clone(), lane.stored);
         }
         self.hot.remove(name);
     }
@@ -325,11 +345,9 @@ impl Machine {
     /// holds, and its live runs have their files.
     fn new_lane(&mut self, now: Now, spec: &Arc<TriggerSpec>) -> Lane {
         let mut lane = Lane::new(spec.clone());
-        if let Some(Dormant { paused, armed }) = self.dormant.remove(&spec.name) {
-            (lane.paused, lane.armed) = (paused, armed);
-        }
+        lane.stored = self.dormant.remove(&spec.name).unwrap_or_default();
         for run in self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(&spec.name)) {
-            lane.claim(run.info(), now);
+            lane.claim(run.info(), now, self.seq);
         }
         lane
     }
@@ -352,7 +370,8 @@ impl Machine {
 
 fn claim(file: FireFile, at: Wall) -> FileClaim {
     let FireFile { rel, path, version, in_place } = file;
-    FileClaim { rel, path, kind: Kind::Created, version, first_seen_at: at, in_place }
+    let kind = Kind::Created;
+    FileClaim { rel, path, kind, version, first_seen_at: at, in_place, key: None }
 }
 
 /// A signal, from its parts.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::place::{below, rule_against};
 use super::{History, Told};
 use crate::core::candidate::Version;
+use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::core::trigger::{Folder, FolderSpec, TriggerSpec};
 use crate::wire::{Explain, ExplainTrigger, PathText, PendingEntry};
@@ -142,6 +143,9 @@ fn remembered(seen: &Sight<'_>, name: &str, folder: &FolderSpec, told: Told) -> 
     let Some(run) = told.run else {
         return baseline(seen, name, &told);
     };
+    if told.state == DUPLICATE {
+        return duplicate(seen, name, run, &told);
+    }
     let mut text = format!("it was delivered to run {run}, which {}", phrase(&told.state));
     match (&told.location, &seen.version) {
         (Some(to), Some(_)) => {
@@ -173,6 +177,25 @@ fn remembered(seen: &Sight<'_>, name: &str, folder: &FolderSpec, told: Told) -> 
         run_state: Some(told.state),
         moved_to: told.location.as_ref().map(PathText::from),
         ..entry(name, verdict, text + ".")
+    }
+}
+
+/// The state of a version that was not delivered because another one had its key.
+const DUPLICATE: &str = "duplicate";
+
+fn duplicate(seen: &Sight<'_>, name: &str, run: RunId, told: &Told) -> ExplainTrigger {
+    let same = seen.version.as_ref().is_none_or(|now| told.open && *now == told.version);
+    let text = format!(
+        "a file with the same idempotent_key was delivered to run {run}, so this one was not; \
+         `dagd replay` would run it"
+    );
+    let run = Some(run.0);
+    match same {
+        true => ExplainTrigger { run, ..entry(name, DUPLICATE, text) },
+        false => {
+            let text = format!("of an earlier version: {text}; this version was not seen yet");
+            entry(name, "unseen", text)
+        }
     }
 }
 

@@ -30,6 +30,7 @@ impl World {
             version: version_at(&source).unwrap().unwrap(),
             first_seen_at: Wall(0),
             in_place: true,
+            key: None,
         };
         let target = Bytes::from(folder.path().join("out").as_path());
         Self { mv: Move { run: RunId(1), file: 0, claim, target }, folder }

@@ -96,7 +96,7 @@ impl<'a> EventJson<'a> {
     fn new(run: &'a RunCreated, root: Option<&Path>) -> Self {
         Self {
             run: run.run,
-            trigger: run.trigger.as_deref(),
+            trigger: run.trigger_told().map(AsRef::as_ref),
             reason: run.reason.word(),
             root: root.map(|root| root.to_string_lossy().into_owned()),
             key: run.group.as_ref().map(|group| group.key().lossy()),

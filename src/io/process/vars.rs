@@ -81,7 +81,7 @@ impl<'a> Filler<'a> {
 
     fn facts(&self) -> Facts<'_> {
         Facts {
-            trigger: self.run.trigger.as_deref(),
+            trigger: self.run.trigger_told().map(AsRef::as_ref),
             run: Some(self.start.id.run),
             root: self.root.as_ref(),
             file: one_file(self.run).map(|file| (&file.rel, &file.path)),
@@ -120,7 +120,7 @@ pub fn variables(
         ("DAGD_RUN", start.id.run.to_string().into_bytes()),
         ("DAGD_TASK", start.task.name.as_bytes().to_vec()),
         ("DAGD_ATTEMPT", start.id.attempt.to_string().into_bytes()),
-        ("DAGD_TRIGGER", run.trigger.as_deref().unwrap_or_default().into()),
+        ("DAGD_TRIGGER", run.trigger_told().map(AsRef::as_ref).unwrap_or_default().into()),
         ("DAGD_REASON", run.reason.word().into()),
         ("DAGD_EVENT_ID", event_id(run).into_bytes()),
         (TOKEN, label.into()),
@@ -168,7 +168,7 @@ fn event_id(run: &RunCreated) -> String {
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
     };
-    part(run.trigger.as_deref().unwrap_or_default().as_bytes());
+    part(run.trigger_told().map(AsRef::as_ref).unwrap_or_default().as_bytes());
     for file in &run.files {
         part(file.rel.as_bytes());
         part(file.version.file.as_bytes());

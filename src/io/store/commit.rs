@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::{Fault, Step};
 use super::value::{int, json, parse};
-use super::{Claims, Finished, Marks, history, ledger};
+use super::{Claims, Finished, Marks, history, keys, ledger, triggers};
 use crate::core::graph::{Graph, StoredGraph};
 use crate::core::id::{ItemId, Name, Rev, RunId, Wall};
 use crate::core::record::{Record, RunCreated};
@@ -96,6 +96,13 @@ impl<'a> Batch<'a> {
                 self.latest("pause", trigger, record)
             }
             Record::TriggerArmed { trigger, .. } => self.latest("armed", trigger, record),
+            Record::TriggerLeft { trigger, .. } => self.latest("left", trigger, record),
+            Record::TriggerBack { trigger, .. } => self.clear("left", trigger),
+            Record::TriggerRenamed { from, to, .. } => {
+                self.claims.clear();
+                triggers::rename(self.conn, from, to)
+            }
+            Record::TriggerForgotten { trigger, .. } => triggers::forget(self.conn, trigger),
             Record::FileNoted { trigger, rel, version, why, at } => {
                 ledger::noted(self.conn, (trigger, rel), version, *why, *at)
             }
@@ -115,13 +122,18 @@ impl<'a> Batch<'a> {
 
     /// Only the newest record of its kind counts for a trigger.
     fn latest(&mut self, kind: &str, trigger: &Name, record: &Record) -> Step<()> {
+        self.clear(kind, trigger)?;
         self.marks.live += 1;
-        self.conn
-            .prepare_cached("DELETE FROM live WHERE kind = ?1 AND id = ?2")?
-            .execute(params![kind, trigger])?;
         self.conn
             .prepare_cached("INSERT INTO live(kind, id, seq, record) VALUES(?1, ?2, ?3, ?4)")?
             .execute(params![kind, trigger, self.marks.live, json(record)?])?;
+        Ok(())
+    }
+
+    fn clear(&self, kind: &str, trigger: &Name) -> Step<()> {
+        self.conn
+            .prepare_cached("DELETE FROM live WHERE kind = ?1 AND id = ?2")?
+            .execute(params![kind, trigger])?;
         Ok(())
     }
 
@@ -176,7 +188,7 @@ impl<'a> Batch<'a> {
         for file in &created.files {
             ledger::claimed(self.conn, created, file)?;
         }
-        Ok(())
+        keys::claimed(self.conn, created)
     }
 
     /// Stores the graph when the first run is pinned to it.

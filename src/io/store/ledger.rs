@@ -6,6 +6,7 @@
 use rusqlite::{Connection, Row as SqlRow, params};
 
 use super::error::{Fault, Step};
+use super::triggers;
 use super::value::{PathCell, StoredPath, int, uint};
 use crate::core::candidate::{Kind, Row, Version};
 use crate::core::id::{Name, RunId, Wall};
@@ -26,6 +27,7 @@ const UPSERT: &str = "\
 /// the row that knows it there is told of the run.
 pub(super) fn claimed(conn: &Connection, created: &RunCreated, file: &FileClaim) -> Step<()> {
     let Some(trigger) = &created.trigger else { return Ok(()) };
+    let trigger = triggers::number(conn, trigger)?;
     let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
     let (run, at) = (int(created.run.0), time(created.at));
     if file.in_place {
@@ -64,6 +66,7 @@ pub(super) fn moved(
         Fault::Contradiction(format!("run {} has no file number {ix}", created.run))
     })?;
     let Some(trigger) = &created.trigger else { return Ok(()) };
+    let trigger = triggers::find(conn, trigger)?;
     let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
     let (run, at) = (int(created.run.0), time(at));
     match result {
@@ -99,6 +102,7 @@ pub(super) fn ended(
     at: Wall,
 ) -> Step<()> {
     let Some(trigger) = &created.trigger else { return Ok(()) };
+    let trigger = triggers::find(conn, trigger)?;
     let at = time(at);
     for file in &created.files {
         conn.prepare_cached(
@@ -117,7 +121,7 @@ pub(super) fn ended(
     Ok(())
 }
 
-/// A version is remembered without a run.
+/// A version is remembered without a run of its own.
 pub(super) fn noted(
     conn: &Connection,
     (trigger, rel): (&Name, &Bytes),
@@ -125,6 +129,11 @@ pub(super) fn noted(
     why: Noted,
     at: Wall,
 ) -> Step<()> {
+    let trigger = triggers::number(conn, trigger)?;
+    let run = match why {
+        Noted::Duplicate(run) => Some(int(run.0)),
+        Noted::Baseline | Noted::Kinds | Noted::Skipped | Noted::Signalled => None,
+    };
     conn.prepare_cached(UPSERT)?.execute(params![
         trigger,
         PathCell(rel.dir()),
@@ -133,7 +142,7 @@ pub(super) fn noted(
         int(version.size),
         version.mtime_ns,
         true,
-        None::<i64>,
+        run,
         why.word(),
         time(at)
     ])?;
@@ -143,11 +152,13 @@ pub(super) fn noted(
 /// The delivered version has left its path. A row whose run can still be looked up tells its story
 /// and is closed; any other has nothing left to tell and goes, so that the ledger stays bounded.
 pub(super) fn departed(conn: &Connection, trigger: &Name, rel: &Bytes, at: Wall) -> Step<()> {
+    let trigger = triggers::find(conn, trigger)?;
     let (dir, name) = (PathCell(rel.dir()), PathCell(rel.name()));
     let closed = conn
         .prepare_cached(
             "UPDATE ledger SET open = 0, at = ?4 \
              WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run IS NOT NULL \
+             AND state <> 'duplicate' \
              AND (EXISTS(SELECT 1 FROM runs WHERE id = ledger.run) \
                OR EXISTS(SELECT 1 FROM live WHERE kind = 'run' AND id = ledger.run))",
         )?
@@ -161,6 +172,7 @@ pub(super) fn departed(conn: &Connection, trigger: &Name, rel: &Bytes, at: Wall)
 
 /// The history of `run` goes: so does what only told of it.
 pub(super) fn forget(conn: &Connection, trigger: &str, rel: &Bytes, run: RunId) -> Step<()> {
+    let trigger = triggers::find(conn, trigger)?;
     conn.prepare_cached(
         "DELETE FROM ledger \
          WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4 AND open = 0",

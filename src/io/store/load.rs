@@ -20,6 +20,8 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// The graphs that live runs are pinned to.
     pub graphs: Vec<(Rev, StoredGraph)>,
+    /// The triggers that the ledger knows.
+    pub triggers: Vec<Name>,
     /// The number for the next run.
     pub next_run: RunId,
     /// The number for the next accepted event.
@@ -33,7 +35,9 @@ pub(super) fn load(conn: &Connection) -> Step<Loaded> {
     let ended = last("SELECT coalesce(max(id), 0) FROM runs")?;
     let live = last("SELECT coalesce(max(id), 0) FROM live WHERE kind = 'run'")?;
     let next_item = last("SELECT value FROM meta WHERE key = 'next_item'")?;
+    let mut names = conn.prepare_cached("SELECT name FROM triggers")?;
     Ok(Loaded {
+        triggers: names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?,
         graphs: graphs(conn, &records)?,
         records,
         next_run: RunId(uint(ended.max(live)) + 1),
@@ -45,13 +49,26 @@ pub(super) fn load(conn: &Connection) -> Step<Loaded> {
 pub(super) fn load_run(conn: &Connection, run: RunId) -> Step<Loaded> {
     let records = run_records(conn, run)?;
     let graphs = graphs(conn, &records)?;
-    Ok(Loaded { records, graphs, next_run: RunId(run.0 + 1), next_item: ItemId(1) })
+    let (next_run, next_item) = (RunId(run.0 + 1), ItemId(1));
+    Ok(Loaded { records, graphs, triggers: Vec::new(), next_run, next_item })
 }
 
 /// The records of one live run, in order.
 pub(super) fn run_records(conn: &Connection, run: RunId) -> Step<Vec<Record>> {
     let sql = "SELECT record FROM live WHERE kind = 'run' AND id = ?1 ORDER BY seq";
     records(conn, sql, [int(run.0)])
+}
+
+/// All live records with the kind and number that they are stored under.
+pub(super) fn live_records(conn: &Connection) -> Step<Vec<(String, i64, Record)>> {
+    let mut query = conn.prepare("SELECT kind, seq, record FROM live")?;
+    let mut rows = query.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(2)?;
+        found.push((row.get(0)?, row.get(1)?, parse("record", &text)?));
+    }
+    Ok(found)
 }
 
 fn records<P: rusqlite::Params>(conn: &Connection, sql: &str, params: P) -> Step<Vec<Record>> {

@@ -9,6 +9,7 @@ mod commit;
 mod error;
 mod files;
 mod history;
+mod keys;
 mod ledger;
 mod load;
 pub mod lock;
@@ -18,6 +19,7 @@ mod retry;
 mod runs;
 pub mod schema;
 pub mod sync;
+mod triggers;
 mod value;
 pub mod view;
 mod wal;
@@ -210,7 +212,7 @@ impl Store {
 
     /// Removes what the history has too much of: runs beyond the `keep.runs` that ended last, runs
     /// that ended before `keep.since`, and runs whose logs exceed `keep.log_bytes` together, the
-    /// oldest first. A bounded slice per call: call again while [`Pruned::more`]. The run with the
+    /// oldest first; and what is left of triggers that were forgotten. A bounded slice per call: call again while [`Pruned::more`]. The run with the
     /// highest number stays, so that numbers never start over. The caller removes the logs.
     ///
     /// # Errors

@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::Step;
-use super::ledger;
 use super::value::{StoredPath, int, uint};
+use super::{ledger, triggers};
 use crate::core::id::{Name, Rev, RunId, Wall};
 
 /// Runs removed per slice, so that the engine does not stand still.
 const SLICE_RUNS_MAX: u64 = 256;
 
-/// Rows of tasks, attempts and files per slice, but for the last run of it.
+/// Rows of tasks, attempts and files per slice, but for the last run of it; and rows of the ledger
+/// and of keys that are nobody's.
 const SLICE_ROWS_MAX: usize = 4096;
 
 /// What a slice removed.
@@ -67,6 +68,7 @@ pub(super) fn slice(conn: &Connection, excess: Excess) -> Step<(Pruned, Vec<Rev>
         pruned.runs.push(run);
         revs.insert(rev);
     }
+    pruned.more |= triggers::purge(conn, SLICE_ROWS_MAX)?;
     if !pruned.more {
         conn.prepare_cached("DELETE FROM task_stats WHERE at_ns < ?1")?
             .execute([excess.before.0])?;

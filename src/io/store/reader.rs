@@ -17,10 +17,10 @@ use super::schema::prepare_reader;
 use super::value::{PathCell, StoredPath, parse};
 use super::view::LiveView;
 use super::wal::WalFile;
-use super::{files, ledger};
+use super::{files, keys, ledger};
 use crate::core::candidate::Row;
 use crate::core::graph::StoredGraph;
-use crate::core::id::{Name, Rev};
+use crate::core::id::{Name, Rev, RunId};
 use crate::core::path::Bytes;
 
 /// How long a look waits for a process that is just opening or closing the database.
@@ -42,7 +42,8 @@ pub struct Reader {
 pub struct Story {
     /// The version that was delivered last.
     pub row: Row,
-    /// `running`, `succeeded`, `failed`, `cancelled` or `baseline`.
+    /// Of the run: `running`, `succeeded`, `failed` or `cancelled`; or why there was none, such as
+    /// `baseline` or `duplicate`.
     pub state: String,
     /// Where the end of a run took it, absolute.
     pub location: Option<Bytes>,
@@ -99,7 +100,7 @@ impl Reader {
             .conn
             .prepare_cached(
                 "SELECT file, size, mtime_ns, open, run FROM ledger \
-                 WHERE trigger = ?1 AND dir = ?2 AND name = ?3",
+                 WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) AND dir = ?2 AND name = ?3",
             )
             .and_then(|mut query| {
                 let key = params![trigger, PathCell(rel.dir()), PathCell(rel.name())];
@@ -125,7 +126,7 @@ impl Reader {
         self.read(|conn| {
             let mut query = conn.prepare_cached(
                 "SELECT name, file, size, mtime_ns, open, run FROM ledger \
-                 WHERE trigger = ?1 AND dir = ?2 AND name > ?3 AND open = 1 \
+                 WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) AND dir = ?2 AND name > ?3 AND open = 1 \
                  ORDER BY name LIMIT ?4",
             )?;
             let key = params![trigger, PathCell(dir), PathCell(after), limit];
@@ -149,7 +150,8 @@ impl Reader {
         self.read(|conn| {
             // One seek per folder instead of a walk over all of its rows.
             let mut query = conn.prepare_cached(
-                "SELECT dir FROM ledger WHERE trigger = ?1 AND dir > ?2 AND open = 1 \
+                "SELECT dir FROM ledger WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) \
+                 AND dir > ?2 AND open = 1 \
                  ORDER BY dir, name LIMIT 1",
             )?;
             let mut found: Vec<Bytes> = Vec::new();
@@ -163,6 +165,14 @@ impl Reader {
             }
             Ok(found)
         })
+    }
+
+    /// The run that something was delivered to under a key of a trigger.
+    ///
+    /// # Errors
+    /// As all reading.
+    pub fn key_holder(&mut self, trigger: &str, key: &Bytes) -> Result<Option<RunId>, StoreError> {
+        keys::holder(&self.conn, trigger, key).map_err(|fault| fault.at(&self.path))
     }
 
     /// All that the ledger tells of the path `rel` below the trigger's root.
@@ -184,8 +194,9 @@ impl Reader {
     pub fn find_located(&mut self, path: &Bytes) -> Result<Vec<Located>, StoreError> {
         self.read(|conn| {
             let mut query = conn.prepare_cached(
-                "SELECT file, size, mtime_ns, open, run, state, location, at, trigger, dir, name \
-                 FROM ledger WHERE location = ?1 LIMIT ?2",
+                "SELECT file, size, mtime_ns, open, run, state, location, at, triggers.name, dir, \
+                 ledger.name FROM ledger JOIN triggers ON triggers.id = ledger.trigger \
+                 WHERE location = ?1 LIMIT ?2",
             )?;
             let limit = i64::try_from(LOCATED_MAX).unwrap_or(i64::MAX);
             let rows = query.query_map(params![PathCell(path.as_bytes()), limit], |sql| {
@@ -237,7 +248,7 @@ impl Reader {
 pub(super) fn ledger_story(conn: &Connection, trigger: &str, rel: &Bytes) -> Step<Option<Story>> {
     let mut query = conn.prepare_cached(
         "SELECT file, size, mtime_ns, open, run, state, location, at FROM ledger \
-         WHERE trigger = ?1 AND dir = ?2 AND name = ?3",
+         WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) AND dir = ?2 AND name = ?3",
     )?;
     let key = params![trigger, PathCell(rel.dir()), PathCell(rel.name())];
     Ok(query.query_row(key, story).optional()?)

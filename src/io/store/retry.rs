@@ -137,6 +137,8 @@ fn retry_files(conn: &Connection, id: RunId, trigger: Option<&str>) -> Step<Vec<
             version: Version { file: path(5)?, size: uint(row.get(3)?), mtime_ns: row.get(4)? },
             first_seen_at: Wall(row.get(6)?),
             in_place: row.get(7)?,
+            // Who repeats a run has decided that it is to be repeated.
+            key: None,
         };
         let moved_to = row.get::<_, Option<StoredPath>>(8)?.map(|path| path.0);
         // A later run of the same version may have taken it on from there.

@@ -25,7 +25,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('instance', lower(hex(randomblob(4)))), ('next_item', 1);
 
 -- What lives: the records of runs that have not ended, of events that wait for a run, and the
--- newest word on each trigger. kind: 'run', 'item', 'pause', 'armed'.
+-- newest word on each trigger. kind: 'run', 'item', 'pause', 'armed', 'left'.
 CREATE TABLE live(
   kind TEXT NOT NULL, id NOT NULL, seq INTEGER NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY(kind, id, seq)) WITHOUT ROWID;
@@ -54,13 +54,23 @@ CREATE TABLE attempts(
   log TEXT, log_bytes INTEGER NOT NULL, log_kept INTEGER NOT NULL, outputs TEXT,
   PRIMARY KEY(run, task, attempt)) WITHOUT ROWID;
 
+-- The triggers of the ledger. A row under a number that is not here is nobody's, and goes.
+CREATE TABLE triggers(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+CREATE TABLE orphans(id INTEGER PRIMARY KEY);
+
 -- Which version of which file was delivered, to which run, how that stands, where the file is now.
 -- open: that version was at its path when dagd last looked. location: where a run's end took it.
 CREATE TABLE ledger(
-  trigger TEXT NOT NULL, dir NOT NULL, name NOT NULL, file BLOB NOT NULL, size INTEGER NOT NULL,
-  mtime_ns INTEGER NOT NULL, open INTEGER NOT NULL, run INTEGER, state TEXT NOT NULL, location,
+  trigger INTEGER NOT NULL, dir NOT NULL, name NOT NULL, file BLOB NOT NULL,
+  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, open INTEGER NOT NULL, run INTEGER,
+  state TEXT NOT NULL, location,
   at TEXT NOT NULL, PRIMARY KEY(trigger, dir, name)) WITHOUT ROWID;
 CREATE INDEX ledger_location ON ledger(location) WHERE location IS NOT NULL;
+
+-- What no second file is delivered with, where idempotent_key says so, and the run that had it.
+CREATE TABLE keys(
+  trigger INTEGER NOT NULL, key NOT NULL, run INTEGER NOT NULL, rel NOT NULL, at TEXT NOT NULL,
+  PRIMARY KEY(trigger, key)) WITHOUT ROWID;
 
 -- Events that a policy dropped or merged; the newest ones.
 CREATE TABLE dropped(

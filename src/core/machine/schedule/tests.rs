@@ -33,6 +33,7 @@ fn crowd(many: u32, size: u32, demand: impl Fn(u32) -> u32) -> (Machine, Out) {
         graphs: Vec::new(),
         next_run: RunId(1),
         next_item: ItemId(0),
+        triggers: Vec::new(),
         durations: BTreeMap::new(),
         seed: 1,
     };
