@@ -110,8 +110,10 @@ fn what_was_seen_before_a_reload_is_asked_again_after_it() {
             reload(&env, strict);
             over.store(true, Ordering::Relaxed);
         });
-        env.wait("the writers", || being_written(&env) == FILES);
-        assert_eq!(told(&env), whole(names.clone()), "half files in round {round}");
+        env.wait("the writers", || {
+            assert_eq!(told(&env), whole(names.clone()), "half files in round {round}");
+            being_written(&env) == FILES
+        });
         for (name, file) in open {
             end(file);
             names.push(name);
