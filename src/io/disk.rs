@@ -139,6 +139,27 @@ pub fn open_dir(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<(Dir, DirId)> {
     Ok((Dir::new(fd)?, id))
 }
 
+/// Opens the directory `rel` beneath `root` (itself, if `rel` is empty) to ask what is in it,
+/// without a right to read it. Errors: see [`open_dir`].
+pub fn open_folder(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<OwnedFd> {
+    Ok(beneath(root, rel, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?)
+}
+
+/// Whether a regular file has this name in a folder; also `false` where nobody can tell.
+pub fn holds_file(folder: BorrowedFd<'_>, name: &Bytes) -> bool {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = statx(folder, name.as_path(), flags, StatxFlags::TYPE);
+    stat.is_ok_and(|stat| is(&stat, FileType::RegularFile))
+}
+
+/// Whether an open directory certainly holds no other: only local file systems count for sure how
+/// many it holds, and those that do not count say 1.
+pub fn is_leaf(dir: BorrowedFd<'_>) -> bool {
+    let alone = |stat: &Statx| stat.stx_nlink == 2;
+    is_local(dir)
+        && statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::NLINK).is_ok_and(|s| alone(&s))
+}
+
 /// Opens a root, through symbolic links if its path has any, without a right to read it.
 pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
@@ -253,12 +274,7 @@ impl Prober {
         if self.devices.len() >= REMEMBERED_MAX {
             self.devices.clear();
         }
-        *self.devices.entry(dev).or_insert_with(|| {
-            rustix::fs::fstatfs(fd).is_ok_and(|fs| {
-                // The kernel's magic numbers have 32 bits; the field is wider on some machines.
-                u32::try_from(fs.f_type & 0xffff_ffff).is_ok_and(|magic| LOCAL.contains(&magic))
-            })
-        })
+        *self.devices.entry(dev).or_insert_with(|| is_local(fd))
     }
 
     fn no_lease_of(&mut self, owner: u32) -> Probe {
@@ -312,6 +328,13 @@ fn beneath(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags) -> Result<OwnedFd, 
 
 /// Asks for a number of the mount that is never used again, where the kernel has one (6.8).
 const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+
+fn is_local(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| {
+        // The kernel's magic numbers have 32 bits; the field is wider on some machines.
+        u32::try_from(fs.f_type & 0xffff_ffff).is_ok_and(|magic| LOCAL.contains(&magic))
+    })
+}
 
 fn stat_of(fd: BorrowedFd<'_>) -> Result<Statx, Errno> {
     let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);

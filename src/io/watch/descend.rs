@@ -15,6 +15,7 @@ use crate::io::disk::{self, Found};
 use super::cover::News;
 use super::dirty::beneath;
 use super::report::Stopped;
+use super::roots::Armed;
 use super::worker::Worker;
 
 /// Names read in one step, so that hints are served in between.
@@ -100,7 +101,15 @@ impl Worker {
                 trigger.directories += u64::from(trigger.wants(&path, Some(mount)));
             }
         }
-        Some(Open { path, news, mount, dir })
+        self.must_read(&path, news, &dir).then_some(Open { path, news, mount, dir })
+    }
+
+    /// Whether anything in a directory is to be found by reading it: not its files if they are
+    /// known, and no folders where nobody wants them or there are none.
+    fn must_read(&self, path: &Bytes, news: News, dir: &Dir) -> bool {
+        let deep = |trigger: &Armed| trigger.folder.recursive && trigger.rel(path).is_some();
+        news != News::Known
+            || (self.triggers.iter().any(deep) && !dir.fd().is_ok_and(disk::is_leaf))
     }
 
     fn read_name(&mut self) -> Result<(), Stopped> {

@@ -26,7 +26,7 @@ pub const BATCH_MAX: usize = 256;
 
 /// Files remembered in each of two generations: more than fit into a channel of 64 batches, so that
 /// a report that the engine has not dealt with is still remembered.
-const RECENT_MAX: usize = 16_384;
+pub const RECENT_MAX: usize = 16_384;
 
 /// Nobody listens any more, or the thread was told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,8 +113,17 @@ impl Worker {
             let ledger = &mut self.reporter.ledger;
             let rows = ledger.open_rows(&name, sweep.dir.as_bytes(), &sweep.after, PAGE);
             let full = rows.len() >= PAGE;
+            self.reporter.pulse.touch(&name);
+            // Nearly all are there: to see that takes one call for each, to look at it four.
+            let folder = disk::open_folder(root.as_fd(), &sweep.dir).ok();
+            let is_there = |file: &Bytes| {
+                folder.as_ref().is_some_and(|folder| disk::holds_file(folder.as_fd(), file))
+            };
             for (file, _) in rows {
                 sweep.after = file.as_bytes().to_vec();
+                if is_there(&file) {
+                    continue;
+                }
                 let rel = sweep.dir.join(file.as_bytes());
                 self.reporter.before_look(sweep.origin)?;
                 let found = disk::find(root.as_fd(), &rel);
