@@ -1,5 +1,6 @@
 //! File systems that are mounted over the folder and unmounted again, while dagd runs.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -69,4 +70,35 @@ fn a_file_system_is_mounted_on_a_folder_below() {
     there(&env, "umount \"$1/sub\"");
     fs::write(sub.join("more"), "x").unwrap();
     exactly(&env, ["in/sub/bare", "in/here", "in/sub/more"]);
+}
+
+#[test]
+fn a_file_system_is_mounted_over_the_folder() {
+    let mut env = world(TRIGGER);
+    let under = env.mkdir("in");
+    fs::write(under.join("bare"), "x").unwrap();
+    if !start_with(&mut env, "true") {
+        return;
+    }
+    let mut wanted = BTreeSet::from(["in/bare".to_owned()]);
+    exactly(&env, &wanted);
+    there(&env, &format!("{MOUNT}; echo x > \"$1/mounted\""));
+    wanted.insert("in/mounted".to_owned());
+    exactly(&env, &wanted);
+    // Nobody who looks at the folder sees it: it is covered by the mount.
+    fs::write(under.join("hidden"), "x").unwrap();
+    there(&env, "mkdir \"$1/d\"; echo x > \"$1/d/more\"");
+    wanted.insert("in/d/more".to_owned());
+    exactly(&env, &wanted);
+    // What lay beneath all the time was delivered before, what came to it meanwhile was not.
+    there(&env, "umount \"$1\"");
+    wanted.insert("in/hidden".to_owned());
+    exactly(&env, &wanted);
+    there(&env, &format!("{MOUNT}; mkdir \"$1/d\"; echo x > \"$1/d/again\""));
+    wanted.insert("in/d/again".to_owned());
+    exactly(&env, &wanted);
+    there(&env, "umount \"$1\"");
+    fs::write(under.join("last"), "x").unwrap();
+    wanted.insert("in/last".to_owned());
+    exactly(&env, &wanted);
 }

@@ -184,3 +184,35 @@ fn a_root_is_moved_there_with_the_folders_over_it() {
     fs::rename(env.at("elsewhere"), env.at("x")).unwrap();
     exactly(&env, &wanted);
 }
+
+#[test]
+fn a_folder_far_over_the_root_is_renamed_away_and_made_anew() {
+    let mut env = world(&deep());
+    let top = env.mkdir("x/y/z/in");
+    env.start();
+    fs::write(top.join("first"), "x").unwrap();
+    exactly(&env, ["x/y/z/in/first"]);
+    // Nothing happens in the root itself, or right over it.
+    fs::rename(env.at("x"), env.at("old")).unwrap();
+    fs::create_dir_all(&top).unwrap();
+    fs::write(top.join("second"), "x").unwrap();
+    exactly(&env, ["x/y/z/in/first", "x/y/z/in/second"]);
+    fs::write(env.at("old/y/z/in/strange"), "x").unwrap();
+    fs::write(top.join("third"), "x").unwrap();
+    exactly(&env, ["x/y/z/in/first", "x/y/z/in/second", "x/y/z/in/third"]);
+}
+
+#[test]
+fn a_folder_over_the_root_goes_away_and_comes_back() {
+    let mut env = world(&deep());
+    let top = env.mkdir("x/y/z/in");
+    env.start();
+    fs::write(top.join("first"), "x").unwrap();
+    exactly(&env, ["x/y/z/in/first"]);
+    fs::rename(env.at("x/y"), env.at("away")).unwrap();
+    env.wait("no root", || state(&env) == "waiting");
+    fs::write(env.at("away/z/in/second"), "x").unwrap();
+    fs::rename(env.at("away"), env.at("x/y")).unwrap();
+    // It is the same root, and what was delivered stays delivered.
+    exactly(&env, ["x/y/z/in/first", "x/y/z/in/second"]);
+}
