@@ -67,10 +67,14 @@ pub struct RunFile {
     pub kind: String,
     /// Bytes.
     pub size: u64,
-    /// Where the run's end took it; null if it stayed.
+    /// Where the run took it, before its tasks or after them; null if it stayed.
     pub moved_to: Option<PathText>,
     /// Why it could not be disposed of as configured; null if it could.
     pub move_error: Option<String>,
+    /// What came of disposing of it last: `moved`, `deleted`, `kept`, `superseded`, `gone` or
+    /// `failed`; `moving` while that is being done; null if it was to stay.
+    #[serde(default)]
+    pub outcome: Option<String>,
 }
 
 /// A run with its tasks.
@@ -199,6 +203,13 @@ pub struct TriggerStatus {
     pub queued: u64,
     /// Its runs that are alive.
     pub live_runs: u64,
+    /// Files whose run has failed and that stay where they came in: a new version, `retry` or
+    /// `replay` has them run again.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// Files that wait for what keeps dagd from moving them to pass.
+    #[serde(default)]
+    pub stuck: u64,
 }
 
 /// The outcome of a reload.
@@ -219,7 +230,7 @@ pub struct PendingEntry {
     pub trigger: Option<String>,
     /// The file; null for an event without one.
     pub file: Option<PathText>,
-    /// `pending`, `queued` or `running`.
+    /// `pending`, `queued`, `running` or `moving`.
     pub stage: String,
     /// What it waits for.
     pub reason: String,
@@ -246,7 +257,8 @@ pub struct Explain {
 pub struct ExplainTrigger {
     /// The trigger.
     pub trigger: String,
-    /// `ignored`, `delivered`, `running`, `queued`, `pending`, `baseline` or `unseen`.
+    /// `ignored`, `delivered`, `quarantined`, `running`, `moving`, `queued`, `pending`, `baseline`
+    /// or `unseen`.
     pub verdict: String,
     /// The whole story in a sentence or two.
     pub text: String,

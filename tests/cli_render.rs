@@ -47,6 +47,7 @@ fn file(rel: &str) -> RunFile {
         size: 2048,
         moved_to: Some(path(&format!("/srv/failed/{rel}"))),
         move_error: None,
+        outcome: Some("moved".to_owned()),
     }
 }
 
@@ -200,6 +201,8 @@ fn at_a_glance() -> Status {
         pending: 0,
         queued: 3,
         live_runs: 1,
+        quarantined: u64::from(kind == "drop") * 2,
+        stuck: 0,
     };
     let mut paused = trigger("old", "drop", "/srv/old", "paused");
     paused.reason = Some("a first scan found 20000 files; `dagd resume old` takes them".to_owned());
@@ -238,9 +241,9 @@ fn the_daemon_at_a_glance() {
     tasks     2 of 8 slots busy, 5 ready
     runs      4 of 64 alive
 
-    TRIGGER  STATE   SOURCE           COMPLETE  DIRS  PENDING  QUEUED  LIVE  WHY
-    orders   active  drop /srv/inbox  proved       1        0       3     1
-    old      paused  drop /srv/old    proved       1        0       3     1  a first scan found 20000 files; `dagd resume old` takes them
+    TRIGGER  STATE   SOURCE           COMPLETE  DIRS  PENDING  QUEUED  LIVE  QUARANTINE  WHY
+    orders   active  drop /srv/inbox  proved       1        0       3     1           2
+    old      paused  drop /srv/old    proved       1        0       3     1           2  a first scan found 20000 files; `dagd resume old` takes them
     rotate   active  signal SIGUSR1                         0       3     1
 
     ! /srv/nfs cannot be watched; it is looked at every 60 s

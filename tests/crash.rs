@@ -1,9 +1,13 @@
 //! `kill -9` again and again: nothing is lost, and only attempts in flight repeat.
+//!
+//! `DAGD_CRASH_ROUNDS=500` kills that often.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
+#[path = "crash/dispositions.rs"]
+mod dispositions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,8 +18,8 @@ use common::{Env, leftovers};
 const FILES: usize = 5_000;
 
 /// Rounds, as many as `DAGD_CRASH_ROUNDS` says.
-fn rounds() -> usize {
-    std::env::var("DAGD_CRASH_ROUNDS").map_or(200, |rounds| rounds.parse().unwrap())
+fn rounds(usual: usize) -> usize {
+    std::env::var("DAGD_CRASH_ROUNDS").map_or(usual, |rounds| rounds.parse().unwrap())
 }
 
 /// A generator that needs no crate: the moments of the kills are random enough, and repeatable.
@@ -62,7 +66,7 @@ fn nothing_is_lost_and_only_attempts_in_flight_repeat() {
     env.mkdir("live");
     fs::write(env.at("task.sh"), TASK).unwrap();
     let mut seed = 0x9e37_79b9_7f4a_7c15;
-    let rounds = rounds();
+    let rounds = rounds(200);
     let mut dropped = 0;
     for round in 0..rounds {
         env.start();

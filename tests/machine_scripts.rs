@@ -1181,7 +1181,7 @@ fn further_runs_wait_for_room() {
         end 1.a 0
         moved 1.0 ok
     ",
-        r#"
+        r"
         armed in
         -> scan in
         > scanned in
@@ -1193,15 +1193,15 @@ fn further_runs_wait_for_room() {
         > end 1.a 0
         ended 1.a#1 0: succeeded
         move 1.0 to /done/x
-        -> move 1.0 /in/x /done/x
+        -> move 1.0 /in/x to /done/x
         > moved 1.0 ok
-        moved 1.0: Moved("/there")
+        moved 1.0: moved
         run 1 succeeded: a=succeeded
         run 2 of in: event [y created v1]
         started 2.a#1
         -> finished 1 succeeded
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
@@ -1467,7 +1467,7 @@ fn overlap_restart_brings_back_files_behind() {
         end 3.a 0
         moved 3.0 ok
     ",
-        r#"
+        r"
         armed in
         -> scan in
         > see in x.t v1
@@ -1488,9 +1488,9 @@ fn overlap_restart_brings_back_files_behind() {
         > end 2.a 0
         ended 2.a#1 0: succeeded
         move 2.0 to /done/y.t
-        -> move 2.0 /in/y.t /done/y.t
+        -> move 2.0 /in/y.t to /done/y.t
         > moved 2.0 ok
-        moved 2.0: Moved("/there")
+        moved 2.0: moved
         run 2 succeeded: a=succeeded
         run 3 of in: event items #0 [x.t created v1] after 1
         started 3.a#1
@@ -1499,13 +1499,13 @@ fn overlap_restart_brings_back_files_behind() {
         > end 3.a 0
         ended 3.a#1 0: succeeded
         move 3.0 to /done/x.t
-        -> move 3.0 /in/x.t /done/x.t
+        -> move 3.0 /in/x.t to /done/x.t
         > moved 3.0 ok
-        moved 3.0: Moved("/there")
+        moved 3.0: moved
         run 3 succeeded: a=succeeded
         -> finished 3 succeeded
         -> look in x.t
-    "#,
+    ",
     );
 }
 
@@ -1527,7 +1527,7 @@ fn overlap_restart_leaves_out_what_was_replaced() {
         end 3.a 0
         moved 3.0 ok
     ",
-        r#"
+        r"
         armed in
         -> scan in
         > see in x.t v1
@@ -1562,16 +1562,16 @@ fn overlap_restart_leaves_out_what_was_replaced() {
         > end 3.a 0
         ended 3.a#1 0: succeeded
         move 3.0 to /done/x.t
-        -> move 3.0 /in/x.t /done/x.t
+        -> move 3.0 /in/x.t to /done/x.t
         > moved 3.0 ok
-        moved 3.0: Moved("/there")
+        moved 3.0: moved
         run 3 succeeded: a=succeeded
         run 4 of in: event items #1 [y.t created v1] after 2
         started 4.a#1
         -> finished 3 succeeded
         -> look in x.t
         -> start 4.a#1
-    "#,
+    ",
     );
 }
 
@@ -1588,7 +1588,7 @@ fn overlap_restart_leaves_what_has_ended() {
         see in y.t v1
         moved 1.0 ok
     ",
-        r#"
+        r"
         armed in
         -> scan in
         > see in x.t v1
@@ -1598,16 +1598,16 @@ fn overlap_restart_leaves_what_has_ended() {
         > end 1.a 0
         ended 1.a#1 0: succeeded
         move 1.0 to /done/x.t
-        -> move 1.0 /in/x.t /done/x.t
+        -> move 1.0 /in/x.t to /done/x.t
         > see in y.t v1
         > moved 1.0 ok
-        moved 1.0: Moved("/there")
+        moved 1.0: moved
         run 1 succeeded: a=succeeded
         run 2 of in: event [y.t created v1]
         started 2.a#1
         -> finished 1 succeeded
         -> start 2.a#1
-    "#,
+    ",
     );
 }
 
@@ -2450,7 +2450,7 @@ fn moves_are_planned_and_done() {
         end 2.a 1
         moved 2.0 failed
     ",
-        r#"
+        r"
         armed in
         -> scan in
         > see in x v1
@@ -2460,11 +2460,11 @@ fn moves_are_planned_and_done() {
         > end 1.a 0
         ended 1.a#1 0: succeeded
         move 1.0 to /done/1/x
-        -> move 1.0 /in/x /done/1/x
+        -> move 1.0 /in/x to /done/1/x
         > cancel 1
         -> reply refused: run 1 has ended and its files are being moved
         > moved 1.0 ok
-        moved 1.0: Moved("/there")
+        moved 1.0: moved
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
         > moved 1.0 ok
@@ -2475,12 +2475,12 @@ fn moves_are_planned_and_done() {
         > end 2.a 1
         ended 2.a#1 1: failed
         move 2.0 to /failed/y
-        -> move 2.0 /in/y /failed/y
+        -> move 2.0 /in/y to /failed/y
         > moved 2.0 failed
-        moved 2.0: Failed("no space")
+        moved 2.0: failed (too long)
         run 2 failed: a=failed
         -> finished 2 failed
-    "#,
+    ",
     );
 }
 
@@ -2507,12 +2507,12 @@ fn a_move_is_issued_again_after_a_crash() {
         > end 1.a 0
         ended 1.a#1 0: succeeded
         move 1.0 to /done/x
-        -> move 1.0 /in/x /done/x
+        -> move 1.0 /in/x to /done/x
         > crash
-        -> move 1.0 /in/x /done/x
+        -> move 1.0 /in/x to /done/x again
         -> scan in
         > moved 1.0 gone
-        moved 1.0: Gone
+        moved 1.0: gone (gone: nothing is at the path any more)
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
     ",
@@ -2543,10 +2543,10 @@ fn a_move_that_finds_another_version_leaves_it() {
         > end 1.a 0
         ended 1.a#1 0: succeeded
         move 1.0 to /done/x
-        -> move 1.0 /in/x /done/x
+        -> move 1.0 /in/x to /done/x
         > see in x v2
         > moved 1.0 superseded
-        moved 1.0: Superseded
+        moved 1.0: superseded (superseded: another version is at the path by now)
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
         -> look in x
@@ -3637,6 +3637,502 @@ fn what_left_the_configuration_is_forgotten_in_time() {
         -> scan in
         > scan in x v1
         noted in x v1: baseline
+    ",
+    );
+}
+
+#[test]
+fn a_file_is_taken_away_before_its_run() {
+    check(
+        r"
+        drop in pre_move=/work/{name} move=/done/{name}
+        task a
+    ",
+        r"
+        see in x v1
+        see in x v2
+        taken 1.0 ok
+        taken 1.0 ok
+        look in x v2
+        end 1.a 0
+        moved 1.0 ok
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        pre-move 1.0 to /work/x
+        -> pre-move 1.0 /in/x to /work/x
+        > see in x v2
+        > taken 1.0 ok
+        pre-moved 1.0: moved
+        started 1.a#1
+        -> look in x
+        -> start 1.a#1
+        > taken 1.0 ok
+        > look in x v2
+        run 2 of in: event [x created v2]
+        pre-move 2.0 to /work/x
+        -> pre-move 2.0 /in/x to /work/x
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x
+        -> move 1.0 /there to /done/x
+        > moved 1.0 ok
+        moved 1.0: moved
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    ",
+    );
+}
+
+#[test]
+fn what_is_taken_away_is_another_version_or_gone() {
+    check(
+        r"
+        drop in pre_move=/work/{name} move=/done/{name} move_failed=/failed/{name}
+        task a
+        task b rule=always
+    ",
+        r"
+        see in x v1
+        taken 1.0 superseded
+        look in x v2
+        taken 2.0 gone
+        look in x gone
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        pre-move 1.0 to /work/x
+        -> pre-move 1.0 /in/x to /work/x
+        > taken 1.0 superseded
+        pre-moved 1.0: superseded (superseded: another version is at the path by now)
+        run 1 cancelled: a=cancelled b=cancelled
+        -> look in x
+        -> finished 1 cancelled
+        > look in x v2
+        run 2 of in: event [x created v2]
+        pre-move 2.0 to /work/x
+        -> pre-move 2.0 /in/x to /work/x
+        > taken 2.0 gone
+        pre-moved 2.0: gone (gone: nothing is at the path any more)
+        run 2 cancelled: a=cancelled b=cancelled
+        -> look in x
+        -> finished 2 cancelled
+        > look in x gone
+    ",
+    );
+}
+
+#[test]
+fn a_batch_goes_on_with_what_is_left_of_it() {
+    check(
+        r"
+        drop in batch=3 pre_move=/work/{name} delete
+        task a
+    ",
+        r"
+        see in x v1
+        see in y v1
+        see in z v1
+        taken 1.1 gone
+        taken 1.0 ok
+        crash
+        taken 1.2 superseded
+        end 1.a 0
+        moved 1.0 deleted
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        > see in y v1
+        > see in z v1
+        run 1 of in: event [x created v1, y created v1, z created v1]
+        pre-move 1.0 to /work/x
+        pre-move 1.1 to /work/y
+        pre-move 1.2 to /work/z
+        -> pre-move 1.0 /in/x to /work/x
+        -> pre-move 1.1 /in/y to /work/y
+        -> pre-move 1.2 /in/z to /work/z
+        > taken 1.1 gone
+        pre-moved 1.1: gone (gone: nothing is at the path any more)
+        -> look in y
+        > taken 1.0 ok
+        pre-moved 1.0: moved
+        > crash
+        -> pre-move 1.2 /in/z to /work/z again
+        -> scan in
+        > taken 1.2 superseded
+        pre-moved 1.2: superseded (superseded: another version is at the path by now)
+        started 1.a#1
+        -> look in z
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 away
+        -> move 1.0 /there away
+        > moved 1.0 deleted
+        moved 1.0: deleted
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    ",
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_away_fails_its_run() {
+    check(
+        r"
+        drop in batch=2 pre_move=/work/{name} move=/done/{name}
+        task a
+    ",
+        r"
+        see in x v1
+        see in y v1
+        taken 1.0 ok
+        taken 1.1 failed
+        see in y v2
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        > see in y v1
+        run 1 of in: event [x created v1, y created v1]
+        pre-move 1.0 to /work/x
+        pre-move 1.1 to /work/y
+        -> pre-move 1.0 /in/x to /work/x
+        -> pre-move 1.1 /in/y to /work/y
+        > taken 1.0 ok
+        pre-moved 1.0: moved
+        > taken 1.1 failed
+        pre-moved 1.1: failed (too long)
+        run 1 failed: a=cancelled
+        -> finished 1 failed
+        > see in y v2
+    ",
+    );
+}
+
+#[test]
+fn a_move_that_may_yet_be_done_is_tried_again() {
+    check(
+        r"
+        drop in move=/done/{name}
+        task a
+    ",
+        r"
+        see in x v1
+        end 1.a 0
+        moved 1.0 stuck
+        moved 1.0 stuck
+        +1s
+        moved 1.0 stuck
+        +1s
+        +1s
+        moved 1.0 stuck
+        crash
+        moved 1.0 stuck
+        +500ms
+        cancel 1
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x
+        -> move 1.0 /in/x to /done/x
+        > moved 1.0 stuck
+        > moved 1.0 stuck
+        > +1s
+        -> move 1.0 /in/x to /done/x again
+        > moved 1.0 stuck
+        > +1s
+        > +1s
+        -> move 1.0 /in/x to /done/x again
+        > moved 1.0 stuck
+        > crash
+        -> move 1.0 /in/x to /done/x again
+        -> scan in
+        > moved 1.0 stuck
+        > +500ms
+        > cancel 1
+        moved 1.0: failed (no space)
+        run 1 succeeded: a=succeeded
+        -> reply done
+        -> finished 1 succeeded
+    ",
+    );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a line for each try")]
+fn the_pause_between_tries_is_bounded() {
+    check(
+        r"
+        drop in delete
+        task a
+    ",
+        r"
+        see in x v1
+        end 1.a 0
+        moved 1.0 stuck
+        +1s
+        moved 1.0 stuck
+        +2s
+        moved 1.0 stuck
+        +4s
+        moved 1.0 stuck
+        +8s
+        moved 1.0 stuck
+        +16s
+        moved 1.0 stuck
+        +32s
+        moved 1.0 stuck
+        +59s
+        +1s
+        cancel 1
+        moved 1.0 stuck
+        +59s
+        moved 1.0 deleted
+        +1s
+        moved 1.0 deleted
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 away
+        -> move 1.0 /in/x away
+        > moved 1.0 stuck
+        > +1s
+        -> move 1.0 /in/x away again
+        > moved 1.0 stuck
+        > +2s
+        -> move 1.0 /in/x away again
+        > moved 1.0 stuck
+        > +4s
+        -> move 1.0 /in/x away again
+        > moved 1.0 stuck
+        > +8s
+        -> move 1.0 /in/x away again
+        > moved 1.0 stuck
+        > +16s
+        -> move 1.0 /in/x away again
+        > moved 1.0 stuck
+        > +32s
+        -> move 1.0 /in/x away again
+        > moved 1.0 stuck
+        > +59s
+        > +1s
+        -> move 1.0 /in/x away again
+        > cancel 1
+        -> reply refused: run 1 has ended and its files are being moved
+        > moved 1.0 stuck
+        > +59s
+        > moved 1.0 deleted
+        moved 1.0: deleted
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > +1s
+        > moved 1.0 deleted
+    ",
+    );
+}
+
+#[test]
+fn a_cancel_gives_up_what_could_not_be_taken_away() {
+    check(
+        r"
+        drop in pre_move=/work/{name}
+        task a
+        task b rule=always
+    ",
+        r"
+        see in x v1
+        taken 1.0 stuck
+        cancel 1
+        see in y v1
+        cancel 2
+        taken 2.0 stuck
+        see in z v1
+        cancel 3 a
+        taken 3.0 ok
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        pre-move 1.0 to /work/x
+        -> pre-move 1.0 /in/x to /work/x
+        > taken 1.0 stuck
+        > cancel 1
+        cancel 1: cancelled by request
+        pre-moved 1.0: failed (no space)
+        run 1 cancelled: a=cancelled b=cancelled
+        -> reply done
+        -> finished 1 cancelled
+        > see in y v1
+        run 2 of in: event [y created v1]
+        pre-move 2.0 to /work/y
+        -> pre-move 2.0 /in/y to /work/y
+        > cancel 2
+        cancel 2: cancelled by request
+        -> reply done
+        > taken 2.0 stuck
+        pre-moved 2.0: failed (no space)
+        run 2 cancelled: a=cancelled b=cancelled
+        -> finished 2 cancelled
+        > see in z v1
+        run 3 of in: event [z created v1]
+        pre-move 3.0 to /work/z
+        -> pre-move 3.0 /in/z to /work/z
+        > cancel 3 a
+        cancel 3.a: cancelled by request
+        -> reply done
+        > taken 3.0 ok
+        pre-moved 3.0: moved
+        started 3.b#1
+        -> start 3.b#1
+    ",
+    );
+}
+
+#[test]
+fn a_stop_leaves_what_is_planned_to_the_next_start() {
+    check(
+        r"
+        drop in pre_move=/work/{name}
+        task a
+    ",
+        r"
+        see in x v1
+        stop
+        taken 1.0 ok
+        crash
+        end 1.a 0
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        pre-move 1.0 to /work/x
+        -> pre-move 1.0 /in/x to /work/x
+        > stop
+        -> exit
+        > taken 1.0 ok
+        pre-moved 1.0: moved
+        > crash
+        started 1.a#1
+        -> scan in
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+    ",
+    );
+}
+
+#[test]
+fn a_run_that_gave_way_comes_back_with_what_it_had_taken() {
+    check(
+        r"
+        drop in pre_move=/work/{name} overlap=restart key={ext}
+        task a
+    ",
+        r"
+        see in x.t v1
+        taken 1.0 ok
+        see in x.t v2
+        end 1.a sig15
+        taken 2.0 superseded
+        end 3.a 0
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x.t v1
+        run 1 of in: event [x.t created v1]
+        pre-move 1.0 to /work/x.t
+        -> pre-move 1.0 /in/x.t to /work/x.t
+        > taken 1.0 ok
+        pre-moved 1.0: moved
+        started 1.a#1
+        -> start 1.a#1
+        > see in x.t v2
+        cancel 1: restart
+        -> term 1.a#1
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        item #0 of in: event [x.t created v9]
+        run 2 of in: event [x.t created v2]
+        pre-move 2.0 to /work/x.t
+        -> finished 1 cancelled
+        -> pre-move 2.0 /in/x.t to /work/x.t
+        > taken 2.0 superseded
+        pre-moved 2.0: superseded (superseded: another version is at the path by now)
+        run 2 cancelled: a=cancelled
+        run 3 of in: event items #0 [x.t created v9] after 1
+        started 3.a#1
+        -> look in x.t
+        -> finished 2 cancelled
+        -> start 3.a#1
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        run 3 succeeded: a=succeeded
+        -> finished 3 succeeded
+    ",
+    );
+}
+
+#[test]
+fn conflicts_are_told() {
+    check(
+        r"
+        drop in move=/done/{name} conflict=keep
+        task a
+    ",
+        r"
+        see in x v1
+        end 1.a 0
+        moved 1.0 kept
+        see in x v1
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x
+        -> move 1.0 /in/x to /done/x
+        > moved 1.0 kept
+        moved 1.0: kept (kept: its place is taken)
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > see in x v1
     ",
     );
 }

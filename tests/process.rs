@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use dagd::core::candidate::{Kind, Version};
+use dagd::core::disposition::Disposition;
 use dagd::core::effect::{Start, Stop};
 use dagd::core::id::{Attempt, AttemptId, NodeIx, Rev, RunId, Wall};
 use dagd::core::path::Bytes;
@@ -117,8 +118,7 @@ fn run(files: Vec<FileClaim>) -> RunCreated {
         files,
         signal: None,
         root: Some("/in".into()),
-        move_to: None,
-        move_failed: None,
+        disposition: Disposition::default(),
         key: Bytes::from("k"),
         group: None,
         parent: None,

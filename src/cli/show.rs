@@ -108,14 +108,17 @@ fn one_file(file: &RunFile, style: Style) -> String {
     if let Some(to) = &file.moved_to {
         put(&mut text, format_args!("\n  moved to {}", visible(&to.path)));
     }
-    if let Some(error) = &file.move_error {
-        put(
-            &mut text,
-            format_args!(
-                "\n  {}",
-                style.paint(Paint::Bad, &format!("not moved: {}", visible(error)))
-            ),
-        );
+    match (file.outcome.as_deref(), &file.move_error) {
+        (Some("deleted"), _) => text += "\n  deleted",
+        (Some("moving"), error) => {
+            let error = error.as_deref().unwrap_or("moving");
+            put(&mut text, format_args!("\n  {}", style.paint(Paint::Warn, &visible(error))));
+        }
+        (_, Some(error)) => {
+            let error = style.paint(Paint::Bad, &format!("not moved: {}", visible(error)));
+            put(&mut text, format_args!("\n  {error}"));
+        }
+        (_, None) => {}
     }
     text
 }

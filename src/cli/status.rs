@@ -70,9 +70,20 @@ pub fn overview(status: &Status, now: Timestamp, style: Style) -> String {
 }
 
 fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
-    let headings =
-        ["TRIGGER", "STATE", "SOURCE", "COMPLETE", "DIRS", "PENDING", "QUEUED", "LIVE", "WHY"];
-    let mut table = Table::new(&headings, &[4, 5, 6, 7]);
+    let headings = [
+        "TRIGGER",
+        "STATE",
+        "SOURCE",
+        "COMPLETE",
+        "DIRS",
+        "PENDING",
+        "QUEUED",
+        "LIVE",
+        "QUARANTINE",
+        "WHY",
+    ];
+    let mut table = Table::new(&headings, &[4, 5, 6, 7, 8]);
+    let blank = || (String::new(), Paint::Plain);
     let number = |n: u64| (n.to_string(), if n == 0 { Paint::Dim } else { Paint::Plain });
     for trigger in triggers {
         let folder = trigger.kind != "signal";
@@ -85,10 +96,11 @@ fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
                 trigger.readiness.clone().filter(|_| trigger.directories > 0).unwrap_or_default(),
                 Paint::Plain,
             ),
-            if folder { number(trigger.directories) } else { (String::new(), Paint::Plain) },
+            if folder { number(trigger.directories) } else { blank() },
             number(trigger.pending),
             number(trigger.queued),
             number(trigger.live_runs),
+            if trigger.kind == "drop" { number(trigger.quarantined) } else { blank() },
             (trigger.reason.clone().unwrap_or_default(), Paint::Warn),
         ]);
     }

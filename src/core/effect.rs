@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use super::check::Check;
+use super::disposition::{Goal, Phase};
 use super::id::{AttemptId, Name, RunId};
 use super::path::Bytes;
 use super::record::{FileClaim, Record, RunState};
 use super::run::RunInfo;
+use super::sidecar::Sidecar;
 use super::task::TaskSpec;
+use super::trigger::{FileType, OnConflict};
 
 /// What a step asks for. The records are committed before any command is acted on.
 #[derive(Debug, Default)]
@@ -126,10 +129,22 @@ pub struct Move {
     pub run: RunId,
     /// Index in the run's files.
     pub file: u32,
-    /// The file as claimed.
+    /// Which of its dispositions this is.
+    pub phase: Phase,
+    /// The trigger, whose other files need not wait for this one longer than they must.
+    pub trigger: Option<Name>,
+    /// The file, where it is and as the version that it is to be.
     pub claim: FileClaim,
-    /// Where it goes, absolute. If something is there, a free name beside it is found.
-    pub target: Bytes,
+    /// What is to become of it.
+    pub goal: Goal,
+    /// What to do where the place is taken.
+    pub on_conflict: OnConflict,
+    /// What it is.
+    pub file_type: FileType,
+    /// Files beside it that go along.
+    pub companions: Vec<Sidecar>,
+    /// Whether it was tried before, perhaps by a dagd that died while it did.
+    pub again: bool,
 }
 
 /// An answer to a request.

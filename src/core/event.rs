@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::candidate::Observed;
 use super::check::Checked;
+use super::disposition::{Disposed, Phase};
 use super::id::{AttemptId, Name, RunId, Wall};
 use super::model::Model;
 use super::path::Bytes;
-use super::record::{MoveResult, SignalInfo};
+use super::record::SignalInfo;
 use super::selector::Selector;
 use super::task::Ended;
 
@@ -52,8 +53,10 @@ pub enum Event {
         run: RunId,
         /// Index in the run's files.
         file: u32,
+        /// Which of its dispositions it was.
+        phase: Phase,
         /// What came of it.
-        result: MoveResult,
+        outcome: Disposed,
     },
     /// A new configuration is valid.
     Reloaded(Arc<Model>),

@@ -22,10 +22,13 @@ pub mod task;
 pub mod trigger;
 
 pub mod candidate;
+pub mod disposition;
 pub mod effect;
 pub mod event;
 pub mod record;
 pub mod run;
+
+mod counts;
 
 pub mod machine;
 pub mod model;

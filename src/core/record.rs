@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::candidate::{Kind, Origin, Version};
+use super::disposition::{Disposition, Goal, MoveResult, Phase};
 use super::id::{Attempt, ItemId, Name, NodeIx, Rev, RunId, Wall};
 use super::path::Bytes;
 use super::selector::Selector;
 use super::task::{Ended, StopCause, Verdict};
-use super::template::Template;
 use super::trigger::Group;
 
 /// What a record belongs to: the unit that is stored, folded and deleted together.
@@ -85,14 +85,16 @@ pub enum Record {
         /// When.
         at: Wall,
     },
-    /// Where a file of an ended run will go.
+    /// What will become of a file of a run.
     MovePlanned {
         /// The run.
         run: RunId,
         /// Index in the run's files.
         file: u32,
-        /// The absolute target.
-        target: Bytes,
+        /// Before its first task, or after its last.
+        phase: Phase,
+        /// What.
+        goal: Goal,
         /// When.
         at: Wall,
     },
@@ -102,6 +104,8 @@ pub enum Record {
         run: RunId,
         /// Index in the run's files.
         file: u32,
+        /// Before its first task, or after its last.
+        phase: Phase,
         /// The outcome.
         result: MoveResult,
         /// When.
@@ -354,10 +358,8 @@ pub struct RunCreated {
     pub signal: Option<SignalInfo>,
     /// The trigger's folder.
     pub root: Option<Bytes>,
-    /// Where its files go after a success.
-    pub move_to: Option<Template>,
-    /// Where its files go after a failure.
-    pub move_failed: Option<Template>,
+    /// What becomes of its files.
+    pub disposition: Disposition,
     /// The key under which it is busy.
     pub key: Bytes,
     /// What its files have in common, where runs are for that.
@@ -423,20 +425,6 @@ impl RunState {
     pub fn is_final(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }
-}
-
-/// What came of disposing of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MoveResult {
-    /// It is here now.
-    Moved(Bytes),
-    /// Another version is at the path by now; it was left alone.
-    Superseded,
-    /// Nothing is at the path any more.
-    Gone,
-    /// It could not be moved and stays; the text says why.
-    Failed(String),
 }
 
 impl Record {

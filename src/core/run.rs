@@ -1,18 +1,21 @@
 //! A run: one execution of a subgraph, pinned to its graph.
 //!
 //! Owns the states of its tasks and how an end spreads through them: O(out-degree) per completion,
-//! by counters, never by a rescan. Knows nothing of slots, pools or other runs.
+//! by counters, never by a rescan; and how far its files have come. Knows nothing of slots, pools or
+//! other runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::counts::{Counts, Decision};
+use super::disposition::{Fate, Goal, MoveResult, Phase, RunFile};
 use super::graph::{Graph, Plan};
 use super::id::{Attempt, Name, NodeIx, Wall};
-use super::path::Bytes;
-use super::record::{MoveResult, RunCreated, RunState};
-use super::task::{Ended, Exit, Rule, SkipCause, Tally, TaskState, Tries, Verdict};
+use super::record::{FileClaim, RunCreated, RunState};
+use super::task::{Ended, Exit, Rule, TaskState, Tries, Verdict};
 
-/// What is fixed about a run when it is created.
+/// What its tasks are told of a run: as it was created, with its files where they are when its
+/// tasks begin.
 pub type RunInfo = RunCreated;
 
 /// A live run.
@@ -26,7 +29,12 @@ pub struct Run {
     open: usize,
     cancelled: Option<String>,
     started_at: Option<Wall>,
-    fates: Vec<Option<Fate>>,
+    files: Vec<RunFile>,
+    /// Whether its tasks may start: its files have been taken away from where they came in, if they
+    /// are to be.
+    begun: bool,
+    /// Whether they could not be taken away.
+    unclaimed: bool,
 }
 
 /// A task of a run.
@@ -49,35 +57,9 @@ pub struct Node {
     counts: Counts,
 }
 
-/// What is known of the needs of a task.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    all: u32,
-    open: u32,
-    ok: u32,
-    failed: u32,
-    skipped: u32,
-}
-
-/// What becomes of a run's file at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It will go there.
-    Planned(Bytes),
-    /// That came of it.
-    Done(MoveResult),
-}
-
-/// What a rule says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Decision {
-    Wait,
-    Run,
-    Skip(SkipCause),
-}
-
 impl Run {
-    /// Creates the run. Adds the places of tasks that may start at once to `ready`.
+    /// Creates the run. Adds the places of tasks that may start at once to `ready`: none, if its
+    /// files are to be taken away first.
     pub fn new(
         info: Arc<RunInfo>,
         graph: Arc<Graph>,
@@ -87,9 +69,12 @@ impl Run {
     ) -> Self {
         let nodes: Vec<Node> =
             plan.nodes().iter().map(|node| Node::new(node.needs.len())).collect();
+        let files: Vec<RunFile> = info.files.iter().cloned().map(RunFile::new).collect();
         let mut run = Self {
             open: nodes.len(),
-            fates: vec![None; info.files.len()],
+            begun: !info.files.iter().any(|file| info.disposition.takes(file)),
+            unclaimed: false,
+            files,
             info,
             graph,
             plan,
@@ -98,25 +83,52 @@ impl Run {
             started_at: None,
         };
         run.weigh(durations);
-        let keep = run.info.keep.clone();
-        let mut kept = Vec::new();
-        for (name, outputs) in keep {
-            let place = run.graph.find(&name).and_then(|ix| run.plan.place(ix));
-            if let Some(place) = place.filter(|&place| !run.nodes[place].state.is_final()) {
-                run.nodes[place].outputs = outputs;
-                run.settle(place, TaskState::Succeeded);
-                kept.push(place);
-            }
-        }
-        // Only when all are settled: none of them may become ready by another.
-        run.spread(kept, ready);
-        for place in 0..run.nodes.len() {
-            run.decide(place, ready);
+        if run.begun {
+            run.begin(ready);
         }
         run
     }
 
-    /// What is fixed about it.
+    /// Its tasks may start. What of them was cancelled meanwhile never will.
+    fn begin(&mut self, ready: &mut Vec<usize>) {
+        self.begun = true;
+        let keep = self.info.keep.clone();
+        let mut ended = Vec::new();
+        for (name, outputs) in keep {
+            let place = self.graph.find(&name).and_then(|ix| self.plan.place(ix));
+            if let Some(place) = place.filter(|&place| !self.nodes[place].state.is_final()) {
+                self.nodes[place].outputs = outputs;
+                self.settle(place, TaskState::Succeeded);
+                ended.push(place);
+            }
+        }
+        for place in 0..self.nodes.len() {
+            let node = &self.nodes[place];
+            let of_run = self.cancelled.is_some() && !self.always(place);
+            if (of_run || node.cancelled) && !node.state.is_final() {
+                self.settle(place, TaskState::Cancelled);
+                ended.push(place);
+            }
+        }
+        // Only when all are settled: none of them may become ready by another.
+        self.spread(ended, ready);
+        for place in 0..self.nodes.len() {
+            self.decide(place, ready);
+        }
+    }
+
+    /// No task will start.
+    fn abandon(&mut self, reason: &str) {
+        self.begun = true;
+        self.cancelled.get_or_insert_with(|| reason.to_owned());
+        for place in 0..self.nodes.len() {
+            if !self.nodes[place].state.is_final() {
+                self.settle(place, TaskState::Cancelled);
+            }
+        }
+    }
+
+    /// What its tasks are told of it.
     pub fn info(&self) -> &Arc<RunInfo> {
         &self.info
     }
@@ -141,9 +153,14 @@ impl Run {
         &self.nodes
     }
 
-    /// What becomes of its files.
-    pub fn fates(&self) -> &[Option<Fate>] {
-        &self.fates
+    /// Its files, by their index in the record of its creation.
+    pub fn files(&self) -> &[RunFile] {
+        &self.files
+    }
+
+    /// Whether its tasks may start, or could.
+    pub fn has_begun(&self) -> bool {
+        self.begun
     }
 
     /// By whom or what its cancel was asked for, if it was.
@@ -168,8 +185,11 @@ impl Run {
 
     /// The verdict, once all tasks are final.
     pub fn verdict(&self) -> Option<RunState> {
-        if self.open > 0 {
+        if self.open > 0 || !self.begun {
             return None;
+        }
+        if self.unclaimed {
+            return Some(RunState::Failed);
         }
         let failed = self.plan.nodes().iter().zip(&self.nodes).any(|(planned, node)| {
             node.state.is_failure() && !self.graph.task(planned.ix).allow_failure
@@ -256,6 +276,10 @@ impl Run {
 
     /// Cancels the task at `place` unless it has ended. If an attempt is in flight, none follows.
     pub fn cancel_task(&mut self, place: usize, ready: &mut Vec<usize>) {
+        if !self.begun {
+            self.nodes[place].cancelled = true;
+            return;
+        }
         let waits = matches!(
             self.nodes[place].state,
             TaskState::Waiting | TaskState::Ready | TaskState::Retrying
@@ -271,27 +295,62 @@ impl Run {
     pub fn cancel(&mut self, reason: &str, ready: &mut Vec<usize>) {
         self.cancelled.get_or_insert_with(|| reason.to_owned());
         for place in 0..self.nodes.len() {
-            if !self.always(place) {
+            if self.begun && !self.always(place) {
                 self.cancel_task(place, ready);
             }
         }
     }
 
-    /// The file `at` will go there.
-    pub fn plan_move(&mut self, at: u32, target: Bytes) -> bool {
-        let fate = self.fates.get_mut(at as usize);
-        fate.map(|fate| *fate = Some(Fate::Planned(target))).is_some()
+    /// This is to become of the file `at`. `false` if there is none, or something is planned.
+    pub fn plan_move(&mut self, at: u32, phase: Phase, goal: Goal) -> bool {
+        self.files.get_mut(at as usize).is_some_and(|file| file.plan(phase, goal))
     }
 
-    /// That came of the file `at`.
-    pub fn end_move(&mut self, at: u32, result: MoveResult) -> bool {
-        let fate = self.fates.get_mut(at as usize);
-        fate.map(|fate| *fate = Some(Fate::Done(result))).is_some()
+    /// That came of the file `at`. With the last one that is taken away, its tasks may start:
+    /// those that may are added to `ready`. `false` if nothing was planned.
+    pub fn end_move(
+        &mut self,
+        at: u32,
+        phase: Phase,
+        result: MoveResult,
+        ready: &mut Vec<usize>,
+    ) -> bool {
+        let file = self.files.get_mut(at as usize);
+        let legal = file.is_some_and(|file| file.finish(phase, result));
+        if legal && !self.begun && !self.is_moving() {
+            self.claimed(ready);
+        }
+        legal
     }
 
-    /// Whether a file's move is planned and not done.
+    /// All of its files were taken away, or have shown that they cannot be.
+    fn claimed(&mut self, ready: &mut Vec<usize>) {
+        let failure = self.files.iter().find_map(|file| match &file.before {
+            Some(Fate::Done(MoveResult::Failed(why))) => Some(why.clone()),
+            _ => None,
+        });
+        let left: Vec<FileClaim> = self.claims().map(|(_, file)| file.claim.clone()).collect();
+        let lost = self.files.iter().find_map(RunFile::outcome).filter(|_| left.is_empty());
+        let lost = lost.map(MoveResult::word);
+        self.info = Arc::new(RunInfo { files: left, ..RunInfo::clone(&self.info) });
+        match (failure, lost) {
+            (Some(why), _) => {
+                self.unclaimed = self.cancelled.is_none();
+                self.abandon(&why);
+            }
+            (None, Some(word)) => self.abandon(word),
+            (None, None) => self.begin(ready),
+        }
+    }
+
+    /// Those of its files that it is still for, with their index.
+    pub fn claims(&self) -> impl Iterator<Item = (u32, &RunFile)> {
+        (0u32..).zip(&self.files).filter(|(_, file)| !file.is_lost())
+    }
+
+    /// Whether a disposition is planned and not done.
     pub fn is_moving(&self) -> bool {
-        self.fates.iter().any(|fate| matches!(fate, Some(Fate::Planned(_))))
+        self.files.iter().any(|file| file.planned().is_some())
     }
 
     /// Names of the tasks that have failed so far.
@@ -384,7 +443,6 @@ impl Run {
 
 impl Node {
     fn new(needs: usize) -> Self {
-        let all = u32::try_from(needs).expect("fewer than 2^32 needs");
         Self {
             state: TaskState::Waiting,
             attempt: Attempt(0),
@@ -393,53 +451,7 @@ impl Node {
             error: None,
             cancelled: false,
             weight: 0,
-            counts: Counts { all, open: all, ..Counts::default() },
-        }
-    }
-}
-
-impl Counts {
-    fn add(&mut self, tally: Tally) {
-        self.open -= 1;
-        match tally {
-            Tally::Ok => self.ok += 1,
-            Tally::Failed => self.failed += 1,
-            Tally::Skipped => self.skipped += 1,
-        }
-    }
-
-    /// A skip that may still turn into a failure waits for the rest, so that its cause does not
-    /// depend on which end came first.
-    fn decide(&self, rule: Rule) -> Decision {
-        use Decision::{Run, Skip, Wait};
-        let done = self.open == 0;
-        if self.all == 0 {
-            return match rule {
-                Rule::OneFailed | Rule::AllFailed => Skip(SkipCause::Rule),
-                _ => Run,
-            };
-        }
-        match rule {
-            Rule::AllSuccess | Rule::NoneFailed | Rule::NoneFailedMinOneSuccess
-                if self.failed > 0 =>
-            {
-                Skip(SkipCause::UpstreamFailed)
-            }
-            Rule::OneSuccess if self.ok > 0 => Run,
-            Rule::OneFailed if self.failed > 0 => Run,
-            Rule::AllFailed if self.ok + self.skipped > 0 => Skip(SkipCause::Rule),
-            _ if !done => Wait,
-            Rule::AllSuccess if self.skipped > 0 => Skip(SkipCause::UpstreamSkipped),
-            Rule::NoneFailedMinOneSuccess if self.ok == 0 => Skip(SkipCause::UpstreamSkipped),
-            Rule::OneSuccess if self.failed > 0 => Skip(SkipCause::UpstreamFailed),
-            Rule::OneSuccess => Skip(SkipCause::UpstreamSkipped),
-            Rule::OneFailed => Skip(SkipCause::Rule),
-            Rule::AllSuccess
-            | Rule::AllDone
-            | Rule::AllFailed
-            | Rule::NoneFailed
-            | Rule::NoneFailedMinOneSuccess
-            | Rule::Always => Run,
+            counts: Counts::of(needs),
         }
     }
 }

@@ -31,6 +31,7 @@ impl Engine {
             }
             look @ (Ask::Status(_)
             | Ask::Pending(_)
+            | Ask::Stuck(..)
             | Ask::Wait(..)
             | Ask::Item(..)
             | Ask::LiveLog(..)) => {
@@ -49,6 +50,10 @@ impl Engine {
             Ask::Pending(reply) => {
                 let now = self.clock.now();
                 reply.send(view::pending(&self.machine, now)).ok();
+            }
+            Ask::Stuck(run, reply) => {
+                let now = self.clock.now();
+                reply.send(view::stuck(&self.machine, run, now)).ok();
             }
             Ask::Wait(run, reply) => {
                 if self.machine.runs().contains_key(&run) {

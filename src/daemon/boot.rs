@@ -25,6 +25,7 @@ use crate::io::check::{Checker, MakeKeys};
 use crate::io::config_files;
 use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
+use crate::io::failpoint::failpoint;
 use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
 use crate::io::signals;
 use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock};
@@ -157,6 +158,7 @@ impl Foundation {
         let store = Store::open(&settings.state_dir, settings.durability == Durability::Full)?;
         become_subreaper().map_err(trying("become the reaper of orphans"))?;
         let swept = sweep(store.instance()).map_err(trying("end the processes of the past"))?;
+        failpoint!("boot.swept");
         if swept > 0 {
             info!(swept, "ended processes that a past dagd left behind");
         }
@@ -235,6 +237,7 @@ impl Foundation {
             base: self.base,
             dirs: self.dirs,
         });
+        failpoint!("boot.recovered");
         engine.perform(out)?;
         Ok(engine)
     }

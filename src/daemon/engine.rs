@@ -23,12 +23,13 @@ use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Seq};
 use crate::core::machine::Machine;
-use crate::core::record::{MoveResult, RunState, SignalInfo};
+use crate::core::record::{RunState, SignalInfo};
 use crate::core::task::Ended;
 use crate::core::trigger::Source;
 use crate::io::check::Checker;
 use crate::io::control::Ask;
-use crate::io::dispose::Disposer;
+use crate::io::dispose::{Disposer, Moved};
+use crate::io::failpoint::failpoint;
 use crate::io::process::{Base, Dirs, Slots};
 use crate::io::signals::{Seen, Signals};
 use crate::io::store::{Store, Sync};
@@ -47,7 +48,7 @@ pub struct Lanes {
     /// Ends of attempts: at most one per slot.
     pub results: Receiver<(AttemptId, Ended)>,
     /// Ends of dispositions.
-    pub moved: Receiver<(RunId, u32, MoveResult)>,
+    pub moved: Receiver<Moved>,
     /// Answers to checks.
     pub checked: Receiver<Checked>,
     /// What is on disk by now.
@@ -69,7 +70,7 @@ pub enum Input {
     /// From a slot.
     Ended(AttemptId, Ended),
     /// From the disposer.
-    Moved(RunId, u32, MoveResult),
+    Moved(Moved),
     /// From a check thread.
     Checked(Checked),
     /// From the sync thread.
@@ -310,7 +311,9 @@ impl Engine {
         self.tell_items(&out.records);
         self.machine.forget();
         for command in out.commands {
+            failpoint!("act.begun");
             self.act(command);
+            failpoint!("act.done");
         }
         Ok(())
     }
@@ -361,7 +364,7 @@ impl Engine {
         }
         take(&self.lanes.urgent, inputs, Input::Signal);
         take(&self.lanes.results, inputs, |(id, ended)| Input::Ended(id, ended));
-        take(&self.lanes.moved, inputs, |(run, file, result)| Input::Moved(run, file, result));
+        take(&self.lanes.moved, inputs, Input::Moved);
         take(&self.lanes.checked, inputs, Input::Checked);
         take(&self.lanes.durable, inputs, Input::Durable);
         take(&self.lanes.loaded, inputs, Input::Loaded);
@@ -376,7 +379,9 @@ impl Engine {
         let seq = self.next_seq();
         let event = match input {
             Input::Ended(id, ended) => Event::Ended { id, ended },
-            Input::Moved(run, file, result) => Event::Moved { run, file, result },
+            Input::Moved(Moved { run, file, phase, outcome }) => {
+                Event::Moved { run, file, phase, outcome }
+            }
             Input::Checked(checked) => Event::Checked(checked),
             Input::Watch(found) => match self.current(found) {
                 Some(event) => event,
@@ -463,6 +468,7 @@ impl Engine {
     /// A commit is on disk: what waited for it may happen.
     fn durable(&mut self, seq: Seq) {
         while self.undurable.front().is_some_and(|(waits, _)| *waits <= seq) {
+            failpoint!("sync.done");
             if let Some((_, command)) = self.undurable.pop_front() {
                 self.act_durably(command);
             }

@@ -45,13 +45,22 @@ impl History for Reader {
 
     fn explain_row(&mut self, trigger: &str, rel: &Bytes) -> Result<Option<Told>, String> {
         let story = self.ledger_story(trigger, rel).map_err(text)?;
-        Ok(story.map(|story| Told {
-            version: story.row.version,
-            open: story.row.open,
-            run: story.row.run,
-            state: story.state,
-            location: story.location,
+        Ok(story.map(|story| {
+            let quarantined = story.state == "quarantined";
+            Told {
+                version: story.row.version,
+                open: story.row.open,
+                run: story.row.run,
+                state: if quarantined { "failed".to_owned() } else { story.state },
+                quarantined: quarantined && story.row.open,
+                location: story.location,
+                outcome: story.outcome,
+            }
         }))
+    }
+
+    fn quarantined(&mut self) -> Result<Vec<(Name, u64)>, String> {
+        Self::quarantined(self).map_err(text)
     }
 
     fn located(&mut self, path: &Bytes) -> Result<Vec<(Name, Bytes)>, String> {
@@ -71,7 +80,11 @@ impl History for Reader {
             graph: graph.map(Arc::new),
             state: source.state.word().to_owned(),
             signal: source.signal,
-            files: source.files.into_iter().map(|file| (file.claim, Some(file.location))).collect(),
+            files: source
+                .files
+                .into_iter()
+                .map(|file| (file.claim, Some(file.location).filter(|_| !file.deleted)))
+                .collect(),
             tasks: tasks.map(|t| (t.name, t.state.word().to_owned(), t.outputs)).collect(),
         }))
     }

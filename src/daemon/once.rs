@@ -162,8 +162,10 @@ fn without_triggers(model: &Model, args: &OnceArgs) -> Model {
         if let crate::core::trigger::Source::Folder(folder) = &mut own.source
             && !args.keep
         {
+            folder.pre_move = None;
             folder.move_to = None;
             folder.move_failed = None;
+            folder.delete = false;
         }
         *spec = Arc::new(own);
     }

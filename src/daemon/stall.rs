@@ -13,6 +13,7 @@ use super::DaemonError;
 use super::engine::Engine;
 use crate::core::effect::{Command, Out, Stop};
 use crate::io::control::Ask;
+use crate::io::failpoint::failpoint;
 use crate::io::signals::Seen;
 use crate::io::store::StoreError;
 use crate::io::systemd;
@@ -31,8 +32,10 @@ impl Engine {
         let mut pause = STALL_PAUSE.0;
         let mut since = None;
         loop {
+            failpoint!("commit.begun");
             match self.store.commit(&out.records, &self.machine) {
                 Ok(seq) => {
+                    failpoint!("commit.done");
                     if self.status.stalled.take().is_some() {
                         info!("the store can be written again");
                         systemd::status("running");
@@ -84,7 +87,9 @@ impl Engine {
     /// Answers what needs no commit, and keeps the rest for later.
     fn look_or_defer(&mut self, ask: Ask) {
         match ask {
-            Ask::Status(_) | Ask::Pending(_) | Ask::LiveLog(..) => self.answer_look(ask),
+            Ask::Status(_) | Ask::Pending(_) | Ask::Stuck(..) | Ask::LiveLog(..) => {
+                self.answer_look(ask);
+            }
             other => self.deferred.push_back(other),
         }
     }

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::{Clock, wall};
 use crate::core::candidate::{Candidate, Stage};
+use crate::core::disposition::MoveResult;
 use crate::core::graph::Graph;
-use crate::core::id::{Attempt, AttemptId, Mono, Name, Now, Wall};
-use crate::core::machine::Machine;
+use crate::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Wall};
 use crate::core::machine::lane::{CANDIDATES_MAX, Gate, Lane, Wait};
+use crate::core::machine::{Machine, Stuck};
 use crate::core::model::Model;
 use crate::core::path::Bytes;
-use crate::core::record::{MoveResult, Record, RunCreated};
-use crate::core::run::{Fate, Run};
+use crate::core::record::Record;
+use crate::core::run::Run;
 use crate::core::task::{Ended, Exit, StopCause, TaskState, Verdict};
 use crate::core::trigger::{Folder, Source, TriggerSpec};
 use crate::io::store::{Loaded, log_name};
@@ -86,7 +87,12 @@ impl Facts {
                 Record::AttemptEnded { .. } => "attempts_ended",
                 Record::CancelRequested { .. } => "cancels_requested",
                 Record::MovePlanned { .. } => "moves_planned",
-                Record::MoveDone { .. } => "moves_done",
+                Record::MoveDone { result, .. } => {
+                    if matches!(result, MoveResult::Failed(_)) {
+                        *self.counters.entry("moves_failed").or_default() += 1;
+                    }
+                    "moves_done"
+                }
                 Record::RunEnded { .. } => "runs_ended",
                 Record::FileNoted { .. } => "files_noted",
                 Record::FileDeparted { .. } => "files_departed",
@@ -112,6 +118,7 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::
     counters.insert("overflows".to_owned(), coverage.iter().map(|c| c.overflows).sum());
     let mut problems: Vec<String> =
         facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
+    problems.extend(lanes.clone().filter_map(|lane| stuck_problem(machine, lane)));
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
     problems.extend(machine.lanes().values().filter_map(loops));
     let state = match (&facts.stalled, machine.is_stopping()) {
@@ -134,7 +141,9 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::
         ready: machine.ready_tasks() as u64,
         live_runs: machine.runs().len() as u64,
         max_live_runs: machine.model().max_live_runs as u64,
-        triggers: lanes.map(|lane| trigger(lane, covered.get(&*lane.spec.name).copied())).collect(),
+        triggers: lanes
+            .map(|lane| trigger(machine, lane, covered.get(&*lane.spec.name).copied()))
+            .collect(),
         problems,
         counters,
     }
@@ -154,7 +163,17 @@ fn loops(lane: &Lane) -> Option<String> {
     ))
 }
 
-fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
+/// What keeps a trigger's files from being moved, as a problem of the daemon.
+fn stuck_problem(machine: &Machine, lane: &Lane) -> Option<String> {
+    let name = &lane.spec.name;
+    let (count, first) = stuck_of(machine, name);
+    let why = &first?.why;
+    let files = if count == 1 { "a file waits" } else { "files wait" };
+    let count = if count == 1 { String::new() } else { format!("{count} ") };
+    Some(format!("trigger `{name}`: {count}{files} to be moved: {why}"))
+}
+
+fn trigger(machine: &Machine, lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
     let (kind, source) = match &lane.spec.source {
         Source::Folder(folder) => {
             let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
@@ -163,15 +182,17 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
         Source::Signal { name, .. } => ("signal", name.to_string()),
     };
     let missing = covered.is_some_and(|covered| !covered.exists);
+    let (stuck, first) = stuck_of(machine, &lane.spec.name);
     let (state, reason) = match (&lane.stored.paused, missing, lane.gate) {
         (Some(why), _, _) => ("paused", Some(why.clone())),
         (None, true, _) => ("waiting", Some("the folder does not exist".to_owned())),
         (None, false, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
         (None, false, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
         (None, false, Gate::Open) => {
+            let moving = first.map(|stuck| format!("moving: {}", stuck.why));
             let full = lane.candidates.len() >= CANDIDATES_MAX;
             let why = || format!("{CANDIDATES_MAX} files wait: more are read when some have gone");
-            ("active", full.then(why))
+            ("active", moving.or_else(|| full.then(why)))
         }
     };
     let pending = lane
@@ -190,6 +211,8 @@ fn trigger(lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
         pending: (pending + lane.incomplete()) as u64,
         queued: (lane.queued() + lane.items.len()) as u64,
         live_runs: lane.live_runs as u64,
+        quarantined: 0,
+        stuck,
     }
 }
 
@@ -198,8 +221,22 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
     let mut entries = Vec::new();
     for lane in machine.lanes().values() {
         for (rel, candidate) in &lane.candidates {
-            entries.push(candidate_entry(lane, rel, candidate, now));
+            if !is_stuck(machine, rel, candidate) {
+                entries.push(candidate_entry(lane, rel, candidate, now));
+            }
         }
+    }
+    for (id, file, stuck) in machine.stuck() {
+        let run = machine.runs().get(&id);
+        let file = run.and_then(|run| run.files().get(file as usize));
+        entries.push(wire::PendingEntry {
+            trigger: run.and_then(|run| run.info().trigger.as_ref()).map(ToString::to_string),
+            file: file.map(|file| (&file.claim.path).into()),
+            stage: "moving".to_owned(),
+            reason: stuck_reason(stuck, now),
+            since: wire::time(stuck.since),
+            run: Some(id.0),
+        });
     }
     for item in machine.items().values() {
         let lane = item.trigger.as_ref().and_then(|name| machine.lanes().get(name));
@@ -215,6 +252,14 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
         });
     }
     entries
+}
+
+/// Whether the run that has the candidate cannot move it yet: that is told of the run.
+fn is_stuck(machine: &Machine, rel: &Bytes, candidate: &Candidate) -> bool {
+    let Stage::Claimed { run: id, .. } = candidate.stage else { return false };
+    let Some(run) = machine.runs().get(&id) else { return false };
+    let mut own = machine.stuck().filter(|(of, ..)| *of == id);
+    own.any(|(_, file, _)| run.files().get(file as usize).is_some_and(|f| f.claim.rel == *rel))
 }
 
 fn candidate_entry(
@@ -358,7 +403,7 @@ fn detail(run: &Run, attempts: &BTreeMap<AttemptId, Tried<'_>>) -> wire::RunDeta
             trigger: info.trigger.as_ref().map(ToString::to_string),
             reason: info.reason.word().to_owned(),
             state: run.state().word().to_owned(),
-            files: files(info, run.fates()),
+            files: files(run),
             rev: info.rev.to_string(),
             created_at: wire::time(info.at),
             started_at: run.started_at().map(wire::time),
@@ -376,28 +421,50 @@ fn detail(run: &Run, attempts: &BTreeMap<AttemptId, Tried<'_>>) -> wire::RunDeta
     }
 }
 
-fn files(info: &RunCreated, fates: &[Option<Fate>]) -> Vec<wire::RunFile> {
-    let pairs = info.files.iter().zip(fates);
-    let shown = pairs.map(|(file, fate)| {
-        let (moved_to, move_error) = match fate {
-            Some(Fate::Done(MoveResult::Moved(to))) => (Some(to.into()), None),
-            Some(Fate::Done(MoveResult::Superseded)) => {
-                (None, Some("another version came meanwhile".to_owned()))
-            }
-            Some(Fate::Done(MoveResult::Gone)) => (None, Some("it was gone".to_owned())),
-            Some(Fate::Done(MoveResult::Failed(why))) => (None, Some(why.clone())),
-            Some(Fate::Planned(_)) | None => (None, None),
+fn files(run: &Run) -> Vec<wire::RunFile> {
+    let shown = run.files().iter().map(|file| {
+        let came_in = &file.came_in;
+        let outcome = match (file.planned(), file.outcome()) {
+            (Some(_), _) => Some("moving"),
+            (None, outcome) => outcome.map(MoveResult::word),
         };
         wire::RunFile {
-            path: (&file.path).into(),
-            rel: file.rel.lossy().into_owned(),
-            kind: file.kind.word().to_owned(),
-            size: file.version.size,
-            moved_to,
-            move_error,
+            path: came_in.into(),
+            rel: file.claim.rel.lossy().into_owned(),
+            kind: file.claim.kind.word().to_owned(),
+            size: file.claim.version.size,
+            moved_to: (file.claim.path != *came_in).then(|| (&file.claim.path).into()),
+            move_error: file.outcome().and_then(MoveResult::text),
+            outcome: outcome.map(str::to_owned),
         }
     });
     shown.collect()
+}
+
+/// What a run cannot move yet: the index of each such file, with the reason.
+pub fn stuck(machine: &Machine, run: RunId, now: Now) -> Vec<(usize, String)> {
+    let own = machine.stuck().filter(|(of, ..)| *of == run);
+    own.map(|(_, file, stuck)| (file as usize, stuck_reason(stuck, now))).collect()
+}
+
+fn stuck_reason(stuck: &Stuck, now: Now) -> String {
+    let next = match stuck.due {
+        Some(due) => format!("in {:.1} s", Mono::until(now.mono, due).as_secs_f64()),
+        None => "just now".to_owned(),
+    };
+    format!("moving: {}; tried again {next}", stuck.why)
+}
+
+/// What stands in the way of a trigger's moves: how many files wait, and why one of them does.
+fn stuck_of<'a>(machine: &'a Machine, trigger: &str) -> (u64, Option<&'a Stuck>) {
+    let of = |run: &RunId| machine.runs().get(run).and_then(|run| run.info().trigger.as_deref());
+    let own = machine.stuck().filter(|(run, ..)| of(run) == Some(trigger));
+    let (mut count, mut first) = (0, None);
+    for (_, _, stuck) in own {
+        count += 1;
+        first = first.or(Some(stuck));
+    }
+    (count, first)
 }
 
 /// An attempt, as its records tell it.

@@ -44,6 +44,41 @@ pub fn version_at(path: &Path) -> io::Result<Option<Version>> {
     Ok(is(&stat, FileType::RegularFile).then(|| version_of(fd.as_fd(), &stat)))
 }
 
+/// The version of the folder at `path` with all that is in it: which folder it is, the sizes of its
+/// files together, the newest time in it. `None` if no folder is there; a symbolic link is not
+/// followed. Takes as long as it takes to look at each file. Errors: `NotFound` if nothing is there,
+/// else what the kernel says, also of what is in it.
+pub fn tree_at(path: &Path) -> io::Result<Option<Version>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(CWD, path, flags, Mode::empty())?;
+    let stat = stat_of(fd.as_fd())?;
+    if !is(&stat, FileType::Directory) {
+        return Ok(None);
+    }
+    let mut version = Version { size: 0, ..version_of(fd.as_fd(), &stat) };
+    let mut folders = vec![path.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let fd = match openat(CWD, &path, flags, Mode::empty()) {
+                // What is gone by now is no part of it.
+                Err(Errno::NOENT) => continue,
+                opened => opened?,
+            };
+            let stat = stat_of(fd.as_fd())?;
+            let folder = is(&stat, FileType::Directory);
+            if is(&stat, FileType::RegularFile) {
+                version.size = version.size.saturating_add(stat.stx_size);
+            } else if !folder {
+                continue;
+            }
+            version.mtime_ns = version.mtime_ns.max(mtime_of(&stat));
+            folders.extend(folder.then_some(path));
+        }
+    }
+    Ok(Some(version))
+}
+
 /// Which directory it is: survives a rename, differs after reuse of the inode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirId {

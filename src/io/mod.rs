@@ -7,6 +7,7 @@ pub mod config_files;
 pub mod control;
 pub mod disk;
 pub mod dispose;
+pub mod failpoint;
 pub mod log_file;
 pub mod process;
 pub mod signals;

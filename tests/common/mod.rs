@@ -192,6 +192,11 @@ impl Env {
         assert_eq!(kill(self.pid(), signo), 0);
     }
 
+    /// Whether there is no daemon any more.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
     /// Kills the daemon as a crash would.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.daemon.take() {

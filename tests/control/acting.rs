@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dagd::core::candidate::Kind;
+use dagd::core::candidate::{Kind, Version};
 use dagd::core::effect::Reply;
 use dagd::core::event::{Fire, FireWhat, Request, RetryOf};
 use dagd::core::graph::Graph;
@@ -13,7 +13,7 @@ use dagd::core::record::FileClaim;
 use dagd::core::selector::Selector;
 use dagd::core::task::TaskSpec;
 use dagd::io::client::{Client, ClientError};
-use dagd::io::control::RetrySource;
+use dagd::io::control::{RetrySource, Told};
 use dagd::io::disk::version_at;
 use dagd::wire::{Accepted, FireRequest};
 
@@ -209,16 +209,47 @@ fn what_cannot_be_retried_is_refused() {
     let (status, error) = refusal(client.retry(2, false));
     assert_eq!((status, error.contains("has not ended")), (409, true));
     let file = claim(&world.write("in/a.csv", "x"));
-    let mut green = source(file.clone(), None);
+    let here = Some(file.path.clone());
+    let mut green = source(file.clone(), here.clone());
     green.tasks[1].1 = "succeeded".to_owned();
     world.past.lock().unwrap().retries.insert(3, green);
     let (status, error) = refusal(client.retry(3, true));
     assert_eq!((status, error.contains("nothing failed")), (409, true));
-    let gone = RetrySource { graph: None, ..source(file, None) };
+    let gone = RetrySource { graph: None, ..source(file.clone(), here) };
     world.past.lock().unwrap().retries.insert(4, gone);
     assert_eq!(refusal(client.retry(4, true)).0, 409);
     client.retry(4, false).unwrap();
     assert!(retry_of(&world).1[0].in_place);
+
+    world.past.lock().unwrap().retries.insert(5, source(file, None));
+    let (status, error) = refusal(client.retry(5, false));
+    assert!(status == 409 && error.contains("run 5 succeeded and deleted it"), "{error}");
+}
+
+#[test]
+fn what_was_deleted_cannot_be_replayed() {
+    let world = World::new();
+    let client = world.client();
+    let gone = world.path("in/a.csv");
+    let told = Told {
+        version: Version { file: "v".into(), size: 1, mtime_ns: 1 },
+        open: false,
+        run: Some(RunId(12)),
+        state: "succeeded".to_owned(),
+        quarantined: false,
+        location: None,
+        outcome: Some(("deleted".to_owned(), None)),
+    };
+    let key = ("orders".to_owned(), Bytes::from("a.csv"));
+    world.past.lock().unwrap().told.insert(key, told);
+    let (status, error) = refusal(client.replay(&gone));
+    assert!(status == 409 && error.contains("run 12 succeeded and deleted it"), "{error}");
+    let explained = client.explain(&gone).unwrap();
+    let one = &explained.triggers[0];
+    assert!(one.verdict == "delivered" && one.text.ends_with("as `delete` asks."), "{one:?}");
+    // A file that was dropped there since is another one.
+    client.replay(&world.write("in/a.csv", "x")).unwrap();
+    assert!(fired(&world).files[0].in_place);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use dagd::core::record::RunState;
 use dagd::io::client::{ClientError, Listing};
 use dagd::io::control::Told;
 use dagd::io::disk::version_at;
-use dagd::wire::{PathText, PendingEntry};
+use dagd::wire::{PathText, PendingEntry, RunFile};
 
 use crate::world::{World, detail};
 
@@ -169,6 +169,19 @@ fn a_spare_log_of_the_next_attempt_is_not_shown() {
     assert_eq!(follower.join().unwrap().unwrap(), b"");
 }
 
+/// What the ledger tells of a file whose run 12 has failed.
+fn failed(path: &Bytes) -> Told {
+    Told {
+        version: version_at(path.as_path()).unwrap().unwrap(),
+        open: true,
+        run: Some(RunId(12)),
+        state: "failed".to_owned(),
+        quarantined: false,
+        location: None,
+        outcome: None,
+    }
+}
+
 #[test]
 fn paths_are_explained() {
     let world = World::new();
@@ -196,13 +209,7 @@ fn paths_are_explained() {
 
     let a = world.write("in/a.csv", "x");
     assert_eq!(one(&a).1, "unseen");
-    let told = Told {
-        version: version_at(a.as_path()).unwrap().unwrap(),
-        open: true,
-        run: Some(RunId(12)),
-        state: "failed".to_owned(),
-        location: None,
-    };
+    let told = failed(&a);
     let key = ("orders".to_owned(), Bytes::from("a.csv"));
     world.past.lock().unwrap().told.insert(key.clone(), told.clone());
     let (_, judged, text, run) = one(&a);
@@ -246,4 +253,45 @@ fn paths_are_explained() {
     let (trigger, judged, text, run) = one(&done);
     assert_eq!((trigger.as_str(), judged.as_str(), run), ("orders", "delivered", Some(12)));
     assert!(text.contains("moved it here; it had come in as a.csv"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_moved_yet_is_told_of_its_run() {
+    let world = World::new();
+    let mut moving = detail(3, "running", None);
+    let path = PathText::from(&world.path("in/a.csv"));
+    moving.run.files = ["moved", "moving"]
+        .map(|outcome| RunFile {
+            path: path.clone(),
+            rel: "a.csv".to_owned(),
+            kind: "created".to_owned(),
+            size: 1,
+            moved_to: None,
+            move_error: None,
+            outcome: Some(outcome.to_owned()),
+        })
+        .into();
+    world.past.lock().unwrap().details.insert(3, moving);
+    world.present.lock().unwrap().stuck = vec![(1, "moving: no space".to_owned())];
+    let told = world.client().run(3).unwrap().run.files;
+    let errors: Vec<Option<&str>> = told.iter().map(|file| file.move_error.as_deref()).collect();
+    assert_eq!(errors, [None, Some("moving: no space")]);
+}
+
+#[test]
+fn what_failed_and_stays_is_in_quarantine() {
+    let world = World::new();
+    let client = world.client();
+    let a = world.write("in/a.csv", "x");
+    let told = Told { quarantined: true, ..failed(&a) };
+    let key = ("orders".to_owned(), Bytes::from("a.csv"));
+    world.past.lock().unwrap().told.insert(key, told);
+    let explained = client.explain(&a).unwrap();
+    let one = &explained.triggers[0];
+    assert_eq!((one.verdict.as_str(), one.run_state.as_deref()), ("quarantined", Some("failed")));
+    assert!(one.text.contains("it is quarantined by run 12"), "{}", one.text);
+    world.past.lock().unwrap().quarantined = vec![("orders".into(), 3), ("tree".into(), 5)];
+    let counts: Vec<u64> =
+        client.status().unwrap().triggers.iter().map(|trigger| trigger.quarantined).collect();
+    assert_eq!(counts, [3, 0], "a watched tree has no such files");
 }

@@ -34,6 +34,7 @@ pub(crate) struct Past {
     pub(crate) told: BTreeMap<(String, Bytes), Told>,
     pub(crate) located: BTreeMap<Bytes, Vec<(Name, Bytes)>>,
     pub(crate) retries: BTreeMap<u64, RetrySource>,
+    pub(crate) quarantined: Vec<(Name, u64)>,
 }
 
 struct Reader(Arc<Mutex<Past>>); // lock: tests change the past while the server reads it
@@ -62,6 +63,10 @@ impl History for Reader {
         Ok(self.0.lock().unwrap().located.get(path).cloned().unwrap_or_default())
     }
 
+    fn quarantined(&mut self) -> Result<Vec<(Name, u64)>, String> {
+        Ok(self.0.lock().unwrap().quarantined.clone())
+    }
+
     fn retry_source(&mut self, id: RunId) -> Result<Option<RetrySource>, String> {
         Ok(self.0.lock().unwrap().retries.get(&id.0).cloned())
     }
@@ -71,6 +76,7 @@ impl History for Reader {
 #[derive(Default)]
 pub(crate) struct Present {
     pub(crate) pending: Vec<wire::PendingEntry>,
+    pub(crate) stuck: Vec<(usize, String)>,
     pub(crate) reply: Option<Reply>,
     /// Where attempts in flight write.
     pub(crate) live: BTreeMap<(u64, String, u32), PathBuf>,
@@ -190,6 +196,7 @@ impl Engine {
                 drop(sender.send(present.reply.clone().unwrap_or(Reply::Run(RunId(7)))));
             }
             Ask::Status(sender) => drop(sender.send(status())),
+            Ask::Stuck(_, sender) => drop(sender.send(present.stuck.clone())),
             Ask::Pending(sender) => drop(sender.send(present.pending.clone())),
             Ask::Wait(_, sender) => drop(sender),
             Ask::Item(item, sender) => {
@@ -214,6 +221,23 @@ impl Engine {
     }
 }
 
+fn told(name: &str, kind: &str) -> wire::TriggerStatus {
+    wire::TriggerStatus {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        source: "/in".to_owned(),
+        state: "active".to_owned(),
+        reason: None,
+        readiness: None,
+        directories: 1,
+        pending: 0,
+        queued: 0,
+        live_runs: 0,
+        quarantined: 0,
+        stuck: 0,
+    }
+}
+
 fn status() -> wire::Status {
     wire::Status {
         version: "0.1.0".to_owned(),
@@ -230,7 +254,7 @@ fn status() -> wire::Status {
         ready: 0,
         live_runs: 0,
         max_live_runs: 64,
-        triggers: Vec::new(),
+        triggers: vec![told("orders", "drop"), told("tree", "watch")],
         problems: Vec::new(),
         counters: BTreeMap::new(),
     }

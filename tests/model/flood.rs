@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dagd::core::candidate::{Disk, Observed, Origin, Probe, Seen, Version};
+use dagd::core::disposition::{Disposed, MoveResult, Phase};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::Event;
 use dagd::core::filter::{KeyPattern, Pattern};
@@ -14,7 +15,7 @@ use dagd::core::machine::Machine;
 use dagd::core::machine::lane::{CANDIDATES_MAX, ITEMS_MAX, READY_HIGH};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{MoveResult, Record, SignalInfo};
+use dagd::core::record::{Record, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, TaskSpec};
 use dagd::core::trigger::{FanOut, FolderSpec, Overlap, Source, TriggerSpec};
@@ -119,8 +120,8 @@ impl Flood {
         let ended = Ended::without_process(Exit::Code(0), Wall(0));
         self.step(Event::Ended { id, ended });
         while let Some((run, file)) = self.moves.pop() {
-            let result = MoveResult::Moved("/done/x".into());
-            self.step(Event::Moved { run, file, result });
+            let outcome = Disposed::Done(MoveResult::Deleted);
+            self.step(Event::Moved { run, file, phase: Phase::After, outcome });
         }
     }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dagd::core::candidate::{Candidate, Disk, Kind, Origin, Probe, Row, Seen, Stage, Version};
+use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::id::{Attempt, ItemId, Mono, Name, NodeIx, Rev, RunId, Wall};
 use dagd::core::path::Bytes;
 use dagd::core::record::{
-    FileClaim, ItemQueued, MoveResult, Noted, Reason, Record, RunCreated, RunState, SignalInfo,
+    FileClaim, ItemQueued, Noted, Reason, Record, RunCreated, RunState, SignalInfo,
 };
 use dagd::core::selector::Selector;
+use dagd::core::sidecar::Sidecar;
 use dagd::core::task::{Ended, Exit, Rule, SkipCause, StopCause, TaskSpec, TaskState, Verdict};
 use dagd::core::template::Template;
 use dagd::core::trigger::{Folder, FolderSpec, Group};
@@ -215,8 +217,14 @@ pub(crate) fn any_run() -> impl Strategy<Value = RunCreated> {
             files: item.files,
             signal: item.signal,
             root: Some(key.clone()),
-            move_failed: move_to.clone(),
-            move_to,
+            disposition: Disposition {
+                move_failed: move_to.clone(),
+                pre_move: move_to.clone(),
+                move_to,
+                delete: seed % 2 == 0,
+                companions: vec![Sidecar::parse("{stem}.ok").expect("a sidecar")],
+                ..Disposition::default()
+            },
             group: item.parent.map(|_| Group::Key(key.clone())),
             key,
             parent: item.parent,
@@ -282,11 +290,15 @@ pub(crate) fn any_end() -> impl Strategy<Value = Record> {
 
 pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let result = prop_oneof![
-        any_bytes().prop_map(MoveResult::Moved),
+        (any_bytes(), any_version()).prop_map(|(to, version)| MoveResult::Moved { to, version }),
+        Just(MoveResult::Deleted),
+        Just(MoveResult::Kept),
         Just(MoveResult::Superseded),
         Just(MoveResult::Gone),
         "\\PC{0,9}".prop_map(MoveResult::Failed),
     ];
+    let goal = prop_oneof![any_bytes().prop_map(Goal::To), Just(Goal::Delete)];
+    let phase = || proptest::sample::select(vec![Phase::Before, Phase::After]);
     let at = || any::<i64>().prop_map(Wall);
     let run = || any::<u64>().prop_map(RunId);
     let whys = vec![
@@ -317,13 +329,11 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         (run(), any::<Option<u32>>(), "\\PC{0,9}", at()).prop_map(|(run, node, reason, at)| {
             Record::CancelRequested { run, node: node.map(NodeIx), reason, at }
         }),
-        (run(), any::<u32>(), any_bytes(), at())
-            .prop_map(|(run, file, target, at)| Record::MovePlanned { run, file, target, at }),
-        (run(), any::<u32>(), result, at()).prop_map(|(run, file, result, at)| Record::MoveDone {
-            run,
-            file,
-            result,
-            at
+        (run(), any::<u32>(), phase(), goal, at()).prop_map(|(run, file, phase, goal, at)| {
+            Record::MovePlanned { run, file, phase, goal, at }
+        }),
+        (run(), any::<u32>(), phase(), result, at()).prop_map(|(run, file, phase, result, at)| {
+            Record::MoveDone { run, file, phase, result, at }
         }),
         (run(), ends, at()).prop_map(|(run, state, at)| Record::RunEnded { run, state, at }),
         (any_name(), "\\PC{0,9}", any::<bool>(), at()).prop_map(

@@ -8,7 +8,8 @@
 //! | `check 1 good`, `check 1 good k`, `check 1 good k 7`, `check 1 differs` | the answer to a check: its key, the run that had it; also `untold`, `changed`, `unreadable`; `stale-check` before all commits |
 //! | `signal s 5` | a signal, with a value |
 //! | `end 1.a 0`, `end 1.a#1 sig9`, `end 1.a 0 k=v` | the end of an attempt |
-//! | `moved 1.0 ok` | the end of a move: `ok`, `superseded`, `gone`, `failed` |
+//! | `moved 1.0 ok` | the end of a move: `ok`, `deleted`, `kept`, `superseded`, `gone`, `failed` |
+//! | `taken 1.0 ok` | the same of one before the first task; `stuck` for either: not yet |
 //! | `fire in a v1`, `fire in`, `fire-select a+`, `retry 1 keep a` | a start by hand |
 //! | `cancel 1`, `cancel 1 a`, `pause in`, `resume in`, `stop` | requests |
 //! | `expired` | what left the configuration before now is not remembered any more |
@@ -26,13 +27,14 @@ use std::time::Duration;
 
 use dagd::core::candidate::{Disk, Observed, Origin, Probe, Seen, Version};
 use dagd::core::check::{Checked, Finding};
+use dagd::core::disposition::{Disposed, MoveResult, Phase};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
 use dagd::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{MoveResult, SignalInfo};
+use dagd::core::record::SignalInfo;
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit};
 
@@ -157,16 +159,23 @@ impl Play {
                 Event::Signalled { trigger: trigger(), info }
             }
             "end" => self.end(&words),
-            "moved" => {
+            "moved" | "taken" => {
                 let (run, file) = words[1].split_once('.').expect("run.file");
-                let result = match words[2] {
-                    "ok" => MoveResult::Moved("/there".into()),
-                    "superseded" => MoveResult::Superseded,
-                    "gone" => MoveResult::Gone,
-                    _ => MoveResult::Failed("no space".into()),
+                let phase = if words[0] == "taken" { Phase::Before } else { Phase::After };
+                let outcome = match words[2] {
+                    "stuck" => Disposed::NotYet("no space".into()),
+                    "ok" => Disposed::Done(MoveResult::Moved {
+                        to: "/there".into(),
+                        version: version("v9"),
+                    }),
+                    "deleted" => Disposed::Done(MoveResult::Deleted),
+                    "kept" => Disposed::Done(MoveResult::Kept),
+                    "superseded" => Disposed::Done(MoveResult::Superseded),
+                    "gone" => Disposed::Done(MoveResult::Gone),
+                    _ => Disposed::Done(MoveResult::Failed("too long".into())),
                 };
                 let run = RunId(run.parse().expect("a run"));
-                Event::Moved { run, file: file.parse().expect("a file"), result }
+                Event::Moved { run, file: file.parse().expect("a file"), phase, outcome }
             }
             "fire" | "fire-select" | "retry" => ask(Request::Fire(self.fire(&words))),
             "cancel" => {

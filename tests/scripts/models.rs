@@ -13,8 +13,8 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
-    Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap, RateLimit,
+    ReadLock, Sort, Source, TriggerSpec,
 };
 
 /// `key=value` words of a line.
@@ -169,6 +169,9 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         },
         renamed_from: words.get("was").map(Into::into),
         initial_max: words.number("initial_max").unwrap_or(10_000),
+        pre_move: words.get("pre_move").map(template),
+        delete: words.get("delete").is_some(),
+        on_conflict: words.get("conflict").map_or(OnConflict::Rename, word),
         move_to: words.get("move").map(template),
         move_failed: words.get("move_failed").map(template),
         ..FolderSpec::new(

@@ -1,6 +1,7 @@
 //! Records and commands, each in a line.
 
 use dagd::core::check::{Check, KeyOf};
+use dagd::core::disposition::{Goal, Phase};
 use dagd::core::effect::{Command, Reply};
 use dagd::core::id::{Attempt, NodeIx, RunId};
 use dagd::core::machine::Machine;
@@ -20,6 +21,20 @@ fn state(state: TaskState) -> String {
     match state {
         TaskState::Skipped(cause) => format!("skipped({})", cause.word()),
         other => other.word().to_owned(),
+    }
+}
+
+fn moves(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Before => "pre-move",
+        Phase::After => "move",
+    }
+}
+
+fn going(goal: &Goal) -> String {
+    match goal {
+        Goal::To(target) => format!(" to {}", target.lossy()),
+        Goal::Delete => " away".to_owned(),
     }
 }
 
@@ -80,10 +95,13 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
             Some(node) => format!("cancel {}: {reason}", task(machine, *run, *node)),
             None => format!("cancel {run}: {reason}"),
         },
-        Record::MovePlanned { run, file, target, .. } => {
-            format!("move {run}.{file} to {}", target.lossy())
+        Record::MovePlanned { run, file, phase, goal, .. } => {
+            format!("{} {run}.{file}{}", moves(*phase), going(goal))
         }
-        Record::MoveDone { run, file, result, .. } => format!("moved {run}.{file}: {result:?}"),
+        Record::MoveDone { run, file, phase, result, .. } => {
+            let why = result.text().map(|text| format!(" ({text})")).unwrap_or_default();
+            format!("{}d {run}.{file}: {}{why}", moves(*phase), result.word())
+        }
         Record::RunEnded { run, state: end, .. } => {
             let of = machine.run(*run).expect("a run that ended is kept for its end");
             let nodes = of.nodes().iter().enumerate();
@@ -135,7 +153,9 @@ pub(crate) fn command(machine: &Machine, command: &Command) -> String {
         }
         Command::Move(order) => {
             let from = order.claim.path.lossy().into_owned();
-            format!("move {}.{} {from} {}", order.run, order.file, order.target.lossy())
+            let (run, file, again) = (order.run, order.file, order.again);
+            let again = if again { " again" } else { "" };
+            format!("{} {run}.{file} {from}{}{again}", moves(order.phase), going(&order.goal))
         }
         Command::Look { trigger, rel } => format!("look {trigger} {}", rel.lossy()),
         Command::Scan { trigger } => format!("scan {trigger}"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
 use dagd::core::id::Name;
-use dagd::core::record::SignalInfo;
+use dagd::core::record::{FileClaim, SignalInfo};
 use dagd::core::selector::Selector;
 
 use super::checks;
@@ -105,7 +105,8 @@ fn rest(world: &mut World) {
 }
 
 fn dispose(world: &mut World) {
-    let left = world.exec.dispose_one(&mut world.disk, &mut world.rng);
+    let faulty = world.faulty;
+    let left = world.exec.dispose_one(&mut world.disk, &mut world.rng, faulty);
     if let Some(place) = left {
         world.hint(&place);
     }
@@ -195,10 +196,10 @@ fn retry(world: &mut World) -> Option<Event> {
         return None;
     }
     let run = world.rng.pick(&runs);
-    let ended = &world.store.ended[&run];
+    let ended = world.store.ended[&run].clone();
     let keep = if world.rng.chance(50) { ended.succeeded.clone() } else { Vec::new() };
     let keep = keep.into_iter().map(|name| (name, [].into())).collect();
-    let created = &ended.created;
+    let created = ended.created.clone();
     let of = RetryOf {
         run,
         trigger: created.trigger.clone(),
@@ -206,8 +207,32 @@ fn retry(world: &mut World) -> Option<Event> {
         signal: created.signal.clone(),
         keep,
     };
-    let fire = Fire { what: FireWhat::Retry(Box::new(of)), files: Vec::new() };
-    Some(ask(Request::Fire(fire)))
+    let files = if world.rng.chance(50) { left_files(world, &ended.files) } else { Vec::new() };
+    let fire = Fire { what: FireWhat::Retry(Box::new(of)), files };
+    // Nothing may come between the look and the event.
+    world.asks.insert(0, ask(Request::Fire(fire)));
+    world.turn();
+    None
+}
+
+/// Those of a run's files that lie where the run has left them.
+fn left_files(world: &World, files: &[FileClaim]) -> Vec<FireFile> {
+    let there = |claim: &&FileClaim| {
+        let place = (claim.path.dir().into(), claim.rel.clone());
+        let at = if claim.in_place {
+            world.disk.files.get(&place)
+        } else {
+            world.disk.elsewhere.get(&claim.path)
+        };
+        at.is_some_and(|file| file.version == claim.version && !file.writing)
+    };
+    let file = |claim: &FileClaim| FireFile {
+        rel: claim.rel.clone(),
+        path: claim.path.clone(),
+        version: claim.version.clone(),
+        in_place: claim.in_place,
+    };
+    files.iter().filter(there).map(file).collect()
 }
 
 fn cancel(world: &mut World) -> Option<Event> {

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use dagd::core::candidate::{Candidate, Kind, Pending, Stage};
 use dagd::core::check::key_of;
-use dagd::core::id::Name;
+use dagd::core::disposition::{MoveResult, Phase};
+use dagd::core::id::{Name, RunId};
 use dagd::core::machine::Machine;
 use dagd::core::machine::lane::Wait;
 use dagd::core::record::{FileClaim, Noted, Reason, Record, RunCreated};
@@ -17,7 +18,9 @@ use dagd::core::trigger::{
 
 use super::check::{content, key};
 use super::disk::Place;
+use super::exec::place_of;
 use super::oracle;
+use super::store::Facts;
 use super::watch::{names, root};
 use super::world::{World, is_delivery};
 
@@ -31,8 +34,13 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
             let facts = world.store.facts.get(run);
             let task = facts.is_some_and(|facts| facts.cancelled_tasks.contains(node));
             assert!(!task, "a task of run {run} that was cancelled is not started");
+            let claiming = facts.is_some_and(Facts::is_claiming);
+            assert!(!claiming, "no task of run {run} before its files are taken away");
         }
         Record::RunCreated(created) => run_created(world, created),
+        Record::MoveDone { run, file, phase: Phase::Before, result, .. } => {
+            undelivered(world, *run, *file, result);
+        }
         Record::RunEnded { run, state, .. } => {
             let ended = machine.run(*run).expect("a run is there until its end is committed");
             oracle::check(ended, &world.store.facts[run], *state);
@@ -188,6 +196,24 @@ fn group(spec: &TriggerSpec, folder: &FolderSpec, created: &RunCreated) {
     }
 }
 
+/// A version that was claimed and then found to be another one, or gone, was not delivered.
+fn undelivered(world: &mut World, run: RunId, file: u32, result: &MoveResult) {
+    if !matches!(result, MoveResult::Superseded | MoveResult::Gone) {
+        return;
+    }
+    let created = world.store.created(run).expect("a live run");
+    let claim = &created.files[file as usize];
+    if !is_delivery(created.reason, created.parent.is_some()) {
+        return;
+    }
+    let place = place_of(claim);
+    let trigger = created.trigger.clone().expect("only triggers take files away");
+    let key = (trigger, place, claim.version.mtime_ns);
+    if let Some(times) = world.deliveries.get_mut(&key) {
+        *times -= 1;
+    }
+}
+
 /// After a turn: what runs is what the machine says, and it works if it can.
 pub(crate) fn turn(world: &World) {
     let machine = world.machine();
@@ -216,7 +242,8 @@ pub(crate) fn fold(world: &World) {
         let id = run.info().run;
         assert_eq!(run.info(), twin.info(), "run {id} is stored");
         assert_eq!(run.cancelled(), twin.cancelled(), "the cancel of run {id} is stored");
-        assert_eq!(run.fates(), twin.fates(), "the fates of run {id} are stored");
+        assert_eq!(run.files(), twin.files(), "the files of run {id} are stored");
+        assert_eq!(run.has_begun(), twin.has_begun(), "the beginning of run {id} is stored");
         assert_eq!(run.verdict(), twin.verdict(), "the verdict of run {id} is stored");
         for (node, other) in run.nodes().iter().zip(twin.nodes()) {
             // That a delay has passed is not stored.
@@ -245,6 +272,7 @@ pub(crate) fn quiet(world: &World) {
     assert!(machine.runs().is_empty(), "every run ends: {:?}", machine.runs());
     assert!(machine.items().is_empty(), "every item is consumed: {:?}", machine.items());
     assert!(machine.in_flight().is_empty(), "nothing is in flight");
+    assert_eq!(machine.stuck().count(), 0, "every move ends");
     let leftovers = world.store.leftovers();
     assert!(leftovers.is_empty(), "nothing lives but idle triggers: {leftovers:?}");
     for (name, lane) in machine.lanes() {
@@ -261,8 +289,16 @@ pub(crate) fn quiet(world: &World) {
             let version = &world.disk.files[&(at.clone(), rel.clone())].version;
             let row = world.store.rows.get(&(name.clone(), rel.clone()));
             let known = row.is_some_and(|row| row.open && row.version == *version);
-            let known = known || lane.candidates.get(&rel).is_some_and(|c| c.version == *version);
+            // What still waits was looked at above.
+            if lane.candidates.get(&rel).is_some_and(|found| found.version == *version) {
+                continue;
+            }
             assert!(known, "{name}: {rel:?} v{} was delivered or noted: {row:?}", version.mtime_ns);
+            let run = row.and_then(|row| row.run).map(|run| &world.store.ended[&run].created);
+            let key = (name.clone(), (at.clone(), rel.clone()), version.mtime_ns);
+            let delivered = world.deliveries.get(&key).is_some_and(|times| *times > 0);
+            let once = run.is_none_or(|run| !is_delivery(run.reason, run.parent.is_some()));
+            assert!(once || delivered, "{name}: {rel:?} v{} was delivered", version.mtime_ns);
         }
         for ((of, rel), row) in &world.store.rows {
             let gone = !world.disk.files.contains_key(&(at.clone(), rel.clone()));

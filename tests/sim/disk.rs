@@ -26,6 +26,8 @@ pub(crate) struct Disk {
     pub(crate) sums: BTreeMap<Place, u64>,
     /// Versions whose checksum file told their content at some time.
     pub(crate) verified: BTreeSet<(Place, i64)>,
+    /// Files that dagd took to other places, by their absolute path.
+    pub(crate) elsewhere: BTreeMap<Bytes, File>,
     /// How often a version came to a place.
     pub(crate) arrivals: BTreeMap<(Place, i64), u32>,
     /// Versions that nobody was writing to at some time.

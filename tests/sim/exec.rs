@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dagd::core::candidate::Kind;
+use dagd::core::disposition::{Disposed, Goal, MoveResult, Phase};
 use dagd::core::effect::{Move, Start, Stop};
 use dagd::core::event::Event;
-use dagd::core::id::{AttemptId, Wall};
+use dagd::core::id::{AttemptId, RunId, Wall};
 use dagd::core::path::Bytes;
-use dagd::core::record::MoveResult;
+use dagd::core::record::FileClaim;
 use dagd::core::task::{Ended, Exit};
+use dagd::core::trigger::OnConflict;
 
-use super::disk::{Disk, Place};
+use super::disk::{Disk, File, Place};
 use super::rng::Rng;
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(crate) struct Exec {
     pub(crate) out: VecDeque<Event>,
     moves: Vec<Move>,
     pub(crate) moved: VecDeque<Event>,
-    disposed: BTreeMap<Bytes, i64>,
+    tried: BTreeSet<(RunId, u32, Phase)>,
 }
 
 impl Exec {
@@ -128,38 +130,111 @@ impl Exec {
         self.moves.push(order);
     }
 
-    /// Disposes of a file, if one waits for it. Returns the place that it has left.
-    pub(crate) fn dispose_one(&mut self, disk: &mut Disk, rng: &mut Rng) -> Option<Place> {
+    /// Disposes of a file, if one waits for it. Returns the place that it has left. `faulty`: what
+    /// may pass can stand in its way.
+    pub(crate) fn dispose_one(
+        &mut self,
+        disk: &mut Disk,
+        rng: &mut Rng,
+        faulty: bool,
+    ) -> Option<Place> {
         if self.moves.is_empty() {
             return None;
         }
         let at = rng.below(self.moves.len());
-        let Move { run, file, claim, target } = self.moves.swap_remove(at);
-        assert_ne!(claim.kind, Kind::Deleted, "what is gone is not disposed of");
-        let root = claim.path.as_bytes().len() - claim.rel.as_bytes().len() - 1;
-        let root = &claim.path.as_bytes()[..root];
-        let place = (Bytes::from(root), claim.rel.clone());
-        let version = claim.version.mtime_ns;
-        let there = disk.files.get(&place).map(|file| file.version == claim.version);
-        let result = if rng.chance(3) {
-            MoveResult::Failed("no space".to_owned())
-        } else if there == Some(true) {
-            disk.files.remove(&place);
-            let twice = self.disposed.insert(target.clone(), version);
-            assert_eq!(twice, None, "one place for one file");
-            MoveResult::Moved(target)
-        } else if self.disposed.get(&target) == Some(&version) {
-            MoveResult::Moved(target)
-        } else if there == Some(false) {
-            MoveResult::Superseded
-        } else {
-            MoveResult::Gone
+        let order = self.moves.swap_remove(at);
+        let Move { run, file, phase, .. } = order;
+        assert_ne!(order.claim.kind, Kind::Deleted, "what is gone is not disposed of");
+        let first = self.tried.insert((run, file, phase));
+        assert!(first || order.again, "a second try is told from a first one");
+        let replaces = phase == Phase::Before && order.on_conflict == OnConflict::Replace;
+        assert!(!replaces, "what another run may be at work on is not replaced");
+        let (outcome, left) = match rng.below(100) {
+            0..15 if faulty => (Disposed::NotYet("no space".to_owned()), None),
+            97..100 => (Disposed::Done(MoveResult::Failed("too long".to_owned())), None),
+            _ => {
+                let (result, left) = dispose(&order, disk, rng);
+                (Disposed::Done(result), left)
+            }
         };
-        let event = Event::Moved { run, file, result };
+        let event = Event::Moved { run, file, phase, outcome };
         if rng.chance(10) {
             self.moved.push_back(event.clone());
         }
         self.moved.push_back(event);
-        (there == Some(true)).then_some(place)
+        left
     }
+}
+
+/// Where the file of a claim lay, as the disk knows places: the root and the path below it.
+pub(crate) fn place_of(claim: &FileClaim) -> Place {
+    let root = claim.path.as_bytes().strip_suffix(claim.rel.as_bytes());
+    let root = root.and_then(|root| root.strip_suffix(b"/")).unwrap_or(claim.path.dir());
+    (Bytes::from(root), claim.rel.clone())
+}
+
+/// What the real disposer does, in one go.
+fn dispose(order: &Move, disk: &mut Disk, rng: &mut Rng) -> (MoveResult, Option<Place>) {
+    let Move { claim, goal, again, .. } = order;
+    let place = place_of(claim);
+    let at_place = claim.path == place.0.join(place.1.as_bytes());
+    let file = disk.files.get(&place).filter(|_| at_place);
+    let file = file.or_else(|| disk.elsewhere.get(&claim.path)).cloned();
+    let claimed = |file: &File| file.version == claim.version && !file.writing;
+    match file {
+        Some(file) if claimed(&file) => {
+            let result = go(order, disk, &file, rng);
+            let went = matches!(result, MoveResult::Moved { .. } | MoveResult::Deleted);
+            let left = went && disk.files.get(&place).is_some_and(|_| at_place);
+            if left {
+                disk.files.remove(&place);
+            }
+            (result, left.then_some(place))
+        }
+        found => {
+            let same = |file: &File| file.version.mtime_ns == claim.version.mtime_ns;
+            let arrived = disk.elsewhere.iter().find(|(path, file)| {
+                same(file)
+                    && matches!(goal, Goal::To(to) if path.as_bytes().starts_with(to.as_bytes()))
+            });
+            let result = match (arrived, found.is_some(), goal) {
+                (Some((to, file)), found, _) if !found || *again => {
+                    MoveResult::Moved { to: to.clone(), version: file.version.clone() }
+                }
+                (_, true, _) => MoveResult::Superseded,
+                (_, false, Goal::Delete) if *again => MoveResult::Deleted,
+                (_, false, _) => MoveResult::Gone,
+            };
+            (result, None)
+        }
+    }
+}
+
+fn go(order: &Move, disk: &mut Disk, file: &File, rng: &mut Rng) -> MoveResult {
+    let Goal::To(target) = &order.goal else {
+        disk.elsewhere.remove(&order.claim.path);
+        return MoveResult::Deleted;
+    };
+    let mut to = target.clone();
+    if to == order.claim.path {
+        return MoveResult::Moved { to, version: file.version.clone() };
+    }
+    let mut nth = 0;
+    while disk.elsewhere.contains_key(&to) {
+        match order.on_conflict {
+            OnConflict::Fail => return MoveResult::Failed("its place is taken".to_owned()),
+            OnConflict::Keep => return MoveResult::Kept,
+            OnConflict::Replace => break,
+            OnConflict::Rename => nth += 1,
+        }
+        to = Bytes::from([target.as_bytes(), format!("-{}.{nth}", order.run).as_bytes()].concat());
+    }
+    disk.elsewhere.remove(&order.claim.path);
+    let mut moved = file.clone();
+    if rng.chance(30) {
+        // On another file system a copy is another file.
+        moved.version.file = Bytes::from(format!("c{}", file.version.mtime_ns).as_str());
+    }
+    disk.elsewhere.insert(to.clone(), moved.clone());
+    MoveResult::Moved { to, version: moved.version }
 }

@@ -13,8 +13,8 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
-    SortBy, Source, TriggerSpec,
+    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap, RateLimit,
+    ReadLock, Sort, SortBy, Source, TriggerSpec,
 };
 
 use super::rng::Rng;
@@ -286,8 +286,7 @@ fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
     into.sort_by = sort_by(rng);
     // Two triggers that both dispose under one root are an error of configuration.
     if !spec.name.starts_with("tc") {
-        into.move_to = rng.chance(50).then(|| template("/done/{run}/{rel}"));
-        into.move_failed = rng.chance(30).then(|| template("/failed/{run}/{rel}"));
+        dispositions(rng, &mut into);
     }
     if rng.chance(15) {
         into.kinds = rng.pick(&[vec![Kind::Created], vec![Kind::Modified]]);
@@ -301,6 +300,22 @@ fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
     spec.source = Source::Folder(Box::new(into));
 }
 
+/// Places are taken now and then: names repeat, numbers of runs do not.
+fn dispositions(rng: &mut Rng, into: &mut FolderSpec) {
+    let place = |rng: &mut Rng, percent, folder: &str| {
+        let within = rng.pick(&["{name}", "{run}/{name}"]);
+        rng.chance(percent).then(|| template(&format!("{folder}/{within}")))
+    };
+    into.pre_move = place(rng, 30, "/work");
+    into.move_to = place(rng, 50, "/done");
+    into.move_failed = place(rng, 30, "/failed");
+    into.delete = into.move_to.is_none() && rng.chance(40);
+    let all = [OnConflict::Rename, OnConflict::Replace, OnConflict::Fail, OnConflict::Keep];
+    // Nothing could be run for that is not taken away.
+    let most = if into.pre_move.is_some() { 3 } else { 4 };
+    into.on_conflict = rng.pick(&all[..most]);
+}
+
 fn batch(rng: &mut Rng, spec: &mut TriggerSpec) {
     let mut into = folder(rng, &spec.name, Folder::Drop);
     if rng.chance(20) {
@@ -309,6 +324,9 @@ fn batch(rng: &mut Rng, spec: &mut TriggerSpec) {
     into.fan_out = FanOut::Batch;
     spec.overlap = rng.pick(&[Overlap::Queue, Overlap::Coalesce, Overlap::Skip]);
     spec.max_runs = Some(1);
+    if &*spec.name != "tc" {
+        dispositions(rng, &mut into);
+    }
     spec.source = Source::Folder(Box::new(into));
 }
 

@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dagd::core::candidate::{Kind, Row};
+use dagd::core::candidate::{Kind, Row, Version};
+use dagd::core::disposition::{MoveResult, Phase};
 use dagd::core::graph::Graph;
 use dagd::core::id::{AttemptId, ItemId, Name, NodeIx, Now, Rev, RunId};
 use dagd::core::machine::{Recovering, Start};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Aggregate, FileClaim, MoveResult, Record, RunCreated, RunState};
+use dagd::core::record::{Aggregate, FileClaim, Record, RunCreated, RunState};
 use dagd::core::task::{TaskState, Verdict};
 
 /// What is on disk, and survives a crash.
@@ -28,7 +29,7 @@ pub(crate) struct Store {
     next_run: u64,
     next_item: u64,
     started: BTreeSet<AttemptId>,
-    planned: BTreeSet<(RunId, u32)>,
+    planned: BTreeSet<(RunId, u32, Phase)>,
     pub(crate) facts: BTreeMap<RunId, Facts>,
 }
 
@@ -39,6 +40,18 @@ pub(crate) struct Facts {
     pub(crate) attempted: BTreeSet<NodeIx>,
     pub(crate) cancelled: bool,
     pub(crate) cancelled_tasks: BTreeSet<NodeIx>,
+    /// How many of its files were to be taken away first.
+    pub(crate) taken: usize,
+    /// What came of that.
+    pub(crate) before: Vec<MoveResult>,
+    /// Whether it was cancelled before that was known of all.
+    pub(crate) cancelled_early: bool,
+}
+
+impl Facts {
+    pub(crate) fn is_claiming(&self) -> bool {
+        self.before.len() < self.taken
+    }
 }
 
 /// A run in the history.
@@ -47,6 +60,8 @@ pub(crate) struct Ended {
     pub(crate) created: RunCreated,
     pub(crate) state: RunState,
     pub(crate) succeeded: Vec<Name>,
+    /// Its files, where they were left.
+    pub(crate) files: Vec<FileClaim>,
 }
 
 impl Store {
@@ -62,10 +77,14 @@ impl Store {
                 self.create(created, graph(&created.rev).expect("a live run's graph is known"));
             }
             Record::RunEnded { run, state, .. } => return self.end(*run, *state),
-            Record::MovePlanned { run, file, .. } => {
-                assert!(self.planned.insert((*run, *file)), "a move is planned once");
+            Record::MovePlanned { run, file, phase, .. } => {
+                assert!(self.planned.insert((*run, *file, *phase)), "a move is planned once");
+                let facts = self.facts.entry(*run).or_default();
+                facts.taken += usize::from(*phase == Phase::Before);
             }
-            Record::MoveDone { run, file, result, .. } => self.disposed(*run, *file, result),
+            Record::MoveDone { run, file, phase, result, .. } => {
+                self.disposed((*run, *file, *phase), result);
+            }
             Record::TriggerRenamed { from, to, .. } => return self.rename(from, to),
             Record::TriggerForgotten { trigger, .. } => return self.forget(trigger),
             Record::FileNoted { trigger, rel, version, .. } => {
@@ -88,6 +107,7 @@ impl Store {
             }
             Record::CancelRequested { run, node, .. } => {
                 let facts = self.facts.entry(*run).or_default();
+                facts.cancelled_early |= node.is_none() && facts.is_claiming();
                 facts.cancelled |= node.is_none();
                 facts.cancelled_tasks.extend(node);
             }
@@ -171,28 +191,50 @@ impl Store {
         self.live.remove(&Aggregate::Trigger(trigger.clone()));
     }
 
-    fn disposed(&mut self, run: RunId, file: u32, result: &MoveResult) {
-        assert!(self.planned.remove(&(run, file)), "what is disposed of was planned");
-        let created = self.created(run).expect("a live run");
-        let FileClaim { rel, version, in_place, .. } = created.files[file as usize].clone();
-        let left = matches!(result, MoveResult::Moved(_) | MoveResult::Gone) && in_place;
-        let key = created.trigger.clone().map(|trigger| (trigger, rel));
-        if let Some(row) = key.and_then(|key| self.rows.get_mut(&key))
-            && left
-            && row.version == version
-        {
-            row.open = false;
+    fn disposed(&mut self, (run, file, phase): (RunId, u32, Phase), result: &MoveResult) {
+        assert!(self.planned.remove(&(run, file, phase)), "what is disposed of was planned");
+        let created = self.created(run).expect("a live run").clone();
+        if phase == Phase::Before {
+            self.facts.entry(run).or_default().before.push(result.clone());
         }
+        let claim = created.files[file as usize].clone();
+        let Some(trigger) = created.trigger else { return };
+        let row = self.rows.get_mut(&(trigger, claim.rel));
+        let Some(row) = row.filter(|row| claim.in_place && row.run == Some(run)) else { return };
+        match result {
+            MoveResult::Moved { .. } | MoveResult::Deleted | MoveResult::Gone => row.open = false,
+            MoveResult::Superseded if phase == Phase::Before => {
+                row.version = Version { file: Bytes::default(), size: 0, mtime_ns: 0 };
+                row.open = claim.kind == Kind::Modified;
+            }
+            MoveResult::Superseded if created.disposition.pre_move.is_none() => row.open = true,
+            MoveResult::Superseded | MoveResult::Kept | MoveResult::Failed(_) => {}
+        }
+    }
+
+    /// The files of a live run, where they are by now.
+    fn files(&self, run: RunId, created: &RunCreated) -> Vec<FileClaim> {
+        let mut files = created.files.clone();
+        for (_, record) in self.live.get(&Aggregate::Run(run)).into_iter().flatten() {
+            if let Record::MoveDone { file, result: MoveResult::Moved { to, version }, .. } = record
+            {
+                let claim = &mut files[*file as usize];
+                (claim.path, claim.version) = (to.clone(), version.clone());
+                claim.in_place = false;
+            }
+        }
+        files
     }
 
     fn end(&mut self, run: RunId, state: RunState) {
         let created = self.created(run).expect("a live run ends once").clone();
+        let files = self.files(run, &created);
         self.live.remove(&Aggregate::Run(run));
         let graph = self.graphs[&created.rev].clone();
         let results = &self.facts[&run].results;
         let ok = results.iter().filter(|(_, state)| **state == TaskState::Succeeded);
         let succeeded = ok.map(|(node, _)| graph.task(*node).name.clone()).collect();
-        self.ended.insert(run, Ended { created, state, succeeded });
+        self.ended.insert(run, Ended { created, state, succeeded, files });
     }
 
     pub(crate) fn created(&self, run: RunId) -> Option<&RunCreated> {
@@ -206,8 +248,8 @@ impl Store {
         self.started.contains(&id) && self.live.contains_key(&Aggregate::Run(id.run))
     }
 
-    pub(crate) fn is_planned(&self, run: RunId, file: u32) -> bool {
-        self.planned.contains(&(run, file))
+    pub(crate) fn is_planned(&self, run: RunId, file: u32, phase: Phase) -> bool {
+        self.planned.contains(&(run, file, phase))
     }
 
     /// What lives beside the idle triggers.

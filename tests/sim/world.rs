@@ -254,8 +254,8 @@ impl World {
                     self.exec.stop(id, how);
                 }
                 Command::Move(order) => {
-                    let (run, file) = (order.run, order.file);
-                    assert!(self.store.is_planned(run, file), "a move is committed first");
+                    let planned = self.store.is_planned(order.run, order.file, order.phase);
+                    assert!(planned, "a move is committed first");
                     self.exec.dispose_later(order);
                 }
                 Command::Look { trigger, rel } => {

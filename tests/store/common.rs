@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dagd::core::candidate::{Kind, Version};
+use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::graph::Graph;
 use dagd::core::id::{Attempt, Name, NodeIx, Rev, RunId, Wall};
 use dagd::core::path::Bytes;
-use dagd::core::record::{FileClaim, MoveResult, Reason, Record, RunCreated, RunState};
+use dagd::core::record::{FileClaim, Reason, Record, RunCreated, RunState};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, TaskSpec, TaskState, Verdict};
 use dagd::core::trigger::Group;
@@ -84,8 +85,7 @@ pub(crate) fn run(world: &World, id: u64, files: Vec<FileClaim>) -> RunCreated {
         files,
         signal: None,
         root: Some("/in".into()),
-        move_to: None,
-        move_failed: None,
+        disposition: Disposition::default(),
         key: Bytes::from(&b"key\xfe"[..]),
         group: Some(Group::Key(Bytes::from(&b"key\xfe"[..]))),
         parent: None,
@@ -125,8 +125,13 @@ pub(crate) fn over(run: u64, state: RunState) -> Record {
     Record::RunEnded { run: RunId(run), state, at: at(5) }
 }
 
+pub(crate) fn planned(run: u64, file: u32, target: &[u8]) -> Record {
+    let (run, phase, goal) = (RunId(run), Phase::After, Goal::To(target.into()));
+    Record::MovePlanned { run, file, phase, goal, at: at(4) }
+}
+
 pub(crate) fn moved(run: u64, file: u32, result: MoveResult) -> Record {
-    Record::MoveDone { run: RunId(run), file, result, at: at(5) }
+    Record::MoveDone { run: RunId(run), file, phase: Phase::After, result, at: at(5) }
 }
 
 /// All records of a run of one task that succeeds.

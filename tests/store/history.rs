@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dagd::core::disposition::MoveResult;
 use dagd::core::id::{Attempt, ItemId, NodeIx, RunId, Wall};
 use dagd::core::path::Bytes;
-use dagd::core::record::{MoveResult, Record, RunState, SignalInfo};
+use dagd::core::record::{Record, RunState, SignalInfo};
 use dagd::core::task::{Ended, Exit, SkipCause, StopCause, TaskState, Verdict};
 use dagd::io::store::{Keep, RunFilter, Store, log_name};
 use dagd::wire::{self, time};
 
 use crate::common::{
-    World, at, claim, created, ended, exit, moved, over, reader, run, started, store, whole_run,
+    World, at, claim, created, ended, exit, moved, over, planned, reader, run, started, store,
+    version, whole_run,
 };
 
 fn all() -> RunFilter {
@@ -42,7 +44,16 @@ fn failing(world: &World) -> Vec<Record> {
         },
         started(3, 1, 2),
         ended(3, 1, 2, exit(3), Verdict::Final(TaskState::Failed)),
-        moved(3, 0, MoveResult::Moved(Bytes::from(&b"/srv/failed/ok\xff.csv"[..]))),
+        planned(3, 0, b"/srv/failed/ok\xff.csv"),
+        planned(3, 1, b"/srv/failed/b.csv"),
+        moved(
+            3,
+            0,
+            MoveResult::Moved {
+                to: Bytes::from(&b"/srv/failed/ok\xff.csv"[..]),
+                version: version(1),
+            },
+        ),
         moved(3, 1, MoveResult::Failed("permission denied".into())),
     ]
 }

@@ -1,9 +1,10 @@
 //! The ledger: what each record means for what is remembered of a path.
 
 use dagd::core::candidate::{Kind, Row};
+use dagd::core::disposition::MoveResult;
 use dagd::core::id::RunId;
 use dagd::core::path::Bytes;
-use dagd::core::record::{MoveResult, Record, RunState};
+use dagd::core::record::{Record, RunState};
 use dagd::io::store::{Reader, Store, Story};
 use tempfile::TempDir;
 
@@ -66,7 +67,7 @@ fn noted(rel: &str, n: u64) -> Record {
 }
 
 fn to(path: &str) -> MoveResult {
-    MoveResult::Moved(path.into())
+    MoveResult::Moved { to: path.into(), version: version(1) }
 }
 
 #[test]
@@ -98,11 +99,14 @@ fn what_disposing_comes_to() {
         (1, MoveResult::Superseded, true),
         (2, MoveResult::Gone, false),
         (3, MoveResult::Failed("EXDEV".into()), true),
+        (4, MoveResult::Kept, true),
+        (5, MoveResult::Deleted, false),
     ] {
         let rel = format!("sub/{id}");
         s.claim(id, rel.as_bytes(), id);
         s.commit(&[moved(id, 0, result), over(id, RunState::Failed)]);
-        assert_eq!(s.brief(rel.as_bytes()), Some(("failed".into(), open, Some(id), None)));
+        let state = if open { "quarantined" } else { "failed" };
+        assert_eq!(s.brief(rel.as_bytes()), Some((state.into(), open, Some(id), None)));
         assert_eq!(s.story(rel.as_bytes()).unwrap().row.version, version(id));
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dagd::core::disposition::{Goal, MoveResult, Phase};
 use dagd::core::id::{Attempt, ItemId, NodeIx, RunId};
 use dagd::core::path::Bytes;
-use dagd::core::record::{ItemQueued, MoveResult, Reason, Record, RunState, SignalInfo};
+use dagd::core::record::{ItemQueued, Reason, Record, RunState, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit, SkipCause, StopCause, TaskState, Verdict};
 use dagd::io::store::{DROPPED_MAX, StoreError};
@@ -52,7 +53,7 @@ fn living(world: &World) -> Vec<Record> {
         ),
         (Exit::Unknown, Some(StopCause::Shutdown), Verdict::Requeue),
     ];
-    let mut records = vec![item(1), created(run(world, 4, vec![claim(b"a.csv", 1); 5]))];
+    let mut records = vec![item(1), created(run(world, 4, vec![claim(b"a.csv", 1); 8]))];
     for (attempt, (exit, stop, verdict)) in (1u32..).zip(exits) {
         let (node, attempt) = (NodeIx(2), Attempt(attempt));
         records.push(Record::AttemptStarted { run: run_id, node, attempt, at: at(2) });
@@ -64,9 +65,14 @@ fn living(world: &World) -> Vec<Record> {
         records.push(Record::CancelRequested { run: run_id, node, reason, at: at(4) });
     }
     let target = Bytes::from(&b"/srv/done/\xfe.csv"[..]);
-    records.push(Record::MovePlanned { run: run_id, file: 0, target: target.clone(), at: at(4) });
+    for (file, goal) in (0..).zip([Goal::To(target.clone()), Goal::Delete]) {
+        let phase = Phase::After;
+        records.push(Record::MovePlanned { run: run_id, file, phase, goal, at: at(4) });
+    }
     let results = [
-        MoveResult::Moved(target),
+        MoveResult::Moved { to: target, version: version(1) },
+        MoveResult::Deleted,
+        MoveResult::Kept,
         MoveResult::Superseded,
         MoveResult::Gone,
         MoveResult::Failed("EACCES".to_owned()),

@@ -95,3 +95,15 @@ fn the_writer_bounds_the_log_when_nobody_else_does() {
     assert!(most > 60 << 20, "the test writes too little to show anything");
     assert!(most < 100 << 20, "{most}");
 }
+
+#[test]
+fn what_an_earlier_process_has_committed_can_be_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let _store = store(dir.path());
+    let (say, told) = unbounded();
+    let sync = Sync::spawn(dir.path(), move |seq| say.send(seq).unwrap()).unwrap();
+    sync.request(Seq(0));
+    assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Seq(0));
+    sync.stop();
+    assert_eq!(told.iter().count(), 0, "once");
+}

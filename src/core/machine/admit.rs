@@ -3,6 +3,7 @@
 use super::lane::Unit;
 use super::{Machine, Timer, mix};
 use crate::core::candidate::Origin;
+use crate::core::disposition::{Disposition, Phase};
 use crate::core::effect::{Command, Out};
 use crate::core::id::{ItemId, Name, Now, RunId};
 use crate::core::path::Bytes;
@@ -73,6 +74,7 @@ impl Machine {
                 self.run_for_files(now, lane, key, &rels)
             }
         };
+        let run = created.run;
         self.emit(now, Record::RunCreated(Box::new(created)), out);
         if let Some(name) = lane {
             if let Some(bucket) = self.lanes.get_mut(name).and_then(|lane| lane.bucket.as_mut()) {
@@ -80,6 +82,7 @@ impl Machine {
             }
             self.wake_for(name);
         }
+        self.plan_moves(now, run, Phase::Before, out);
     }
 
     /// A run with nothing in it but what its trigger says.
@@ -100,8 +103,7 @@ impl Machine {
             files: Vec::new(),
             signal: None,
             root: folder.map(|folder| Bytes::from(folder.root.as_path())),
-            move_to: folder.and_then(|folder| folder.move_to.clone()),
-            move_failed: folder.and_then(|folder| folder.move_failed.clone()),
+            disposition: folder.map(Disposition::of).unwrap_or_default(),
             key: lane.map_or_else(Bytes::default, |lane| lane.key(None, None)),
             group: None,
             parent: None,
@@ -132,7 +134,8 @@ impl Machine {
         let mut reason = Reason::Scan;
         // A version that gave way and has been replaced since is not delivered once more.
         let replaced = |item: &ItemQueued| {
-            item.gave_way() && item.files.iter().all(|file| rels.contains(&file.rel))
+            let here = |file: &FileClaim| file.in_place && rels.contains(&file.rel);
+            item.gave_way() && item.files.iter().all(here)
         };
         let waiting = lane.items.iter().filter(|id| replaced(&self.items[*id]));
         created.items = waiting.copied().collect();

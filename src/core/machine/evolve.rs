@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::lane::Stored;
 use super::{Machine, Timer};
+use crate::core::disposition::{MoveResult, Phase};
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
-use crate::core::record::{ItemQueued, MoveResult, Record, RunCreated};
+use crate::core::record::{ItemQueued, Record, RunCreated};
 use crate::core::run::Run;
 use crate::core::task::{Ended, TaskState, Verdict};
 
@@ -42,13 +43,16 @@ impl Machine {
                     None => self.cancelled(*run, None, reason, now),
                 }
             }
-            Record::MovePlanned { run, file, target, .. } => {
+            Record::MovePlanned { run, file, phase, goal, .. } => {
                 let run = self.runs.get_mut(run).ok_or("no such run");
                 run.and_then(|run| {
-                    run.plan_move(*file, target.clone()).then_some(()).ok_or("no such file")
+                    let planned = run.plan_move(*file, *phase, goal.clone());
+                    planned.then_some(()).ok_or("no such file, or planned before")
                 })
             }
-            Record::MoveDone { run, file, result, .. } => self.move_done(*run, *file, result),
+            Record::MoveDone { run, file, phase, result, .. } => {
+                self.move_done(*run, *file, *phase, result)
+            }
             Record::RunEnded { run, .. } => self.run_ended(*run, now),
             Record::TriggerPaused { trigger, reason, flooded, .. } => {
                 let stored = self.stored(trigger);
@@ -154,7 +158,10 @@ impl Machine {
                 self.recent.mark(self.seq, name, &file.rel);
             }
             if let Some(lane) = self.lanes.get_mut(name) {
-                lane.claim(created, now, self.seq);
+                lane.add(created);
+                for file in &created.files {
+                    lane.claim(created, file, now, self.seq);
+                }
             }
         }
         Ok(())
@@ -239,14 +246,30 @@ impl Machine {
         Ok(())
     }
 
-    fn move_done(&mut self, id: RunId, file: u32, result: &MoveResult) -> Result<(), &'static str> {
+    fn move_done(
+        &mut self,
+        id: RunId,
+        file: u32,
+        phase: Phase,
+        result: &MoveResult,
+    ) -> Result<(), &'static str> {
         let run = self.runs.get_mut(&id).ok_or("no such run")?;
-        if !run.end_move(file, result.clone()) {
-            return Err("no such file");
+        let mut ready = Vec::new();
+        if !run.end_move(file, phase, result.clone(), &mut ready) {
+            return Err("no such move is planned");
         }
-        let info = run.info().clone();
-        if let (Some(name), Some(claim)) = (&info.trigger, info.files.get(file as usize)) {
+        self.stuck.remove(&(id, file));
+        for place in ready {
+            self.schedule.push(run, place);
+        }
+        let (name, claim) = (&run.info().trigger, &run.files()[file as usize].claim);
+        if let Some(name) = name {
             self.recent.mark(self.seq, name, &claim.rel);
+            // Taken away, the file leaves its path to others while its run goes on.
+            let taken = phase == Phase::Before && !matches!(result, MoveResult::Failed(_));
+            if let Some(lane) = self.lanes.get_mut(name).filter(|_| taken) {
+                lane.unclaim(id, &claim.rel);
+            }
         }
         if !run.is_moving() {
             self.finished.insert(id);
@@ -260,7 +283,7 @@ impl Machine {
         self.schedule.remove_run(&run);
         if let Some(name) = &run.info().trigger {
             if let Some(lane) = self.lanes.get_mut(name) {
-                let files = lane.release(run.info());
+                let files = lane.release(&run);
                 // A run that was cancelled has given way to what came, and has not caused it.
                 if run.cancelled().is_none() {
                     self.lineage.fade(files, now.mono);

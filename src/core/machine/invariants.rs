@@ -1,6 +1,6 @@
 //! What must hold after every step. Checked by the simulator after each step.
 
-use super::Machine;
+use super::{Machine, Timer};
 use crate::core::candidate::Stage;
 use crate::core::task::{Rule, Tally, TaskState};
 use crate::core::trigger::Overlap;
@@ -13,6 +13,7 @@ impl Machine {
     pub fn check_invariants(&self) {
         self.check_attempts();
         self.check_runs();
+        self.check_moves();
         self.check_lanes();
     }
 
@@ -62,6 +63,8 @@ impl Machine {
     /// A task that has started was allowed to by what it needs.
     fn check_runs(&self) {
         for run in self.runs.values() {
+            let touched = run.nodes().iter().any(|node| node.state != TaskState::Waiting);
+            assert!(run.has_begun() || !touched, "no task before its files are claimed");
             for (planned, node) in run.plan().nodes().iter().zip(run.nodes()) {
                 let started = matches!(node.state, TaskState::Running | TaskState::Retrying);
                 let rule = run.graph().task(planned.ix).rule;
@@ -74,6 +77,16 @@ impl Machine {
         }
     }
 
+    /// What could not be done yet is planned, and will be tried again.
+    fn check_moves(&self) {
+        for ((id, file), stuck) in &self.stuck {
+            let run = self.runs.get(id).expect("what is stuck is of a live run");
+            assert!(run.files()[*file as usize].planned().is_some(), "what is stuck is planned");
+            let timer = |due| self.timers.contains(&(due, Timer::Move(*id, *file)));
+            assert!(stuck.due.is_none_or(timer), "what is stuck has a timer");
+        }
+    }
+
     /// Every claim has its run, every ready candidate is in one group, and what is busy is counted.
     fn check_lanes(&self) {
         for (name, lane) in &self.lanes {
@@ -81,7 +94,7 @@ impl Machine {
             for (rel, candidate) in &lane.candidates {
                 if let Stage::Claimed { run, .. } = candidate.stage {
                     let run = self.runs.get(&run).expect("a claim has a live run");
-                    let of_run = run.info().files.iter().any(|f| f.rel == *rel);
+                    let of_run = run.claims().any(|(_, file)| file.claim.rel == *rel);
                     assert!(of_run, "a claim is of its run");
                 }
             }

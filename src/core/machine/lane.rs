@@ -142,7 +142,8 @@ impl Lane {
         let Some(folder) = self.spec.folder().filter(|_| !self.stored.armed) else {
             return Gate::Open;
         };
-        let stays = folder.folder == Folder::Drop && folder.move_to.is_none();
+        let takes = folder.delete || folder.pre_move.is_some() || folder.move_to.is_some();
+        let stays = folder.folder == Folder::Drop && !takes;
         match folder.initial_scan {
             InitialScan::Baseline => Gate::Baseline,
             InitialScan::Unprocessed if stays => Gate::Counting,

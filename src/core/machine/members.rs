@@ -5,9 +5,10 @@
 use super::groups::Joining;
 use super::lane::{Lane, holds_up};
 use crate::core::candidate::{Candidate, Origin, Stage};
-use crate::core::id::{Mono, Now, Seq};
+use crate::core::id::{Mono, Now, RunId, Seq};
 use crate::core::path::Bytes;
-use crate::core::record::RunCreated;
+use crate::core::record::{FileClaim, RunCreated};
+use crate::core::run::Run;
 
 impl Lane {
     /// Whether the candidate is ready.
@@ -60,63 +61,69 @@ impl Lane {
         }
     }
 
-    /// The run's files are claimed; its key is busy.
-    pub(super) fn claim(&mut self, created: &RunCreated, now: Now, seq: Seq) {
+    /// The run is alive; its key is busy.
+    pub(super) fn add(&mut self, created: &RunCreated) {
         self.live_runs += 1;
         *self.live.entry(created.key.clone()).or_default() += 1;
         self.groups.hold(&created.key, !self.may_start(&created.key));
-        for file in created.files.iter().filter(|file| file.in_place) {
-            self.claim_keys(file, (seq, created.run));
-            let order = self.next_order;
-            let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
-                stage: Stage::Ready,
-                kind: file.kind,
-                version: file.version.clone(),
-                origin: Origin::Scan,
-                first_seen: now.mono,
-                first_seen_at: file.first_seen_at,
-                last_change: now.mono,
-                waiting_since: now.mono,
-                looks: 0,
-                order,
-                scanned: false,
-                hops: 0,
-                held_until: None,
-                passed: None,
-            });
-            // An item may have waited while the path went on: look when its run has ended.
-            let changed = candidate.version != file.version
-                || !created.items.is_empty()
-                || matches!(candidate.stage, Stage::Claimed { changed: true, .. });
-            candidate.version = file.version.clone();
-            candidate.kind = file.kind;
-            candidate.stage = Stage::Claimed { run: created.run, changed };
-            let order = candidate.order;
-            self.leave(order, now.mono);
+    }
+
+    /// A file of the run is claimed, if it lies in its place.
+    pub(super) fn claim(&mut self, created: &RunCreated, file: &FileClaim, now: Now, seq: Seq) {
+        if !file.in_place {
+            return;
         }
+        self.claim_keys(file, (seq, created.run));
+        let order = self.next_order;
+        let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
+            stage: Stage::Ready,
+            kind: file.kind,
+            version: file.version.clone(),
+            origin: Origin::Scan,
+            first_seen: now.mono,
+            first_seen_at: file.first_seen_at,
+            last_change: now.mono,
+            waiting_since: now.mono,
+            looks: 0,
+            order,
+            scanned: false,
+            hops: 0,
+            held_until: None,
+            passed: None,
+        });
+        // An item may have waited while the path went on: look when its run has ended.
+        let changed = candidate.version != file.version
+            || !created.items.is_empty()
+            || matches!(candidate.stage, Stage::Claimed { changed: true, .. });
+        candidate.version = file.version.clone();
+        candidate.kind = file.kind;
+        candidate.stage = Stage::Claimed { run: created.run, changed };
+        let order = candidate.order;
+        self.leave(order, now.mono);
     }
 
     /// The run's files and its key are free. Returns the files with their places in their rows.
-    pub(super) fn release(&mut self, created: &RunCreated) -> Vec<(Bytes, u32)> {
+    pub(super) fn release(&mut self, run: &Run) -> Vec<(Bytes, u32)> {
+        let info = run.info();
         self.live_runs = self.live_runs.saturating_sub(1);
-        if let Some(count) = self.live.get_mut(&created.key) {
+        if let Some(count) = self.live.get_mut(&info.key) {
             *count -= 1;
             if *count == 0 {
-                self.live.remove(&created.key);
+                self.live.remove(&info.key);
             }
         }
-        self.groups.hold(&created.key, !self.may_start(&created.key));
-        let mut files = Vec::new();
-        for file in &created.files {
-            let ours =
-                |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == created.run);
-            if self.candidates.get(&file.rel).is_some_and(ours)
-                && let Some(candidate) = self.candidates.remove(&file.rel)
-            {
-                files.push((file.rel.clone(), candidate.hops));
-            }
+        self.groups.hold(&info.key, !self.may_start(&info.key));
+        let claims = run.files().iter().map(|file| &file.claim.rel);
+        claims.filter_map(|rel| Some((rel.clone(), self.unclaim(info.run, rel)?))).collect()
+    }
+
+    /// The path is free, if the run had claimed it. Returns its place in its row.
+    pub(super) fn unclaim(&mut self, of: RunId, rel: &Bytes) -> Option<u32> {
+        let ours = |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == of);
+        if !self.candidates.get(rel).is_some_and(ours) {
+            return None;
         }
-        files
+        self.candidates.remove(rel).map(|candidate| candidate.hops)
     }
 
     /// Drops the candidate of a path unless a run has claimed it.

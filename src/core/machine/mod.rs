@@ -18,6 +18,7 @@
 //! - [`lineage`]: runs that cause each other
 //! - [`parked`]: those that a pool is too short for
 //! - [`finish`]: ended runs are disposed of
+//! - [`moves`]: what becomes of files, until it is done
 //! - [`requests`]: what people ask for; stop and reload
 //! - [`renames`]: triggers that come, go and change their names
 //! - [`recover`]: stored records become a machine
@@ -33,6 +34,7 @@ mod groups;
 mod invariants;
 mod lineage;
 mod members;
+mod moves;
 mod parked;
 mod rank;
 mod rate;
@@ -60,6 +62,7 @@ use super::selector::Selector;
 use super::task::{Ended, StopCause};
 
 pub use self::evolve::Illegal;
+pub use self::moves::Stuck;
 pub use self::recover::{Recovering, Start};
 pub use self::schedule::InFlight;
 
@@ -80,6 +83,8 @@ pub struct Machine {
     /// What is stored of triggers that the configuration does not have: it may have them again.
     dormant: BTreeMap<Name, Stored>,
     schedule: Schedule,
+    /// Dispositions that could not be done yet.
+    stuck: BTreeMap<(RunId, u32), Stuck>,
     timers: BTreeSet<(Mono, Timer)>,
     /// Mean time of a task's successful attempts, in nanoseconds.
     durations: BTreeMap<Name, u64>,
@@ -131,6 +136,8 @@ enum Timer {
     Look(Name, Bytes),
     /// A window of a lane may close, or its rate let another run start.
     Lane(Name),
+    /// A disposition is to be tried again.
+    Move(RunId, u32),
     /// Draining has lasted long enough.
     Drained,
 }
@@ -147,7 +154,9 @@ impl Machine {
             Event::Checked(checked) => self.checked(now, checked, out),
             Event::Signalled { trigger, info } => self.signalled(now, &trigger, info, out),
             Event::Ended { id, ended } => self.attempt_ended(now, id, ended, out),
-            Event::Moved { run, file, result } => self.moved(now, run, file, result, out),
+            Event::Moved { run, file, phase, outcome } => {
+                self.moved(now, (run, file, phase), outcome, out);
+            }
             Event::Reloaded(model) => self.reload(now, model, out),
             Event::StopRequested => self.stop(now, out),
             Event::Expired { before } => self.expire(now, before, out),
@@ -269,6 +278,7 @@ impl Machine {
                 Timer::Retry(id) => self.retry_due(id),
                 Timer::Look(trigger, rel) => self.look_due(now, &trigger, &rel, out),
                 Timer::Lane(trigger) => self.lane_due(now, trigger),
+                Timer::Move(run, file) => self.move_due(now, run, file, out),
                 Timer::Drained => self.hasten(now, Stopping::Term, out),
             }
         }

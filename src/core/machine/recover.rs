@@ -65,6 +65,7 @@ impl Recovering {
             items: BTreeMap::new(),
             loose: std::collections::BTreeSet::new(),
             schedule: Schedule::default(),
+            stuck: BTreeMap::new(),
             timers: std::collections::BTreeSet::new(),
             durations,
             next_run,

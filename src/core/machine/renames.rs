@@ -86,7 +86,10 @@ impl Machine {
         }
         for run in self.runs.values_mut().filter(|run| run.info().trigger.as_ref() == Some(from)) {
             run.rename(to);
-            lane.claim(run.info(), now, self.seq);
+            lane.add(run.info());
+            for (_, file) in run.claims() {
+                lane.claim(run.info(), &file.claim, now, self.seq);
+            }
         }
         self.recent.mark_all(self.seq, to);
         self.hot.insert(to.clone());

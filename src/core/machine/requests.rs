@@ -165,7 +165,7 @@ impl Machine {
         };
         let Some(task) = task else {
             if run.verdict().is_some() {
-                return Reply::Refused(format!("run {id} has ended and its files are being moved"));
+                return self.give_up_moves(now, id, out);
             }
             self.cancel_run(now, id, "cancelled by request", out);
             return Reply::Done;
@@ -202,6 +202,7 @@ impl Machine {
         for attempt in mine {
             self.stop_attempt(now, attempt, StopCause::Cancel, out);
         }
+        self.fail_stuck(now, id, out);
     }
 
     fn pause(&mut self, now: Now, trigger: Name, out: &mut Out) -> Reply {
@@ -347,7 +348,10 @@ impl Machine {
         let mut lane = Lane::new(spec.clone());
         lane.stored = self.dormant.remove(&spec.name).unwrap_or_default();
         for run in self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(&spec.name)) {
-            lane.claim(run.info(), now, self.seq);
+            lane.add(run.info());
+            for (_, file) in run.claims() {
+                lane.claim(run.info(), &file.claim, now, self.seq);
+            }
         }
         lane
     }

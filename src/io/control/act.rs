@@ -11,7 +11,7 @@ use super::files;
 use super::place::{below, rule_against};
 use super::reply::{Answer, App, Fault, blocking, body};
 use super::routes::{exact, no_run, run_id};
-use super::{Ask, RetrySource};
+use super::{Ask, History, RetrySource};
 use crate::core::effect::Reply;
 use crate::core::event::{Fire, FireFile, FireWhat, Request, RetryOf};
 use crate::core::id::{Name, NodeIx, RunId};
@@ -154,7 +154,7 @@ fn retry_of(id: RunId, source: RetrySource, failed: bool) -> Result<Fire, Fault>
     let files = source
         .files
         .iter()
-        .map(|(claim, moved_to)| files::of_run(claim, moved_to.as_ref()))
+        .map(|(claim, place)| files::of_run(id, claim, place.as_ref()))
         .collect::<Result<_, _>>()?;
     let what = FireWhat::Retry(Box::new(RetryOf {
         run: id,
@@ -199,12 +199,21 @@ pub(super) async fn replay(State(app): State<App>, request: Http) -> Answer<Vec<
     let asked: wire::ReplayRequest = body(request).await?;
     let path = exact(&asked.path_b64)?;
     files::absolute(&path)?;
-    let located = {
-        let path = path.clone();
-        app.history(move |history| history.located(&path)).await?
-    };
     let triggers = (app.sources.triggers)();
-    let found = blocking(move || replays(&triggers, &path, &located)).await?;
+    let (located, deleted) = {
+        let (path, triggers) = (path.clone(), triggers.clone());
+        app.history(move |history| {
+            Ok((history.located(&path)?, deleted_by(&triggers, &path, history)?))
+        })
+        .await?
+    };
+    let found = blocking(move || {
+        replays(&triggers, &path, &located).map_err(|fault| match deleted {
+            Some(run) if path.as_path().symlink_metadata().is_err() => files::deleted(run, &path),
+            _ => fault,
+        })
+    });
+    let found = found.await?;
     let mut outcomes = Vec::with_capacity(found.len());
     let mut refused = None;
     for (trigger, file) in found {
@@ -225,6 +234,25 @@ pub(super) async fn replay(State(app): State<App>, request: Http) -> Answer<Vec<
         Some(fault) if outcomes.iter().all(|outcome| outcome.error.is_some()) => Err(fault),
         _ => Ok(Json(outcomes)),
     }
+}
+
+/// The run whose end has removed the file that was at the path.
+fn deleted_by(
+    triggers: &[Arc<TriggerSpec>],
+    path: &Bytes,
+    history: &mut dyn History,
+) -> Result<Option<RunId>, String> {
+    for trigger in triggers {
+        let rel = trigger.folder().and_then(|folder| below(&folder.root, path));
+        let told = rel.map(|rel| history.explain_row(&trigger.name, &rel)).transpose()?.flatten();
+        let outcome = told.as_ref().and_then(|told| told.outcome.as_ref());
+        if let (Some(told), Some(("deleted", _))) =
+            (&told, outcome.map(|(word, why)| (word.as_str(), why)))
+        {
+            return Ok(told.run);
+        }
+    }
+    Ok(None)
 }
 
 /// Every trigger that is to have the file again, with the file as that trigger knows it.

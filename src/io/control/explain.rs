@@ -109,6 +109,7 @@ fn waiting(name: &str, alive: &PendingEntry) -> ExplainTrigger {
         ("running", None) => "it is being run".to_owned(),
         ("queued", Some(run)) => format!("it is ready and belongs to run {run}: {}", alive.reason),
         ("queued", None) => format!("it is ready and waits for a run: {}", alive.reason),
+        ("moving", Some(run)) => format!("run {run} waits until it can be moved: {}", alive.reason),
         _ => format!("it is not ready yet: {}", alive.reason),
     };
     let text = format!("{text} (since {})", to_the_second(&alive.since));
@@ -147,13 +148,25 @@ fn remembered(seen: &Sight<'_>, name: &str, folder: &FolderSpec, told: Told) -> 
         return duplicate(seen, name, run, &told);
     }
     let mut text = format!("it was delivered to run {run}, which {}", phrase(&told.state));
+    let outcome = told.outcome.as_ref().map(|(word, why)| (word.as_str(), why.as_deref()));
+    match outcome {
+        Some(("deleted", _)) => text += "; dagd then deleted it, as `delete` asks",
+        Some(("kept", _)) => text += "; it was to be moved, but its place was taken",
+        Some(("failed", Some(why))) => put(&mut text, format_args!("; {why}")),
+        _ => {}
+    }
+    let same = |version: &Version| told.open && *version == told.version;
     match (&told.location, &seen.version) {
         (Some(to), Some(_)) => {
             put(&mut text, format_args!("; that version was moved to {}. ", quoted(to)));
             text += "The file at the path now is another one and has not been delivered yet";
         }
         (Some(to), None) => put(&mut text, format_args!("; it was moved to {}", quoted(to))),
-        (None, Some(version)) if told.open && *version == told.version => {
+        (None, Some(version)) if same(version) && told.quarantined => {
+            put(&mut text, format_args!("; it is quarantined by run {run}: a new version, "));
+            put(&mut text, format_args!("`dagd retry {run}` or `replay` has it run again"));
+        }
+        (None, Some(version)) if same(version) => {
             text += "; the same version is still there, so it does not run again: \
                      `retry`, `replay` or a new version would";
         }
@@ -161,12 +174,14 @@ fn remembered(seen: &Sight<'_>, name: &str, folder: &FolderSpec, told: Told) -> 
             text += ". The version there now is another one and has not been delivered yet";
         }
         (None, None) if told.open => text += "; it has left its path since",
+        (None, None) if matches!(outcome, Some(("deleted", _))) => {}
         (None, None) => text += "; it is no longer there",
     }
     let same = seen.version.as_ref().is_none_or(|now| told.open && *now == told.version);
     let verdict = match (told.state.as_str(), same) {
         (_, false) => "unseen",
         ("queued" | "running", true) => "running",
+        (_, true) if told.quarantined && seen.version.is_some() => "quarantined",
         (_, true) => "delivered",
     };
     if verdict == "delivered" && folder.folder == Folder::Watch {

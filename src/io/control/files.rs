@@ -7,6 +7,7 @@ use super::place::{below, rule_against};
 use super::reply::Fault;
 use crate::core::candidate::{Kind, Version};
 use crate::core::event::FireFile;
+use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::core::record::FileClaim;
 use crate::core::trigger::TriggerSpec;
@@ -47,14 +48,18 @@ pub(super) fn elsewhere(rel: &Bytes, path: &Bytes) -> Result<FireFile, Fault> {
 }
 
 /// A file of a finished run, at the place where the run left it: the same content still, as far as
-/// size and time tell.
-pub(super) fn of_run(claim: &FileClaim, moved_to: Option<&Bytes>) -> Result<FireFile, Fault> {
-    let path = moved_to.unwrap_or(&claim.path);
+/// size and time tell. `None`: the run has deleted it.
+pub(super) fn of_run(
+    run: RunId,
+    claim: &FileClaim,
+    place: Option<&Bytes>,
+) -> Result<FireFile, Fault> {
+    let Some(path) = place else { return Err(deleted(run, &claim.path)) };
     let file = |version| FireFile {
         rel: claim.rel.clone(),
         path: path.clone(),
         version,
-        in_place: claim.in_place && moved_to.is_none_or(|to| *to == claim.path),
+        in_place: claim.in_place && *path == claim.path,
     };
     if claim.kind == Kind::Deleted {
         return Ok(file(claim.version.clone()));
@@ -66,6 +71,12 @@ pub(super) fn of_run(claim: &FileClaim, moved_to: Option<&Bytes>) -> Result<Fire
         return Err(Fault::refused(error));
     }
     Ok(file(now))
+}
+
+/// That there is nothing to run again for.
+pub(super) fn deleted(run: RunId, path: &Bytes) -> Fault {
+    let error = format!("{path:?} is gone: run {run} succeeded and deleted it, as `delete` asks");
+    Fault::refused(format!("{error}; drop the file again to have it run"))
 }
 
 /// Refuses what is not absolute.

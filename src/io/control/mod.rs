@@ -50,6 +50,8 @@ pub enum Ask {
     Status(oneshot::Sender<wire::Status>),
     /// What waits.
     Pending(oneshot::Sender<Vec<wire::PendingEntry>>),
+    /// What a live run cannot move yet: the index of each such file with the reason.
+    Stuck(RunId, oneshot::Sender<Vec<(usize, String)>>),
     /// Answered when the run has ended; dropped if no such run is alive.
     Wait(RunId, oneshot::Sender<RunState>),
     /// Answered when the accepted event has become a run; dropped if it waits no more.
@@ -112,10 +114,14 @@ pub struct Told {
     pub open: bool,
     /// The run it was delivered to; `None` for a baseline.
     pub run: Option<RunId>,
-    /// That run's state; empty for a baseline.
+    /// That run's state; `baseline` without one.
     pub state: String,
-    /// Where that run's end took the file.
+    /// Whether the version stays out until somebody asks for it: that run has failed.
+    pub quarantined: bool,
+    /// Where that run took the file.
     pub location: Option<Bytes>,
+    /// What came of disposing of it: a word and, where it is not where it was to be, why.
+    pub outcome: Option<(String, Option<String>)>,
 }
 
 /// A finished run, as far as a retry needs it.
@@ -133,7 +139,7 @@ pub struct RetrySource {
     pub state: String,
     /// The signal that it was for.
     pub signal: Option<SignalInfo>,
-    /// Its files, each with the place to which it was moved.
+    /// Its files, each with the place where it is; `None`: that run has deleted it.
     pub files: Vec<(FileClaim, Option<Bytes>)>,
     /// Its tasks with the word for their state and what they wrote to `DAGD_OUTPUT`.
     pub tasks: Vec<(Name, String, BTreeMap<String, String>)>,
@@ -149,6 +155,8 @@ pub trait History {
     fn explain_row(&mut self, trigger: &str, rel: &Bytes) -> Result<Option<Told>, String>;
     /// Triggers and relative paths from which runs moved a file to the absolute `path`.
     fn located(&mut self, path: &Bytes) -> Result<Vec<(Name, Bytes)>, String>;
+    /// How many files of each trigger stay where they came in because their run has failed.
+    fn quarantined(&mut self) -> Result<Vec<(Name, u64)>, String>;
     /// What a retry of a finished run needs; `None` if the run is not finished or not there.
     fn retry_source(&mut self, id: RunId) -> Result<Option<RetrySource>, String>;
 }

@@ -65,7 +65,15 @@ pub(super) fn no_run(id: RunId) -> Fault {
 }
 
 async fn status(State(app): State<App>) -> Answer<wire::Status> {
-    app.must(Ask::Status).await.map(Json)
+    let mut status = app.must(Ask::Status).await?;
+    // What the engine does not hold in memory. A history that cannot be read at this moment must
+    // not hide the rest.
+    let counts = app.history(|history| history.quarantined()).await.unwrap_or_default();
+    for trigger in status.triggers.iter_mut().filter(|trigger| trigger.kind == "drop") {
+        let own = counts.iter().find(|(name, _)| **name == *trigger.name);
+        trigger.quarantined = own.map_or(0, |(_, count)| *count);
+    }
+    Ok(Json(status))
 }
 
 async fn pending(State(app): State<App>) -> Answer<Vec<wire::PendingEntry>> {
@@ -109,7 +117,17 @@ async fn runs(
 async fn run(State(app): State<App>, Path(id): Path<String>) -> Answer<wire::RunDetail> {
     let id = run_id(&id)?;
     let found = app.history(move |history| history.run(id)).await?;
-    found.map(Json).ok_or_else(|| no_run(id))
+    let mut found = found.ok_or_else(|| no_run(id))?;
+    if found.run.files.iter().any(|file| file.outcome.as_deref() == Some("moving")) {
+        // Why it is not done yet is known to the engine alone.
+        let stuck = app.must(|sender| Ask::Stuck(id, sender)).await?;
+        for (at, why) in stuck {
+            if let Some(file) = found.run.files.get_mut(at) {
+                file.move_error = Some(why);
+            }
+        }
+    }
+    Ok(Json(found))
 }
 
 /// Answers when the run has ended, however long that takes.

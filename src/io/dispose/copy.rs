@@ -25,23 +25,37 @@ const XATTR_MAX: usize = 64 << 10;
 /// times, owner and extended attributes as far as this user may set them. `Ok(false)`: it is
 /// another version by now; what is under `temp` is of no use.
 pub(super) fn copy(source: &Path, temp: &Path, claim: &Version) -> io::Result<bool> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let from = File::from(rustix::fs::open(source, flags | OFlags::CLOEXEC, Mode::empty())?);
+    let from = open(source)?;
     let stat = from.metadata()?;
     if !stat.is_file() || stat.size() != claim.size || mtime_ns(&stat) != claim.mtime_ns {
         return Ok(false);
     }
+    // One more than there should be, so that a file that grows is noticed and not followed.
+    let copied = fill(&from, temp, &stat, claim.size.saturating_add(1))?;
+    Ok(copied == claim.size)
+}
+
+/// The same for whatever the file is: whether it was the right one, the caller finds out.
+pub(super) fn copy_file(source: &Path, target: &Path) -> io::Result<()> {
+    let from = open(source)?;
+    let stat = from.metadata()?;
+    fill(&from, target, &stat, u64::MAX).map(drop)
+}
+
+fn open(source: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(File::from(rustix::fs::open(source, flags | OFlags::CLOEXEC, Mode::empty())?))
+}
+
+/// Makes the file `target` of the first `most` bytes of `from`, durably. Returns how many they are.
+fn fill(from: &File, target: &Path, stat: &std::fs::Metadata, most: u64) -> io::Result<u64> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let private = Mode::RUSR | Mode::WUSR;
-    let mut to = File::from(rustix::fs::open(temp, flags | OFlags::CLOEXEC, private)?);
-    // One more than there should be, so that a file that grows is noticed and not followed.
-    let copied = io::copy(&mut (&from).take(claim.size.saturating_add(1)), &mut to)?;
-    if copied != claim.size {
-        return Ok(false);
-    }
-    dress(&from, &to, &stat)?;
+    let mut to = File::from(rustix::fs::open(target, flags | OFlags::CLOEXEC, private)?);
+    let copied = io::copy(&mut from.take(most), &mut to)?;
+    dress(from, &to, stat)?;
     to.sync_all()?;
-    Ok(true)
+    Ok(copied)
 }
 
 /// Whether the file `version` can be a copy of `claim`: as long, and as old as far as its file
@@ -57,10 +71,6 @@ pub(super) fn resembles(version: &Version, claim: &Version) -> bool {
 
 /// Whether two files hold the same bytes.
 pub(super) fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
-    let open = |path: &Path| {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(File::from)
-    };
     let (a, b) = (open(a)?, open(b)?);
     let mut left = a.metadata()?.len();
     if left != b.metadata()?.len() {
@@ -80,7 +90,7 @@ pub(super) fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
 }
 
 /// Gives the copy what the original wears. Only the time is required: a copy is known by it.
-fn dress(from: &File, to: &File, stat: &std::fs::Metadata) -> io::Result<()> {
+pub(super) fn dress(from: &File, to: &File, stat: &std::fs::Metadata) -> io::Result<()> {
     let owner = (Uid::from_raw(stat.uid()), Gid::from_raw(stat.gid()));
     let given = rustix::fs::fchown(to, Some(owner.0), Some(owner.1)).is_ok();
     // Set-user-id on a file of another owner would hand out that owner's rights.

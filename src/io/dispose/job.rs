@@ -1,18 +1,18 @@
-//! One disposition, step by step, from whatever state things are in.
+//! One disposition, from whatever state things are in: what is there, and which way it goes.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
 use super::error::{Doing as _, Error};
-use super::{copy, lease, place};
+use super::{copy, item, place};
 use crate::core::candidate::Version;
+use crate::core::disposition::{Goal, MoveResult};
 use crate::core::effect::Move;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
-use crate::core::record::MoveResult;
-use crate::io::disk::version_at;
+use crate::core::trigger::{FileType, OnConflict};
+use crate::io::failpoint::failpoint;
 
 /// Free names in a row after which an arrived file is looked for no further.
 const GAP_MAX: u32 = 16;
@@ -25,21 +25,35 @@ pub(super) enum Step {
     Again,
 }
 
-/// One move, with the names that it may use on its way.
+/// What a crash has left behind.
+pub(super) enum Left {
+    /// Nothing that matters: begin anew.
+    Nothing,
+    /// The original, aside, and another file has come to its path: go on with it from there.
+    Aside,
+    /// All was done but the last step, which has been done now.
+    Done(MoveResult),
+}
+
+/// One disposition, with the names that it may use on its way.
 pub(super) struct Job<'a> {
-    run: RunId,
-    claim: &'a Version,
-    source: &'a Path,
-    target: &'a Path,
-    /// The copy in the making, in the target's folder.
+    pub(super) mv: &'a Move,
+    pub(super) run: RunId,
+    pub(super) what: FileType,
+    pub(super) claim: &'a Version,
+    pub(super) source: &'a Path,
+    /// What begins the names of all that is its own.
+    pub(super) own: String,
+    /// The copy in the making, in the target's folder; of no use without a target.
     pub(super) temp: PathBuf,
     /// The original on its way out, in the source's folder.
     pub(super) aside: PathBuf,
+    /// The same, found to be the claimed version: what is left of it is removed.
+    pub(super) doomed: PathBuf,
 }
 
 impl<'a> Job<'a> {
     pub(super) fn new(mv: &'a Move) -> Self {
-        let (source, target) = (mv.claim.path.as_path(), mv.target.as_path());
         // Two machines may move files of their seventh runs into one shared folder.
         let mut hash = blake3::Hasher::new();
         for part in [mv.claim.path.as_bytes(), mv.claim.version.file.as_bytes()] {
@@ -47,190 +61,161 @@ impl<'a> Job<'a> {
         }
         hash.update(&mv.claim.version.mtime_ns.to_le_bytes());
         let hash = hash.finalize().to_hex();
-        let own = format!(".dagd-{}-{}-{}", mv.run, mv.file, &hash[..8]);
+        Self::named(mv, format!(".dagd-{}-{}-{}", mv.run, mv.file, &hash[..8]))
+    }
+
+    /// With names of its own that begin so.
+    pub(super) fn named(mv: &'a Move, own: String) -> Self {
+        let source = mv.claim.path.as_path();
+        let target = match &mv.goal {
+            Goal::To(target) => target.as_path(),
+            Goal::Delete => source,
+        };
         Self {
+            mv,
             run: mv.run,
+            what: mv.file_type,
             claim: &mv.claim.version,
             source,
-            target,
             temp: target.with_file_name(format!("{own}.tmp")),
             aside: source.with_file_name(format!("{own}.old.tmp")),
+            doomed: source.with_file_name(format!("{own}.gone.tmp")),
+            own,
         }
     }
 
-    /// The text of a failed move.
+    /// The text of a disposition that could not be done.
     pub(super) fn failure(&self, error: &Error) -> String {
-        format!("cannot move {} to {}: {error}", self.source.display(), self.target.display())
+        let source = self.source.display();
+        match &self.mv.goal {
+            Goal::To(target) => {
+                format!("cannot move {source} to {}: {error}", target.as_path().display())
+            }
+            Goal::Delete => format!("cannot delete {source}: {error}"),
+        }
+    }
+
+    /// Where it goes; `None`: away.
+    pub(super) fn target(&self) -> Option<&'a Path> {
+        match &self.mv.goal {
+            Goal::To(target) => Some(target.as_path()),
+            Goal::Delete => None,
+        }
     }
 
     /// One try, from whatever state things are in.
     pub(super) fn go(&self) -> Result<Step, Error> {
-        let folder = self.target.as_os_str().as_encoded_bytes().ends_with(b"/");
-        if folder || !self.target.is_absolute() || self.target.file_name().is_none() {
-            return Err(Error::BadTarget);
+        failpoint!("dispose.begun");
+        self.check_target()?;
+        self.clear_own()?;
+        let from = match self.recover()? {
+            Left::Nothing => self.source,
+            Left::Aside => &self.aside,
+            Left::Done(result) => return self.with_companions(Step::Done(result)),
+        };
+        if from == self.source
+            && let Some(result) = self.ended()?
+        {
+            return self.with_companions(Step::Done(result));
         }
-        self.remove_temp();
-        if let Some(step) = self.recover()? {
-            return Ok(step);
+        if self.target().is_some() {
+            place::make_folders(self.folder()).doing("make the target's folder")?;
+            failpoint!("dispose.folders");
         }
-        match look(self.source)? {
-            Some(version) if version == *self.claim => {}
-            Some(_) => return Ok(Step::Done(MoveResult::Superseded)),
-            None => {
-                let there = self.arrived()?;
-                return Ok(Step::Done(there.map_or(MoveResult::Gone, |there| moved(&there))));
+        // Another file at the path has companions of its own.
+        let beside = if from == self.source { self.set_companions_aside() } else { Ok(()) };
+        let gone = beside.and_then(|()| match self.target() {
+            Some(_) => self.rename(from),
+            None => self.delete(from),
+        });
+        match gone {
+            Ok(step) => {
+                failpoint!("dispose.done");
+                self.with_companions(step)
+            }
+            Err(error) => {
+                self.return_companions();
+                Err(error)
             }
         }
-        if lease::writer_open(self.source) {
-            return Ok(Step::Done(MoveResult::Superseded));
+    }
+
+    /// What the state of the source alone has decided: it is not there as it should be.
+    fn ended(&self) -> Result<Option<MoveResult>, Error> {
+        let at_source = self.look(self.source)?;
+        let found = at_source.is_some();
+        if at_source.as_ref() == Some(self.claim) {
+            let writes = item::writer_open(self.what, self.source);
+            return Ok(writes.then_some(MoveResult::Superseded));
         }
-        let folder = self.target.parent().unwrap_or(Path::new("/"));
-        place::make_folders(folder).doing("make the target's folder")?;
-        self.rename()
+        // It may have gone to its target before a crash, and another one come to its path since.
+        if (!found || self.mv.again)
+            && let Some(there) = self.arrived()?
+        {
+            return self.moved(&there).map(Some);
+        }
+        Ok(Some(match (found, &self.mv.goal) {
+            (true, _) => MoveResult::Superseded,
+            (false, Goal::Delete) if self.mv.again => MoveResult::Deleted,
+            (false, _) => MoveResult::Gone,
+        }))
+    }
+
+    fn check_target(&self) -> Result<(), Error> {
+        let Some(target) = self.target() else { return Ok(()) };
+        let folder = target.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let within =
+            self.what == FileType::Dir && target != self.source && target.starts_with(self.source);
+        let bad = folder || within || !target.is_absolute() || target.file_name().is_none();
+        if bad { Err(Error::BadTarget) } else { Ok(()) }
+    }
+
+    /// The target's folder.
+    pub(super) fn folder(&self) -> &'a Path {
+        self.target().and_then(Path::parent).unwrap_or(Path::new("/"))
+    }
+
+    /// The names that it may have at its target, the wanted one first.
+    pub(super) fn names(&self) -> impl Iterator<Item = PathBuf> + use<'a> {
+        let most = match self.mv.on_conflict {
+            OnConflict::Rename => place::CONFLICTS_MAX as usize,
+            OnConflict::Replace | OnConflict::Fail | OnConflict::Keep => 1,
+        };
+        let run = self.run;
+        self.target().into_iter().flat_map(move |target| place::names(target, run).take(most))
     }
 
     /// A crash may have left the original aside: put it back and begin anew.
-    pub(super) fn recover(&self) -> Result<Option<Step>, Error> {
-        let Some(version) = look(&self.aside)? else {
-            return Ok(None);
-        };
+    pub(super) fn recover(&self) -> Result<Left, Error> {
+        let Some(version) = self.look(&self.aside)? else { return Ok(Left::Nothing) };
         match place::place(&self.aside, self.source) {
-            Ok(()) => return Ok(None),
+            Ok(()) => return Ok(Left::Nothing),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(stranded(&self.aside, error)),
         }
-        let at_source = look(self.source)?;
+        let at_source = self.look(self.source)?;
         if at_source.is_some_and(|other| other.file == version.file) {
             // Both names are the same file: the crash came while it was put back.
             rustix::fs::unlink(&self.aside).doing("remove a second name of the original")?;
-            return Ok(None);
+            return Ok(Left::Nothing);
         }
-        if version == *self.claim
-            && let Some(there) = self.own_copy(&self.aside)?
-        {
-            rustix::fs::unlink(&self.aside).doing("remove the original")?;
-            return Ok(Some(Step::Done(moved(&there))));
+        if version != *self.claim {
+            return Err(self.kept(&self.aside));
         }
-        Err(self.kept(&self.aside))
-    }
-
-    pub(super) fn rename(&self) -> Result<Step, Error> {
-        for there in place::names(self.target, self.run) {
-            match place::rename(self.source, &there) {
-                Ok(()) => return self.check_renamed(&there),
-                Err(Errno::EXIST) if self.is_claimed(&there)? => return self.retire(&there),
-                Err(Errno::EXIST) => {}
-                Err(Errno::XDEV) => return self.copy(),
-                Err(Errno::NOENT) => return Ok(Step::Again),
-                Err(error) if place::cannot_rename(error) => return self.link(),
-                Err(error) => return Err(error).doing("rename it"),
-            }
+        if let Some(there) = self.own_copy(&self.aside)? {
+            self.discard()?;
+            return self.moved(&there).map(Left::Done);
         }
-        Err(Error::NoFreeName)
-    }
-
-    /// Between the check and the rename somebody may have put another file in place, or opened
-    /// this one.
-    fn check_renamed(&self, there: &Path) -> Result<Step, Error> {
-        match look(there)? {
-            Some(version) if version == *self.claim && !lease::writer_open(there) => {}
-            // Whoever waits for it has taken it already.
-            None => {}
-            Some(_) => {
-                self.put_back(there)?;
-                return Ok(Step::Done(MoveResult::Superseded));
-            }
-        }
-        place::sync_folder(there).doing("sync the target's folder")?;
-        place::sync_folder(self.source).doing("sync the file's folder")?;
-        Ok(Step::Done(moved(there)))
-    }
-
-    /// Where the file system cannot rename without replacing.
-    pub(super) fn link(&self) -> Result<Step, Error> {
-        for there in place::names(self.target, self.run) {
-            match place::link(self.source, &there) {
-                Ok(()) => return self.retire(&there),
-                Err(Errno::EXIST) if self.is_claimed(&there)? => return self.retire(&there),
-                Err(Errno::EXIST) => {}
-                Err(Errno::XDEV) => return self.copy(),
-                Err(Errno::NOENT) => return Ok(Step::Again),
-                Err(error) => return Err(error).doing("link it"),
-            }
-        }
-        Err(Error::NoFreeName)
-    }
-
-    /// To another file system.
-    fn copy(&self) -> Result<Step, Error> {
-        if let Some(there) = self.own_copy(self.source)? {
-            return self.retire(&there);
-        }
-        let step = self.copy_anew();
-        self.remove_temp();
-        step
-    }
-
-    pub(super) fn copy_anew(&self) -> Result<Step, Error> {
-        let copied = match copy::copy(self.source, &self.temp, self.claim) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Step::Again),
-            copied => copied.doing("copy it")?,
-        };
-        if !copied || !self.is_claimed(self.source)? {
-            return Ok(Step::Done(MoveResult::Superseded));
-        }
-        for there in place::names(self.target, self.run) {
-            match place::place(&self.temp, &there) {
-                Ok(()) => return self.retire(&there),
-                Err(Errno::EXIST) => {}
-                Err(Errno::NOENT) => return Ok(Step::Again),
-                Err(error) => return Err(error).doing("give the copy its name"),
-            }
-        }
-        Err(Error::NoFreeName)
-    }
-
-    /// Takes the original away, now that `there` has its content as well. Under its own name it
-    /// could be replaced or opened between a check and its removal; aside it cannot.
-    pub(super) fn retire(&self, there: &Path) -> Result<Step, Error> {
-        let placed = look(there)?.map(|version| version.file);
-        let twin = placed.as_ref() == Some(&self.claim.file);
-        if twin && place::same_entry(self.source, there) {
-            return Ok(Step::Done(moved(there)));
-        }
-        place::sync_folder(there).doing("sync the target's folder")?;
-        match rustix::fs::rename(self.source, &self.aside) {
-            Err(Errno::NOENT) => return Ok(Step::Done(moved(there))),
-            done => done.doing("set the original aside")?,
-        }
-        let ours = self.is_claimed(&self.aside)? && !lease::writer_open(&self.aside);
-        let now = look(there)?.map(|version| version.file);
-        // A second name of the file must still be one. A copy may have been taken up by whoever
-        // waits for it.
-        let safe = !twin || now == placed;
-        if ours && safe {
-            rustix::fs::unlink(&self.aside).doing("remove the original")?;
-            place::sync_folder(self.source).doing("sync the file's folder")?;
-            return Ok(Step::Done(moved(there)));
-        }
-        self.put_back(&self.aside)?;
-        if ours {
-            return Ok(Step::Again);
-        }
-        if now.is_some() && now == placed {
-            rustix::fs::unlink(there).doing("remove the copy of an old version")?;
-        }
-        Ok(Step::Done(MoveResult::Superseded))
+        Ok(Left::Aside)
     }
 
     /// The claimed version under one of the target's names, or a copy of it, while `like` still
     /// has the content.
-    fn own_copy(&self, like: &Path) -> Result<Option<PathBuf>, Error> {
+    pub(super) fn own_copy(&self, like: &Path) -> Result<Option<PathBuf>, Error> {
         self.find(|there, version| {
             let same = version == self.claim;
             let copied = || {
-                copy::resembles(version, self.claim)
-                    && copy::same_content(like, there).unwrap_or(false)
+                copy::resembles(version, self.claim) && item::same_content(self.what, like, there)
             };
             same || copied()
         })
@@ -243,8 +228,8 @@ impl<'a> Job<'a> {
 
     fn find(&self, known: impl Fn(&Path, &Version) -> bool) -> Result<Option<PathBuf>, Error> {
         let mut gap = 0;
-        for there in place::names(self.target, self.run) {
-            match look(&there)? {
+        for there in self.names() {
+            match self.look(&there)? {
                 Some(version) if known(&there, &version) => return Ok(Some(there)),
                 Some(_) => gap = 0,
                 None => gap += 1,
@@ -256,45 +241,53 @@ impl<'a> Job<'a> {
         Ok(None)
     }
 
-    fn is_claimed(&self, path: &Path) -> Result<bool, Error> {
-        Ok(look(path)?.is_some_and(|version| version == *self.claim))
+    /// What is at a path, if it is of the right kind.
+    pub(super) fn look(&self, path: &Path) -> Result<Option<Version>, Error> {
+        item::look(self.what, path)
+    }
+
+    pub(super) fn is_claimed(&self, path: &Path) -> Result<bool, Error> {
+        Ok(self.look(path)?.is_some_and(|version| version == *self.claim))
+    }
+
+    /// It is there. Whoever waits for it may have taken it already.
+    pub(super) fn moved(&self, there: &Path) -> Result<MoveResult, Error> {
+        let version = self.look(there)?.unwrap_or_else(|| self.claim.clone());
+        Ok(MoveResult::Moved { to: Bytes::from(there), version })
     }
 
     /// What was found to be another version goes back to where it was.
-    fn put_back(&self, kept: &Path) -> Result<(), Error> {
+    pub(super) fn put_back(&self, kept: &Path) -> Result<(), Error> {
         match place::place(kept, self.source) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                failpoint!("dispose.put_back");
+                Ok(())
+            }
             Err(Errno::EXIST) => Err(self.kept(kept)),
             Err(error) => Err(stranded(kept, error)),
         }
     }
 
-    fn kept(&self, kept: &Path) -> Error {
+    pub(super) fn kept(&self, kept: &Path) -> Error {
         Error::Kept { kept: kept.to_path_buf(), taken: self.source.to_path_buf() }
     }
 
-    /// Ours alone, and of use to nobody: a try begins with a new one.
-    fn remove_temp(&self) {
-        match rustix::fs::unlink(&self.temp) {
-            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(error) => tracing::debug!(%error, temp = %self.temp.display(), "not removed"),
+    /// What an earlier try has left of its own: a copy that is of use to nobody, and what it was
+    /// removing.
+    fn clear_own(&self) -> Result<(), Error> {
+        self.remove_temp();
+        item::remove(self.what, &self.doomed).doing("remove the rest of the original")
+    }
+
+    pub(super) fn remove_temp(&self) {
+        if self.target().is_some()
+            && let Err(error) = item::remove(self.what, &self.temp)
+        {
+            tracing::debug!(%error, temp = %self.temp.display(), "not removed");
         }
     }
 }
 
-fn moved(there: &Path) -> MoveResult {
-    MoveResult::Moved(Bytes::from(there))
-}
-
 fn stranded(kept: &Path, error: Errno) -> Error {
     Error::Stranded { kept: kept.to_path_buf(), source: error.into() }
-}
-
-/// [`version_at`], where a folder that is gone or no folder means that nothing is there.
-fn look(path: &Path) -> Result<Option<Version>, Error> {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    match version_at(path) {
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(None),
-        looked => looked.doing("look at the file"),
-    }
 }

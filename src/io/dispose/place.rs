@@ -9,9 +9,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 use rustix::io::Errno;
 
+use super::tree;
 use crate::core::id::RunId;
 
 /// Names that are tried for one file. A batch has 1,000 files by default, and all of them may
@@ -36,10 +37,30 @@ pub(super) fn link(from: &Path, to: &Path) -> Result<(), Errno> {
     rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty())
 }
 
+/// Gives the folder `from` the name `to` where [`rename`] cannot: in place of an empty folder that
+/// is made for it. `EEXIST` if there is something else.
+pub(super) fn rename_folder(from: &Path, to: &Path) -> Result<(), Errno> {
+    match rustix::fs::mkdir(to, Mode::RWXU) {
+        // One that is empty has been left by a crash, or does nobody good.
+        Err(Errno::EXIST) if tree::is_empty(to) => {}
+        made => made?,
+    }
+    match rustix::fs::rename(from, to) {
+        Err(Errno::NOTEMPTY | Errno::NOTDIR) => Err(Errno::EXIST),
+        Err(error) => {
+            // It is empty, or it is not removed.
+            rustix::fs::rmdir(to).ok();
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
 /// [`rename`], or where the file system cannot, a second name and then the first one away. After
 /// a crash both may be there. Only for names that are dagd's own.
 pub(super) fn place(from: &Path, to: &Path) -> Result<(), Errno> {
     match rename(from, to) {
+        Err(error) if cannot_rename(error) && from.is_dir() => rename_folder(from, to),
         Err(error) if cannot_rename(error) => {
             link(from, to)?;
             rustix::fs::unlink(from)

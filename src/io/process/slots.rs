@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::core::effect::Stop;
 use crate::core::id::{AttemptId, Wall};
 use crate::core::task::{Ended, Exit};
+use crate::io::failpoint::failpoint;
 
 use super::keeper::Keeper;
 use super::launch::Launcher;
@@ -143,6 +144,7 @@ impl Slot {
     fn work(&mut self, jobs: &Receiver<Job>) {
         while let Ok(Job::Run(exec)) = jobs.recv() {
             let ended = self.attempt(&exec);
+            failpoint!("run.ended");
             self.shared.table.remove(exec.id);
             if self.shared.out.send((exec.id, ended)).is_err() {
                 break;
@@ -173,6 +175,7 @@ impl Slot {
             Ok(leader) => leader,
             Err(why) => return Ended::without_process(Exit::NotStarted(why), started_at),
         };
+        failpoint!("run.spawned");
         self.shared.table.launched(exec.id, leader);
         self.shared.keeper.wake();
         let status = wait(leader, WaitIdOptions::NOWAIT);

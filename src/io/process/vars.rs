@@ -7,7 +7,6 @@ use std::path::Path;
 
 use crate::core::effect::Start;
 use crate::core::fill::{Facts, fill};
-use crate::core::path::Bytes;
 use crate::core::record::{FileClaim, RunCreated};
 use crate::core::run::RunInfo;
 use crate::core::task::Exit;
@@ -25,13 +24,6 @@ pub(super) fn created(run: &RunInfo) -> &RunCreated {
     run
 }
 
-/// The folder of the run's trigger: what is left of a file's path without its relative part.
-fn root(run: &RunInfo) -> Option<Bytes> {
-    let file = created(run).files.first()?;
-    let root = file.path.as_bytes().strip_suffix(file.rel.as_bytes())?.strip_suffix(b"/")?;
-    Some(Bytes::from(if root.is_empty() { b"/" } else { root }))
-}
-
 /// `<run>.<task>.<attempt>`: the stem of the attempt's files.
 pub fn stem(start: &Start) -> String {
     format!("{}.{}.{}", start.id.run, start.task.name, start.id.attempt)
@@ -42,13 +34,12 @@ pub fn stem(start: &Start) -> String {
 pub struct Filler<'a> {
     start: &'a Start,
     run: &'a RunCreated,
-    root: Option<Bytes>,
 }
 
 impl<'a> Filler<'a> {
     /// For the attempt `start`.
     pub fn new(start: &'a Start) -> Self {
-        Self { start, run: created(&start.run), root: root(&start.run) }
+        Self { start, run: created(&start.run) }
     }
 
     /// The bytes that `template` stands for. The error is how the attempt ends.
@@ -83,7 +74,7 @@ impl<'a> Filler<'a> {
         Facts {
             trigger: self.run.trigger_told().map(AsRef::as_ref),
             run: Some(self.start.id.run),
-            root: self.root.as_ref(),
+            root: self.run.root.as_ref(),
             file: one_file(self.run).map(|file| (&file.rel, &file.path)),
             signal: self.run.signal.as_ref(),
             at: Some((self.run.at, self.run.utc_offset_s)),

@@ -76,10 +76,10 @@ impl<'a> Batch<'a> {
             | Record::AttemptEnded { run, .. }
             | Record::CancelRequested { run, .. }
             | Record::MovePlanned { run, .. } => self.insert("run", run.0, record),
-            Record::MoveDone { run, file, result, at } => {
+            Record::MoveDone { run, file, phase, result, at } => {
                 self.insert("run", run.0, record)?;
                 let created = self.created(*run)?;
-                ledger::moved(self.conn, &created, *file, result, *at)
+                ledger::moved(self.conn, &created, (*file, *phase), result, *at)
             }
             Record::RunEnded { run, state, at } => {
                 self.claims.remove(run);

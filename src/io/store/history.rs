@@ -12,9 +12,11 @@ use super::error::{Fault, Step};
 use super::files::log_name;
 use super::load::run_records;
 use super::value::{PathCell, int, json};
+use crate::core::disposition::{MoveResult, Phase};
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, Name, NodeIx, RunId, Wall};
-use crate::core::record::{MoveResult, Record, RunCreated, RunState};
+use crate::core::path::Bytes;
+use crate::core::record::{Record, RunCreated, RunState};
 use crate::core::task::{Ended, Exit, StopCause, TaskState, Verdict};
 use crate::wire::time;
 
@@ -28,8 +30,8 @@ pub(super) struct RunStory {
     pub(super) created: RunCreated,
     /// Its attempts, by task and number.
     pub(super) attempts: BTreeMap<(NodeIx, Attempt), AttemptStory>,
-    /// What came of disposing of its files.
-    pub(super) moves: BTreeMap<u32, MoveResult>,
+    /// What came of disposing of its files: before its tasks, and after them.
+    pub(super) moves: BTreeMap<(u32, Phase), MoveResult>,
 }
 
 /// What the records of an attempt say.
@@ -60,8 +62,8 @@ impl RunStory {
                     let told = story.attempts.entry((node, attempt)).or_insert(fresh);
                     told.end = Some((*ended, stop, verdict));
                 }
-                (Record::MoveDone { file, result, .. }, Some(story)) => {
-                    story.moves.insert(file, result);
+                (Record::MoveDone { file, phase, result, .. }, Some(story)) => {
+                    story.moves.insert((file, phase), result);
                 }
                 (_, Some(_)) => {}
                 (_, None) => return Err(not_alive(run)),
@@ -149,11 +151,15 @@ fn write_run(conn: &Connection, story: &RunStory, (state, at): (RunState, Wall))
 fn write_files(conn: &Connection, story: &RunStory) -> Step<()> {
     let mut insert = conn.prepare_cached(
         "INSERT INTO run_files(run, ix, path, rel, kind, size, mtime_ns, file, first_seen_ns, \
-         in_place, moved_to, move_error) \
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         in_place, outcome, moved_to, move_error) \
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     for (ix, file) in (0u32..).zip(&story.created.files) {
-        let (moved_to, move_error) = moved(story.moves.get(&ix));
+        let [before, after] =
+            [Phase::Before, Phase::After].map(|phase| story.moves.get(&(ix, phase)));
+        let last = after.or(before);
+        let moved_to = moved_to(after).or(moved_to(before)).filter(|_| !is_away(last));
+        let move_error = last.and_then(MoveResult::text);
         insert.execute(params![
             int(story.created.run.0),
             ix,
@@ -165,6 +171,7 @@ fn write_files(conn: &Connection, story: &RunStory) -> Step<()> {
             file.version.file.as_bytes(),
             file.first_seen_at.0,
             file.in_place,
+            last.map(MoveResult::word),
             moved_to.map(|path| PathCell(path.as_bytes())),
             move_error
         ])?;
@@ -172,19 +179,17 @@ fn write_files(conn: &Connection, story: &RunStory) -> Step<()> {
     Ok(())
 }
 
-/// Where the file is, or why it could not be disposed of.
-pub(super) fn moved(
-    result: Option<&MoveResult>,
-) -> (Option<&crate::core::path::Bytes>, Option<String>) {
+/// Where it was taken.
+fn moved_to(result: Option<&MoveResult>) -> Option<&Bytes> {
     match result {
-        None => (None, None),
-        Some(MoveResult::Moved(target)) => (Some(target), None),
-        Some(MoveResult::Superseded) => {
-            (None, Some("superseded: another version is at the path by now".to_owned()))
-        }
-        Some(MoveResult::Gone) => (None, Some("gone: nothing is at the path any more".to_owned())),
-        Some(MoveResult::Failed(why)) => (None, Some(why.clone())),
+        Some(MoveResult::Moved { to, .. }) => Some(to),
+        _ => None,
     }
+}
+
+/// Whether it is nowhere any more.
+fn is_away(result: Option<&MoveResult>) -> bool {
+    matches!(result, Some(MoveResult::Deleted | MoveResult::Gone))
 }
 
 fn write_tasks(

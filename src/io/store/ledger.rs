@@ -9,9 +9,10 @@ use super::error::{Fault, Step};
 use super::triggers;
 use super::value::{PathCell, StoredPath, int, uint};
 use crate::core::candidate::{Kind, Row, Version};
+use crate::core::disposition::{MoveResult, Phase};
 use crate::core::id::{Name, RunId, Wall};
 use crate::core::path::Bytes;
-use crate::core::record::{FileClaim, MoveResult, Noted, RunCreated, RunState};
+use crate::core::record::{FileClaim, Noted, RunCreated, RunState};
 use crate::wire::time;
 
 const UPSERT: &str = "\
@@ -58,7 +59,7 @@ pub(super) fn claimed(conn: &Connection, created: &RunCreated, file: &FileClaim)
 pub(super) fn moved(
     conn: &Connection,
     created: &RunCreated,
-    ix: u32,
+    (ix, phase): (u32, Phase),
     result: &MoveResult,
     at: Wall,
 ) -> Step<()> {
@@ -69,32 +70,42 @@ pub(super) fn moved(
     let trigger = triggers::find(conn, trigger)?;
     let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
     let (run, at) = (int(created.run.0), time(at));
+    let here = file.in_place && !created.disposition.takes(file);
     match result {
-        MoveResult::Moved(target) => conn
+        MoveResult::Moved { to, .. } => conn
             .prepare_cached(
                 "UPDATE ledger SET open = 0, location = ?6, at = ?5 \
                  WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
             )?
-            .execute(params![trigger, dir, name, run, at, PathCell(target.as_bytes())])?,
-        MoveResult::Gone => conn
+            .execute(params![trigger, dir, name, run, at, PathCell(to.as_bytes())])?,
+        MoveResult::Gone | MoveResult::Deleted => conn
             .prepare_cached(
                 "UPDATE ledger SET open = 0, location = NULL, at = ?5 \
                  WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
             )?
             .execute(params![trigger, dir, name, run, at])?,
+        // Nothing was delivered, so nothing is remembered: if the file is work because it is new,
+        // so is what is there now, and if it is because it has changed, the same holds.
+        MoveResult::Superseded if phase == Phase::Before => conn
+            .prepare_cached(
+                "UPDATE ledger SET open = ?6, file = x'', size = 0, mtime_ns = 0, at = ?5 \
+                 WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
+            )?
+            .execute(params![trigger, dir, name, run, at, file.kind == Kind::Modified])?,
         // The path holds another version than the one remembered, which makes that one new.
-        MoveResult::Superseded if file.in_place => conn
+        MoveResult::Superseded if here => conn
             .prepare_cached(
                 "UPDATE ledger SET open = 1, at = ?5 \
                  WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
             )?
             .execute(params![trigger, dir, name, run, at])?,
-        MoveResult::Superseded | MoveResult::Failed(_) => 0,
+        MoveResult::Superseded | MoveResult::Kept | MoveResult::Failed(_) => 0,
     };
     Ok(())
 }
 
-/// A run ended: its files' rows say how.
+/// A run ended: its files' rows say how. What has failed and stays at its path is in quarantine:
+/// nothing but a new version or a person has it run again.
 pub(super) fn ended(
     conn: &Connection,
     created: &RunCreated,
@@ -106,7 +117,8 @@ pub(super) fn ended(
     let at = time(at);
     for file in &created.files {
         conn.prepare_cached(
-            "UPDATE ledger SET state = ?5, at = ?6 \
+            "UPDATE ledger SET at = ?6, \
+             state = CASE WHEN ?5 = 'failed' AND open = 1 THEN 'quarantined' ELSE ?5 END \
              WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
         )?
         .execute(params![

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use super::error::{Fault, Step, StoreError, io_error};
 use super::load::{Loaded, load};
 use super::schema::prepare_reader;
-use super::value::{PathCell, StoredPath, parse};
+use super::value::{PathCell, StoredPath, int, parse, uint};
 use super::view::LiveView;
 use super::wal::WalFile;
 use super::{files, keys, ledger};
@@ -42,11 +42,14 @@ pub struct Reader {
 pub struct Story {
     /// The version that was delivered last.
     pub row: Row,
-    /// Of the run: `running`, `succeeded`, `failed` or `cancelled`; or why there was none, such as
-    /// `baseline` or `duplicate`.
+    /// Of the run: `running`, `succeeded`, `failed`, `quarantined` or `cancelled`; or why there was
+    /// none, such as `baseline` or `duplicate`.
     pub state: String,
-    /// Where the end of a run took it, absolute.
+    /// Where a run took it, absolute.
     pub location: Option<Bytes>,
+    /// What came of disposing of it, once its run has ended: a word and, where it is not where it
+    /// was to be, why.
+    pub outcome: Option<(String, Option<String>)>,
     /// When the row changed last, as [`crate::wire::time`] prints it.
     pub at: String,
 }
@@ -208,6 +211,22 @@ impl Reader {
         })
     }
 
+    /// How many versions of each trigger lie where they came in although their run has failed.
+    /// Triggers without any are left out.
+    ///
+    /// # Errors
+    /// As all reading.
+    pub fn quarantined(&mut self) -> Result<Vec<(Name, u64)>, StoreError> {
+        self.read(|conn| {
+            let mut query = conn.prepare_cached(
+                "SELECT trigger, count(*) FROM ledger \
+                 WHERE state = 'quarantined' AND open = 1 GROUP BY trigger",
+            )?;
+            let rows = query.query_map([], |sql| Ok((sql.get(0)?, uint(sql.get(1)?))))?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// The graph `rev`, while a run is pinned to it.
     ///
     /// # Errors
@@ -251,7 +270,16 @@ pub(super) fn ledger_story(conn: &Connection, trigger: &str, rel: &Bytes) -> Ste
          WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) AND dir = ?2 AND name = ?3",
     )?;
     let key = params![trigger, PathCell(rel.dir()), PathCell(rel.name())];
-    Ok(query.query_row(key, story).optional()?)
+    let Some(mut found) = query.query_row(key, story).optional()? else { return Ok(None) };
+    if let Some(run) = found.row.run {
+        let mut query = conn.prepare_cached(
+            "SELECT outcome, move_error FROM run_files \
+             WHERE run = ?1 AND rel = ?2 AND outcome IS NOT NULL LIMIT 1",
+        )?;
+        let key = params![int(run.0), PathCell(rel.as_bytes())];
+        found.outcome = query.query_row(key, |sql| Ok((sql.get(0)?, sql.get(1)?))).optional()?;
+    }
+    Ok(Some(found))
 }
 
 fn story(sql: &rusqlite::Row<'_>) -> rusqlite::Result<Story> {
@@ -259,6 +287,7 @@ fn story(sql: &rusqlite::Row<'_>) -> rusqlite::Result<Story> {
         row: ledger::row(sql, 0)?,
         state: sql.get(5)?,
         location: sql.get::<_, Option<StoredPath>>(6)?.map(|path| path.0),
+        outcome: None,
         at: sql.get(7)?,
     })
 }

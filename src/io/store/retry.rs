@@ -50,6 +50,8 @@ pub struct RetryFile {
     pub claim: FileClaim,
     /// Where it is now, absolute, as far as dagd moved it.
     pub location: Bytes,
+    /// Whether the end of the run removed it.
+    pub deleted: bool,
 }
 
 /// A task of a run to repeat.
@@ -82,7 +84,7 @@ fn live_source(conn: &Connection, id: RunId) -> Step<Option<RetrySource>> {
     let Some(Record::RunCreated(created)) = records.into_iter().next() else { return Ok(None) };
     let files = created.files.into_iter().map(|claim| {
         let location = claim.path.clone();
-        RetryFile { claim, location }
+        RetryFile { claim, location, deleted: false }
     });
     Ok(Some(RetrySource {
         run: id,
@@ -123,8 +125,8 @@ fn ended_source(conn: &Connection, id: RunId) -> Step<Option<RetrySource>> {
 
 fn retry_files(conn: &Connection, id: RunId, trigger: Option<&str>) -> Step<Vec<RetryFile>> {
     let mut query = conn.prepare_cached(
-        "SELECT path, rel, kind, size, mtime_ns, file, first_seen_ns, in_place, moved_to \
-         FROM run_files WHERE run = ?1 ORDER BY ix",
+        "SELECT path, rel, kind, size, mtime_ns, file, first_seen_ns, in_place, moved_to, \
+         outcome FROM run_files WHERE run = ?1 ORDER BY ix",
     )?;
     let mut rows = query.query([int(id.0)])?;
     let mut found = Vec::new();
@@ -147,8 +149,10 @@ fn retry_files(conn: &Connection, id: RunId, trigger: Option<&str>) -> Step<Vec<
             .flatten()
             .filter(|story| story.row.run == Some(id) || story.row.version == claim.version)
             .and_then(|story| story.location);
+        let outcome: Option<String> = row.get(9)?;
+        let deleted = outcome.as_deref() == Some("deleted") && later.is_none();
         let location = later.or(moved_to).unwrap_or_else(|| claim.path.clone());
-        found.push(RetryFile { claim, location });
+        found.push(RetryFile { claim, location, deleted });
     }
     Ok(found)
 }

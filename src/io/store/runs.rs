@@ -84,7 +84,7 @@ fn live_runs(conn: &Connection, filter: &RunFilter) -> Step<Vec<wire::Run>> {
     let mut found = Vec::new();
     for id in ids {
         let Some((created, started_at)) = beginning(conn, id)? else { continue };
-        let run = live_run(&created, started_at, |_| (None, None));
+        let run = live_run(&created, started_at);
         let wanted = filter.trigger.as_ref().is_none_or(|name| Some(name) == run.trigger.as_ref())
             && filter.state.as_ref().is_none_or(|state| *state == run.state);
         if wanted {
@@ -115,7 +115,7 @@ fn beginning(conn: &Connection, id: i64) -> Step<Option<(Box<RunCreated>, Option
 fn ended_run(conn: &Connection, row: &SqlRow<'_>) -> Step<wire::Run> {
     let id: i64 = row.get(0)?;
     let mut query = conn.prepare_cached(
-        "SELECT path, rel, kind, size, moved_to, move_error FROM run_files \
+        "SELECT path, rel, kind, size, moved_to, move_error, outcome FROM run_files \
          WHERE run = ?1 ORDER BY ix",
     )?;
     let files = query.query_map([id], |row| {
@@ -126,6 +126,7 @@ fn ended_run(conn: &Connection, row: &SqlRow<'_>) -> Step<wire::Run> {
             size: uint(row.get(3)?),
             moved_to: row.get::<_, Option<StoredPath>>(4)?.map(|path| PathText::from(&path.0)),
             move_error: row.get(5)?,
+            outcome: row.get(6)?,
         })
     })?;
     Ok(wire::Run {

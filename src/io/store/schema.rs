@@ -43,8 +43,8 @@ CREATE INDEX runs_ended ON runs(ended_ns);
 CREATE TABLE run_files(
   run INTEGER NOT NULL, ix INTEGER NOT NULL, path NOT NULL, rel NOT NULL, kind TEXT NOT NULL,
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, file BLOB NOT NULL,
-  first_seen_ns INTEGER NOT NULL, in_place INTEGER NOT NULL, moved_to, move_error TEXT,
-  PRIMARY KEY(run, ix)) WITHOUT ROWID;
+  first_seen_ns INTEGER NOT NULL, in_place INTEGER NOT NULL, outcome TEXT, moved_to,
+  move_error TEXT, PRIMARY KEY(run, ix)) WITHOUT ROWID;
 CREATE TABLE tasks(
   run INTEGER NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, cause TEXT,
   PRIMARY KEY(run, name)) WITHOUT ROWID;
@@ -59,13 +59,15 @@ CREATE TABLE triggers(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL U
 CREATE TABLE orphans(id INTEGER PRIMARY KEY);
 
 -- Which version of which file was delivered, to which run, how that stands, where the file is now.
--- open: that version was at its path when dagd last looked. location: where a run's end took it.
+-- open: that version was at its path when dagd last looked. location: where a run took it.
+-- state: of the run; 'quarantined' if it has failed and the version stays.
 CREATE TABLE ledger(
   trigger INTEGER NOT NULL, dir NOT NULL, name NOT NULL, file BLOB NOT NULL,
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, open INTEGER NOT NULL, run INTEGER,
   state TEXT NOT NULL, location,
   at TEXT NOT NULL, PRIMARY KEY(trigger, dir, name)) WITHOUT ROWID;
 CREATE INDEX ledger_location ON ledger(location) WHERE location IS NOT NULL;
+CREATE INDEX ledger_quarantined ON ledger(trigger) WHERE state = 'quarantined' AND open = 1;
 
 -- What no second file is delivered with, where idempotent_key says so, and the run that had it.
 CREATE TABLE keys(

@@ -9,22 +9,16 @@ use crate::wire::{self, PathText, time};
 pub type LiveView = fn(&Loaded) -> Vec<wire::RunDetail>;
 
 /// A live run in a listing.
-pub(super) fn live_run<'a>(
-    created: &RunCreated,
-    started_at: Option<String>,
-    moved: impl Fn(u32) -> (Option<&'a crate::core::path::Bytes>, Option<String>),
-) -> wire::Run {
+pub(super) fn live_run(created: &RunCreated, started_at: Option<String>) -> wire::Run {
     let state = if started_at.is_some() { RunState::Running } else { RunState::Queued };
-    let files = (0u32..).zip(&created.files).map(|(ix, file)| {
-        let (moved_to, move_error) = moved(ix);
-        wire::RunFile {
-            path: PathText::from(&file.path),
-            rel: file.rel.lossy().into_owned(),
-            kind: file.kind.word().to_owned(),
-            size: file.version.size,
-            moved_to: moved_to.map(PathText::from),
-            move_error,
-        }
+    let files = created.files.iter().map(|file| wire::RunFile {
+        path: PathText::from(&file.path),
+        rel: file.rel.lossy().into_owned(),
+        kind: file.kind.word().to_owned(),
+        size: file.version.size,
+        moved_to: None,
+        move_error: None,
+        outcome: None,
     });
     wire::Run {
         id: created.run.0,
