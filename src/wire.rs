@@ -199,6 +199,12 @@ pub struct TriggerStatus {
     pub directories: u64,
     /// Files or events that are not ready.
     pub pending: u64,
+    /// Files that have not become ready within `ready_alarm`.
+    #[serde(default)]
+    pub late: u64,
+    /// The one of them that has waited longest.
+    #[serde(default)]
+    pub late_oldest: Option<PathText>,
     /// Files or events that are ready and wait for a run.
     pub queued: u64,
     /// Its runs that are alive.

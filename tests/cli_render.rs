@@ -199,12 +199,15 @@ fn at_a_glance() -> Status {
         readiness: (kind != "signal").then(|| "proved".to_owned()),
         directories: u64::from(kind != "signal"),
         pending: 0,
+        late: 0,
+        late_oldest: None,
         queued: 3,
         live_runs: 1,
         quarantined: u64::from(kind == "drop") * 2,
         stuck: 0,
     };
     let mut paused = trigger("old", "drop", "/srv/old", "paused");
+    (paused.late, paused.late_oldest) = (3, Some(path("/srv/old/a\tb.csv")));
     paused.reason = Some("a first scan found 20000 files; `dagd resume old` takes them".to_owned());
     Status {
         version: "0.1.0".to_owned(),
@@ -247,6 +250,7 @@ fn the_daemon_at_a_glance() {
     rotate   active  signal SIGUSR1                         0       3     1
 
     ! /srv/nfs cannot be watched; it is looked at every 60 s
+    ! old: 3 files not ready for longer than ready_alarm, the longest /srv/old/a\tb.csv
     ");
     let stalled = Status {
         state: "stalled".to_owned(),

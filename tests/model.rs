@@ -27,9 +27,10 @@ use dagd::core::model::Model;
 use dagd::core::path::Bytes;
 use dagd::core::record::Record;
 use dagd::core::selector::Selector;
+use dagd::core::sidecar::Sidecar;
 use dagd::core::task::{Ended, Exit, SkipCause, Tally, TaskState};
 use dagd::core::template::{Slot, Template};
-use dagd::core::trigger::FanOut;
+use dagd::core::trigger::{FanOut, FileType, FolderSpec, ReadLock};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -232,8 +233,18 @@ proptest! {
         kinds in 1usize..8,
         hinted in any::<bool>(),
         now in any::<u64>(),
+        (dir, done, lock) in (any::<bool>(), any::<bool>(), 0usize..4),
+        (min_age, stable) in (0u64..3000, 0u64..3000),
+        (min_size, max_size) in (0u64..2, 0u64..2),
     ) {
         let mut spec = folder();
+        spec.file_type = if dir { FileType::Dir } else { FileType::File };
+        spec.done_file = done.then(|| Sidecar::parse("_OK").unwrap());
+        spec.read_lock =
+            [ReadLock::Auto, ReadLock::Lease, ReadLock::Changed, ReadLock::None][lock];
+        spec.min_age = Duration::from_millis(min_age);
+        spec.stability_threshold = Duration::from_millis(stable);
+        (spec.min_size, spec.max_size) = (min_size, max_size);
         spec.settle = Duration::from_millis(settle);
         spec.max_wait = max_wait.map(Duration::from_millis);
         spec.fan_out = if batch { FanOut::Batch } else { FanOut::File };
@@ -251,16 +262,18 @@ proptest! {
                 prop_assert_eq!(&noted, version);
                 prop_assert!(open != Some(version));
             }
+            (Disk::File { version, .. }, Decision::Ignored) => {
+                prop_assert!(!(min_size..=max_size).contains(&version.size));
+                prop_assert!(open != Some(version));
+            }
             (Disk::File { version, probe }, Decision::Work(kind, work, readiness)) => {
                 prop_assert_eq!(&work, version);
+                prop_assert!((min_size..=max_size).contains(&version.size));
+                let same = live.as_ref().filter(|live| live.version == *version);
+                let seen = same.map_or(Duration::ZERO, |live| live.first_seen.until(Mono(now)));
+                check_ready(&spec, *probe, seen, readiness)?;
                 prop_assert!(spec.kinds.contains(&kind));
                 prop_assert_eq!(kind == Kind::Modified, open.is_some());
-                if *probe == Probe::WriterOpen {
-                    prop_assert!(matches!(readiness, Readiness::Wait(Pending::WriterOpen, _)));
-                }
-                if let Readiness::Wait(_, time) = readiness {
-                    prop_assert!(!time.is_zero());
-                }
             }
             (_, Decision::Work(kind, work, readiness)) => {
                 prop_assert_eq!((kind, Some(&work)), (Kind::Deleted, open));
@@ -275,6 +288,35 @@ proptest! {
         let json = serde_json::to_string(&record).unwrap();
         prop_assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
     }
+}
+
+/// What must hold of a file that was seen as this version for so long.
+fn check_ready(
+    spec: &FolderSpec,
+    probe: Probe,
+    seen: Duration,
+    readiness: Readiness,
+) -> Result<(), TestCaseError> {
+    let wait = |reason, told: bool| matches!(readiness, Readiness::Wait(is, time) if is == reason && time.is_none() == told);
+    if let Readiness::Wait(reason, time) = readiness {
+        prop_assert_eq!(time.is_none(), reason.is_told(), "what nothing tells of is looked at");
+        prop_assert!(time != Some(Duration::ZERO));
+    }
+    match probe {
+        Probe::NotDone => prop_assert!(wait(Pending::DoneFile, true)),
+        Probe::Unreachable => prop_assert!(wait(Pending::Unreachable, true)),
+        Probe::WriterOpen => prop_assert!(wait(Pending::WriterOpen, false)),
+        Probe::Unreadable => prop_assert!(wait(Pending::Unreadable, false)),
+        Probe::Free | Probe::Unproved | Probe::NotAsked if readiness == Readiness::Ready => {
+            prop_assert!(seen >= spec.min_age);
+            let whole = spec.file_type == FileType::File || spec.done_file.is_some();
+            let proved = probe == Probe::Free && whole && spec.read_lock != ReadLock::Changed;
+            let asked = spec.read_lock != ReadLock::None;
+            prop_assert!(proved || !asked || seen >= spec.stability_threshold);
+        }
+        Probe::Free | Probe::Unproved | Probe::NotAsked => {}
+    }
+    Ok(())
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn triggers<'a>(triggers: impl Iterator<Item = &'a TriggerSpec>, style: Style) -
                 let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
                 let source = format!("{kind} {}", folder.root.display());
                 if folder.root.is_dir() {
-                    (source, prober.readiness(&folder.root, folder.read_lock), "")
+                    (source, prober.readiness(&folder.root, folder.proof()), "")
                 } else {
                     (source, "", "the folder does not exist yet; it is waited for")
                 }

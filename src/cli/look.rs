@@ -71,7 +71,7 @@ impl Look {
             Self::Stored(history) => {
                 let loaded = config_files::load(&context.finder.config()?)?;
                 let triggers: Vec<_> = loaded.resolved.model.triggers.values().cloned().collect();
-                let view = View { triggers: &triggers, pending: &[], look: &disk::version_at };
+                let view = View { triggers: &triggers, pending: &[], look: &disk::work_at };
                 explain(path, &view, &mut **history).map_err(Failure::failed)
             }
         }

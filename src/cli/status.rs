@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::exit::{Exit, Outcome};
-use super::text::{Paint, Style, Table, ago, state_paint, visible};
+use super::text::{Paint, Style, Table, ago, count, state_paint, visible};
 use super::{Context, Json};
 use crate::wire::{Status, TriggerStatus};
 
@@ -59,14 +59,24 @@ pub fn overview(status: &Status, now: Timestamp, style: Style) -> String {
         text.push('\n');
         text.push_str(&triggers(&status.triggers, style));
     }
-    for problem in &status.problems {
+    let late = status.triggers.iter().filter_map(late);
+    let problems: Vec<String> = status.problems.iter().cloned().chain(late).collect();
+    for problem in &problems {
         let problem = style.paint(Paint::Warn, &visible(problem));
         write!(text, "\n! {problem}").expect("a string takes everything");
     }
-    if !status.problems.is_empty() {
+    if !problems.is_empty() {
         text.push('\n');
     }
     text
+}
+
+/// What is said of files that have not become ready for too long.
+fn late(trigger: &TriggerStatus) -> Option<String> {
+    let oldest = trigger.late_oldest.as_ref()?;
+    let files = count(usize::try_from(trigger.late).unwrap_or(usize::MAX), "file");
+    let (name, path) = (&trigger.name, &oldest.path);
+    Some(format!("{name}: {files} not ready for longer than ready_alarm, the longest {path}"))
 }
 
 fn triggers(triggers: &[TriggerStatus], style: Style) -> String {

@@ -1,15 +1,20 @@
 //! A file on its way to a run: what the disk said, what the ledger remembers, what is decided.
 //!
 //! The whole reconciler is [`decide`]: a pure comparison of an observation with the ledger row and
-//! the live candidate. Events never say what happened to a file; only this comparison does.
+//! the live candidate. Events never say what happened to a file; only this comparison does. Whether
+//! work can start is asked in [`ready`].
 
-use std::time::Duration;
+mod ready;
+
+pub use ready::backoff;
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{Mono, Name, RunId, Seq, Wall};
 use super::path::Bytes;
-use super::trigger::{FanOut, FolderSpec, ReadLock};
+use super::trigger::FolderSpec;
+
+pub use ready::Readiness;
 
 /// A change to a file, derived from ledger and disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,10 +46,22 @@ pub struct Version {
     /// Identity that survives a rename and differs after reuse of an inode: the file handle, or
     /// device, inode and birth time where the file system has none.
     pub file: Bytes,
-    /// Bytes.
+    /// Bytes; of a folder, of all regular files in it.
     pub size: u64,
-    /// Modification time, nanoseconds since 1970.
+    /// Modification time, nanoseconds since 1970; of a folder, the newest of all that is in it.
     pub mtime_ns: i64,
+}
+
+impl Version {
+    /// What stands for the version of something that cannot be looked at. No file has it.
+    pub fn unknown() -> Self {
+        Self { file: Bytes::default(), size: 0, mtime_ns: 0 }
+    }
+
+    /// Whether it is one that was seen.
+    fn is_known(&self) -> bool {
+        !self.file.as_bytes().is_empty()
+    }
 }
 
 /// What the ledger remembers of a path under a trigger.
@@ -59,7 +76,7 @@ pub struct Row {
     pub run: Option<RunId>,
 }
 
-/// Whether anybody can still be writing to a file.
+/// What is known of a file's completeness. Of a folder: of all that is in it, the worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
@@ -74,6 +91,10 @@ pub enum Probe {
     NotAsked,
     /// The file cannot be opened for reading.
     Unreadable,
+    /// Its path is longer than any that a program can open.
+    Unreachable,
+    /// The file that tells that it is complete is not there; who writes was not asked.
+    NotDone,
 }
 
 /// What a look at a path found.
@@ -81,13 +102,13 @@ pub enum Probe {
 pub enum Disk {
     /// Nothing.
     Absent,
-    /// Something that is not a regular file; never opened.
+    /// Something that is not what the trigger takes for work; never opened.
     Other,
-    /// A regular file.
+    /// What the trigger takes for work: a regular file, or a folder with all that is in it.
     File {
         /// Which version.
         version: Version,
-        /// Who writes.
+        /// Whether it is complete.
         probe: Probe,
     },
 }
@@ -136,8 +157,12 @@ pub enum Pending {
     WriterOpen,
     /// It has not stayed the same for `stability_threshold`.
     Unstable,
+    /// It has not been seen for `min_age`.
+    MinAge,
     /// It has not been quiet for `settle`.
     Settle,
+    /// Its done file is not there.
+    DoneFile,
     /// It cannot be opened for reading.
     Unreadable,
     /// Its checksum file is not there, or does not tell of it.
@@ -149,6 +174,8 @@ pub enum Pending {
     /// It is one of a long row of files that may each have been written by the run for the one
     /// before.
     Loop,
+    /// Its path is too long to be opened.
+    Unreachable,
 }
 
 impl Pending {
@@ -157,12 +184,25 @@ impl Pending {
         match self {
             Self::WriterOpen => "writer_open",
             Self::Unstable => "unstable",
+            Self::MinAge => "min_age",
             Self::Settle => "settle",
+            Self::DoneFile => "waiting_done_file",
             Self::Unreadable => "unreadable",
             Self::ChecksumFile => "checksum_file",
             Self::ChecksumDiffers => "checksum_differs",
             Self::SameKey => "same_key",
             Self::Loop => "loop_suspected",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// Whether only an event ends the wait, and no time.
+    pub fn is_told(self) -> bool {
+        match self {
+            Self::DoneFile | Self::Unreachable => true,
+            Self::ChecksumFile | Self::ChecksumDiffers | Self::SameKey => true,
+            Self::WriterOpen | Self::Unstable | Self::MinAge | Self::Settle => false,
+            Self::Unreadable | Self::Loop => false,
         }
     }
 
@@ -171,7 +211,9 @@ impl Pending {
         match self {
             Self::WriterOpen => "somebody has it open for writing",
             Self::Unstable => "it has not stayed the same for stability_threshold yet",
+            Self::MinAge => "it has not been seen for min_age yet",
             Self::Settle => "the quiet time after its last change is not over",
+            Self::DoneFile => "its done file is not there",
             Self::Unreadable => "dagd may not read it",
             Self::ChecksumFile => "its checksum_file is not there, or has no line for it",
             Self::ChecksumDiffers => "its content is not the one that its checksum_file tells",
@@ -180,6 +222,7 @@ impl Pending {
                 "each of more than max_hops runs in a row seems to have written the file that \
                  started the next; `dagd resume TRIGGER` lets it go on"
             }
+            Self::Unreachable => "its path is longer than any that a program can open",
         }
     }
 }
@@ -237,6 +280,8 @@ pub struct Candidate {
     pub hops: u32,
     /// Until when it waits because of that.
     pub held_until: Option<Mono>,
+    /// Whether it was told that it has waited for longer than `ready_alarm`.
+    pub alarmed: bool,
     /// What the check of this version found, if it passed one.
     pub passed: Option<Passed>,
 }
@@ -259,21 +304,11 @@ pub enum Decision {
     Departed,
     /// A version that is no work under this trigger's `kinds` is remembered as seen.
     Noted(Version),
+    /// A version that is no work, by its size. What is remembered of the path stays.
+    Ignored,
     /// There is work.
     Work(Kind, Version, Readiness),
 }
-
-/// Whether work can start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
-    /// It can.
-    Ready,
-    /// It cannot, for this reason; look again after this time.
-    Wait(Pending, Duration),
-}
-
-/// First and longest pause between looks at a file that a writer keeps open.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// Compares what is on disk with what the ledger remembers and what is already under way.
 /// `live` is the path's candidate if it is not claimed; `hinted` tells that the kernel hinted at
@@ -300,68 +335,17 @@ pub fn decide(
                 Some(_) => Kind::Modified,
                 None => Kind::Created,
             };
-            if !spec.kinds.contains(&kind) {
+            // The size of a file that is being written is not its last. But whoever changes it has
+            // it open for writing, and its close is a hint: no need to look again before. That
+            // holds wherever there are hints, whatever `read_lock` is; elsewhere scans come by.
+            if version.is_known() && spec.rejects_size(version.size).is_some() {
+                return Decision::Ignored;
+            }
+            if version.is_known() && !spec.kinds.contains(&kind) {
                 return Decision::Noted(version.clone());
             }
-            let readiness = readiness(spec, version, *probe, live, hinted, now);
+            let readiness = ready::readiness(spec, version, *probe, live, hinted, now);
             Decision::Work(kind, version.clone(), readiness)
         }
     }
-}
-
-fn readiness(
-    spec: &FolderSpec,
-    version: &Version,
-    probe: Probe,
-    live: Option<&Candidate>,
-    hinted: bool,
-    now: Mono,
-) -> Readiness {
-    let same = live.filter(|candidate| candidate.version == *version);
-    let looks = live.map_or(0, |candidate| candidate.looks);
-    match probe {
-        Probe::WriterOpen => return Readiness::Wait(Pending::WriterOpen, backoff(looks)),
-        Probe::Unreadable => return Readiness::Wait(Pending::Unreadable, backoff(looks)),
-        Probe::Free | Probe::Unproved | Probe::NotAsked => {}
-    }
-    let must_be_stable = match spec.read_lock {
-        ReadLock::Auto | ReadLock::Lease => probe != Probe::Free,
-        ReadLock::Changed => true,
-        ReadLock::None => false,
-    };
-    if must_be_stable {
-        let stable = same.map_or(Duration::ZERO, |candidate| candidate.first_seen.until(now));
-        if let Some(left) = left(spec.stability_threshold, stable) {
-            return Readiness::Wait(Pending::Unstable, left);
-        }
-    }
-    let settle = match (spec.fan_out, version.size) {
-        // The window of the batch is what settles.
-        (FanOut::Batch | FanOut::Dir | FanOut::Key, 0) if spec.settle_empty > spec.settle => {
-            spec.settle_empty
-        }
-        (FanOut::Batch | FanOut::Dir | FanOut::Key, _) => Duration::ZERO,
-        (FanOut::File, 0) => spec.settle.max(spec.settle_empty),
-        (FanOut::File, _) => spec.settle,
-    };
-    let quiet = same.filter(|_| !hinted).map_or(Duration::ZERO, |c| c.last_change.until(now));
-    let waited = live.map_or(Duration::ZERO, |candidate| candidate.waiting_since.until(now));
-    let ceiling = spec.max_wait.and_then(|most| left(most, waited));
-    match (left(settle, quiet), spec.max_wait.is_some(), ceiling) {
-        (None, _, _) | (Some(_), true, None) => Readiness::Ready,
-        (Some(quiet_left), _, ceiling) => Readiness::Wait(
-            Pending::Settle,
-            ceiling.map_or(quiet_left, |most| quiet_left.min(most)),
-        ),
-    }
-}
-
-/// The pause before the next look at a file after so many looks in vain.
-pub fn backoff(looks: u32) -> Duration {
-    BACKOFF.1.min(BACKOFF.0.saturating_mul(1 << looks.min(8)))
-}
-
-/// What is left of `whole` after `passed`; `None` if nothing.
-fn left(whole: Duration, passed: Duration) -> Option<Duration> {
-    whole.checked_sub(passed).filter(|left| !left.is_zero())
 }

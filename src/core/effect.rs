@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::check::Check;
 use super::disposition::{Goal, Phase};
-use super::id::{AttemptId, Name, RunId};
+use super::id::{AttemptId, Name, RunId, Wall};
 use super::path::Bytes;
 use super::record::{FileClaim, Record, RunState};
 use super::run::RunInfo;
@@ -78,6 +78,17 @@ pub enum Command {
     Uncheck {
         /// The trigger.
         trigger: Name,
+    },
+    /// Tell that a file has waited for longer than its trigger's `ready_alarm`.
+    Alarm {
+        /// The trigger.
+        trigger: Name,
+        /// The path below its root.
+        rel: Bytes,
+        /// Since when it has been waited for.
+        since: Wall,
+        /// Whether others of the trigger are only counted for a while.
+        last: bool,
     },
     /// Send no more of a trigger's paths: the folder is the queue.
     Hold {

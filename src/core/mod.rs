@@ -15,6 +15,7 @@ pub mod template;
 pub mod check;
 pub mod filter;
 pub mod graph;
+pub mod scope;
 pub mod selector;
 pub mod sidecar;
 pub mod sums;

@@ -77,7 +77,10 @@ impl Sidecar {
             {
                 Err(SidecarError::Twice)
             }
-            Self::Name { before, after } if before.is_empty() && after.is_empty() => {
+            // A file without an extension is called like its stem.
+            Self::Name { before, after } | Self::Stem { before, after }
+                if before.is_empty() && after.is_empty() =>
+            {
                 Err(SidecarError::Itself)
             }
             _ => Ok(sidecar),
@@ -183,6 +186,7 @@ mod tests {
             ("{name}{stem}", SidecarError::Twice),
             ("{name}.{name}", SidecarError::Twice),
             ("{name}", SidecarError::Itself),
+            ("{stem}", SidecarError::Itself),
         ] {
             assert_eq!(Sidecar::parse(text), Err(why), "{text}");
         }

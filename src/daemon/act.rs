@@ -3,9 +3,10 @@
 use tracing::{debug, info, warn};
 
 use super::engine::Engine;
+use super::view;
 use crate::config::Retention;
 use crate::core::effect::{Command, Reply, Start};
-use crate::core::id::{RunId, Wall};
+use crate::core::id::{Name, RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::RunState;
 use crate::core::run::RunInfo;
@@ -13,6 +14,7 @@ use crate::core::task::{Ended, Exit};
 use crate::io::process::{prepare, remove_event_files, write_event_files};
 use crate::io::store::Keep;
 use crate::io::watch::ToWatch;
+use crate::wire;
 
 /// Commits between two slices of pruning: as many, and fewer while there is more to be had.
 const PRUNE_EVERY: [u64; 2] = [256, 16];
@@ -35,6 +37,12 @@ impl Engine {
             Command::Uncheck { trigger } => self.ports.checker.forget(&trigger),
             Command::Hold { trigger } => self.watch(ToWatch::Hold(trigger)),
             Command::Release { trigger } => self.watch(ToWatch::Release(trigger)),
+            Command::Alarm { trigger, rel, since, last } => {
+                self.alarm(&trigger, &rel, since);
+                if last {
+                    warn!(%trigger, "more files are late; `dagd status` counts them");
+                }
+            }
             Command::Finished { run, state } => self.finished(run, state),
             Command::Exit => self.exiting = true,
         }
@@ -77,6 +85,17 @@ impl Engine {
             self.with_files.insert(run.run);
         }
         Ok(())
+    }
+
+    /// A file has not become ready for long. Nothing but this comes of it.
+    fn alarm(&self, name: &Name, rel: &Bytes, since: Wall) {
+        let Some(lane) = self.machine.lanes().get(name) else { return };
+        let Some(candidate) = lane.candidates.get(rel) else { return };
+        let folder = lane.spec.folder();
+        let path = folder.map(|folder| folder.root.join(rel.as_path()).display().to_string());
+        let reason = view::candidate_entry(lane, rel, candidate, self.clock.now()).reason;
+        let since = wire::time(since);
+        warn!(trigger = %name, path, reason, since, "a file has not become ready");
     }
 
     fn watch(&self, to: ToWatch) {

@@ -95,6 +95,6 @@ impl Engine {
 
     fn status_view(&self) -> crate::wire::Status {
         let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
-        view::status(&self.machine, &self.status, &coverage)
+        view::status(&self.machine, &self.status, &coverage, self.clock.now())
     }
 }

@@ -17,8 +17,8 @@ use crate::core::path::Bytes;
 use crate::core::record::{Aggregate, Record, RunState};
 use crate::core::run::Run;
 use crate::core::selector::Selector;
-use crate::core::trigger::FolderSpec;
-use crate::io::control::{below, rule_against};
+use crate::core::trigger::{FileType, FolderSpec};
+use crate::io::control::below;
 use crate::io::store::{lock, log_name};
 use crate::io::{config_files, disk, signals};
 
@@ -218,9 +218,10 @@ fn unknown(name: &str, model: &Model) -> DaemonError {
 /// that with `keep` the daemon does not deliver it again.
 fn fire_file(path: &Path, folder: Option<&FolderSpec>) -> Result<FireFile, DaemonError> {
     let path = std::path::absolute(path).map_err(trying(format!("find {}", path.display())))?;
-    let absent =
-        || DaemonError::NotFound(format!("there is no regular file at {}", path.display()));
-    let version = match disk::version_at(&path) {
+    let work = folder.map_or(FileType::File, |folder| folder.file_type);
+    let what = if work == FileType::File { "regular file" } else { "folder" };
+    let absent = || DaemonError::NotFound(format!("there is no {what} at {}", path.display()));
+    let version = match disk::work_at(&path, work) {
         Ok(found) => found.ok_or_else(absent)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(absent()),
         Err(error) => return Err(trying(format!("look at {}", path.display()))(error)),
@@ -228,7 +229,7 @@ fn fire_file(path: &Path, folder: Option<&FolderSpec>) -> Result<FireFile, Daemo
     let path = Bytes::from(path.as_path());
     let inside = folder
         .and_then(|folder| Some((folder, below(&folder.root, &path)?)))
-        .filter(|(folder, rel)| rule_against(folder, rel).is_none());
+        .filter(|(folder, rel)| folder.rejects_path(rel).is_none());
     Ok(match inside {
         Some((folder, rel)) => {
             let path = Bytes::from(folder.root.join(rel.as_path()).as_path());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::{Clock, wall};
-use crate::core::candidate::{Candidate, Stage};
+use crate::core::candidate::{Candidate, Pending, Stage};
 use crate::core::disposition::MoveResult;
 use crate::core::graph::Graph;
 use crate::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Wall};
@@ -110,7 +110,7 @@ impl Facts {
 }
 
 /// The daemon at a glance.
-pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::Status {
+pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage], now: Now) -> wire::Status {
     let covered: HashMap<&str, &Coverage> = coverage.iter().map(|c| (&*c.trigger, c)).collect();
     let lanes = machine.lanes().values();
     let mut counters: BTreeMap<String, u64> =
@@ -142,7 +142,7 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage]) -> wire::
         live_runs: machine.runs().len() as u64,
         max_live_runs: machine.model().max_live_runs as u64,
         triggers: lanes
-            .map(|lane| trigger(machine, lane, covered.get(&*lane.spec.name).copied()))
+            .map(|lane| trigger(machine, lane, covered.get(&*lane.spec.name).copied(), now))
             .collect(),
         problems,
         counters,
@@ -173,7 +173,12 @@ fn stuck_problem(machine: &Machine, lane: &Lane) -> Option<String> {
     Some(format!("trigger `{name}`: {count}{files} to be moved: {why}"))
 }
 
-fn trigger(machine: &Machine, lane: &Lane, covered: Option<&Coverage>) -> wire::TriggerStatus {
+fn trigger(
+    machine: &Machine,
+    lane: &Lane,
+    covered: Option<&Coverage>,
+    now: Now,
+) -> wire::TriggerStatus {
     let (kind, source) = match &lane.spec.source {
         Source::Folder(folder) => {
             let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
@@ -195,11 +200,15 @@ fn trigger(machine: &Machine, lane: &Lane, covered: Option<&Coverage>) -> wire::
             ("active", moving.or_else(|| full.then(why)))
         }
     };
-    let pending = lane
-        .candidates
-        .values()
-        .filter(|c| matches!(c.stage, Stage::Pending(..) | Stage::Checking { .. }))
-        .count();
+    let pending = |(_, c): &(&Bytes, &Candidate)| {
+        matches!(c.stage, Stage::Pending(..) | Stage::Checking { .. }) || lane.is_incomplete(c)
+    };
+    let alarm = lane.spec.folder().and_then(|folder| folder.ready_alarm);
+    let overdue = |(_, c): &(&Bytes, &Candidate)| {
+        alarm.is_some_and(|alarm| c.waiting_since.until(now.mono) >= alarm)
+    };
+    let overdue: Vec<_> = lane.candidates.iter().filter(pending).filter(overdue).collect();
+    let oldest = overdue.iter().min_by_key(|(_, candidate)| candidate.waiting_since);
     wire::TriggerStatus {
         name: lane.spec.name.to_string(),
         kind: kind.to_owned(),
@@ -208,7 +217,9 @@ fn trigger(machine: &Machine, lane: &Lane, covered: Option<&Coverage>) -> wire::
         reason,
         readiness: covered.map(|covered| covered.readiness.to_owned()),
         directories: covered.map_or(0, |covered| covered.directories),
-        pending: (pending + lane.incomplete()) as u64,
+        pending: lane.candidates.iter().filter(pending).count() as u64,
+        late: overdue.len() as u64,
+        late_oldest: oldest.map(|(rel, _)| (&place_of(lane, rel)).into()),
         queued: (lane.queued() + lane.items.len()) as u64,
         live_runs: lane.live_runs as u64,
         quarantined: 0,
@@ -262,20 +273,18 @@ fn is_stuck(machine: &Machine, rel: &Bytes, candidate: &Candidate) -> bool {
     own.any(|(_, file, _)| run.files().get(file as usize).is_some_and(|f| f.claim.rel == *rel))
 }
 
-fn candidate_entry(
+/// What a candidate waits for, or who works on it.
+pub fn candidate_entry(
     lane: &Lane,
     rel: &Bytes,
     candidate: &Candidate,
     now: Now,
 ) -> wire::PendingEntry {
     let (stage, reason, run) = match &candidate.stage {
-        Stage::Pending(reason, None) => {
-            ("pending", format!("{}: {}", reason.word(), reason.text()), None)
-        }
-        Stage::Pending(reason, Some(due)) => {
-            let (word, text) = (reason.word(), reason.text());
-            let reason = format!("{word}: {text}; looked at again in {}", left(now, *due));
-            ("pending", reason, None)
+        Stage::Pending(reason, due) => {
+            let due = due.filter(|_| !reason.is_told());
+            let again = due.map(|due| format!("; looked at again in {}", left(now, due)));
+            ("pending", awaited(&lane.spec, rel, *reason) + &again.unwrap_or_default(), None)
         }
         Stage::Checking { .. } => {
             ("pending", "checking: it is ready but for its checksum or its key".to_owned(), None)
@@ -289,16 +298,31 @@ fn candidate_entry(
             ("running", reason.to_owned(), Some(run.0))
         }
     };
-    let root = lane.spec.folder().map(|folder| Bytes::from(folder.root.as_path()));
-    let path = root.map_or_else(|| rel.clone(), |root| root.join(rel.as_bytes()));
     wire::PendingEntry {
         trigger: Some(lane.spec.name.to_string()),
-        file: Some((&path).into()),
+        file: Some((&place_of(lane, rel)).into()),
         stage: stage.to_owned(),
         reason,
         since: wire::time(candidate.first_seen_at),
         run,
     }
+}
+
+/// Where a path below a lane's root is.
+fn place_of(lane: &Lane, rel: &Bytes) -> Bytes {
+    let root = lane.spec.folder().map(|folder| Bytes::from(folder.root.as_path()));
+    root.map_or_else(|| rel.clone(), |root| root.join(rel.as_bytes()))
+}
+
+/// What a file waits for: the word and the reason.
+fn awaited(trigger: &TriggerSpec, rel: &Bytes, reason: Pending) -> String {
+    let folder = trigger.folder().filter(|_| reason == Pending::DoneFile);
+    let done = folder.and_then(|folder| Some(folder.root.join(folder.done_of(rel)?.as_path())));
+    let text = done.map_or_else(
+        || reason.text().to_owned(),
+        |done| format!("{} is not there", done.display()),
+    );
+    format!("{}: {text}", reason.word())
 }
 
 /// What a file waits for that is ready by itself.

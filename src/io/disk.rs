@@ -2,7 +2,10 @@
 //!
 //! The only place that opens a file that somebody dropped. It opens beneath a root, never follows a
 //! symbolic link, never opens what is not a regular file, never reads content and never changes
-//! anything. What a finding means is decided in [`crate::core::candidate`].
+//! anything. What a finding means is decided in [`crate::core::candidate`]. Folders that count as a
+//! whole are measured in [`tree`].
+
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,7 +24,9 @@ use rustix::thread::CapabilitySet;
 
 use crate::core::candidate::{Disk, Probe, Version};
 use crate::core::path::Bytes;
-use crate::core::trigger::ReadLock;
+use crate::core::trigger::{FileType as Work, ReadLock};
+
+pub use tree::{Tree, tree_at};
 
 /// Remembered owners and devices at most; beyond it everything is forgotten and learned anew.
 const REMEMBERED_MAX: usize = 4096;
@@ -44,39 +49,20 @@ pub fn version_at(path: &Path) -> io::Result<Option<Version>> {
     Ok(is(&stat, FileType::RegularFile).then(|| version_of(fd.as_fd(), &stat)))
 }
 
-/// The version of the folder at `path` with all that is in it: which folder it is, the sizes of its
-/// files together, the newest time in it. `None` if no folder is there; a symbolic link is not
-/// followed. Takes as long as it takes to look at each file. Errors: `NotFound` if nothing is there,
-/// else what the kernel says, also of what is in it.
-pub fn tree_at(path: &Path) -> io::Result<Option<Version>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = openat(CWD, path, flags, Mode::empty())?;
-    let stat = stat_of(fd.as_fd())?;
-    if !is(&stat, FileType::Directory) {
-        return Ok(None);
+/// Whether anything but a directory is at `rel` beneath `root`. What cannot be looked at is not
+/// there.
+pub fn is_there(root: BorrowedFd<'_>, rel: &Bytes) -> bool {
+    beneath(root, rel, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+        .is_ok_and(|fd| stat_of(fd.as_fd()).is_ok_and(|stat| !is(&stat, FileType::Directory)))
+}
+
+/// The version of the file or folder at `path`, whichever is work; `None` if something else is
+/// there. Errors: as [`version_at`] and [`tree_at`].
+pub fn work_at(path: &Path, work: Work) -> io::Result<Option<Version>> {
+    match work {
+        Work::File => version_at(path),
+        Work::Dir => tree_at(path),
     }
-    let mut version = Version { size: 0, ..version_of(fd.as_fd(), &stat) };
-    let mut folders = vec![path.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
-            let fd = match openat(CWD, &path, flags, Mode::empty()) {
-                // What is gone by now is no part of it.
-                Err(Errno::NOENT) => continue,
-                opened => opened?,
-            };
-            let stat = stat_of(fd.as_fd())?;
-            let folder = is(&stat, FileType::Directory);
-            if is(&stat, FileType::RegularFile) {
-                version.size = version.size.saturating_add(stat.stx_size);
-            } else if !folder {
-                continue;
-            }
-            version.mtime_ns = version.mtime_ns.max(mtime_of(&stat));
-            folders.extend(folder.then_some(path));
-        }
-    }
-    Ok(Some(version))
 }
 
 /// Which directory it is: survives a rename, differs after reuse of the inode.
@@ -229,15 +215,6 @@ impl Prober {
         Self::default()
     }
 
-    /// Looks at `rel` beneath `root`. A directory is [`Disk::Other`]. Errors: see [`find`].
-    pub fn look(&mut self, root: BorrowedFd<'_>, rel: &Bytes, lock: ReadLock) -> io::Result<Disk> {
-        Ok(match find(root, rel)? {
-            Found::Absent => Disk::Absent,
-            Found::Other | Found::Directory(_) => Disk::Other,
-            Found::File(file) => self.probe(file, lock),
-        })
-    }
-
     /// Completes what was found by asking who writes, as far as `lock` wants to know.
     pub fn probe(&mut self, file: FoundFile, lock: ReadLock) -> Disk {
         let probe = match lock {
@@ -341,10 +318,11 @@ fn is_private(stat: &Statx) -> bool {
     stat.stx_uid == rustix::process::geteuid().as_raw() && !mode.intersects(others)
 }
 
-/// What is reported of a path that cannot even be looked at.
-pub fn unreadable() -> Disk {
-    let version = Version { file: Bytes::default(), size: 0, mtime_ns: 0 };
-    Disk::File { version, probe: Probe::Unreadable }
+/// What is reported of a path that cannot even be looked at, for this reason.
+pub fn unknown(error: &io::Error) -> Disk {
+    let too_long = error.raw_os_error() == Some(libc::ENAMETOOLONG);
+    let probe = if too_long { Probe::Unreachable } else { Probe::Unreadable };
+    Disk::File { version: Version::unknown(), probe }
 }
 
 fn beneath(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags) -> Result<OwnedFd, Errno> {

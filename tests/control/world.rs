@@ -234,6 +234,8 @@ fn told(name: &str, kind: &str) -> wire::TriggerStatus {
         queued: 0,
         live_runs: 0,
         quarantined: 0,
+        late: 0,
+        late_oldest: None,
         stuck: 0,
     }
 }

@@ -107,8 +107,9 @@ pub(crate) fn few_versions() -> impl Strategy<Value = Version> {
 }
 
 pub(crate) fn any_seen() -> impl Strategy<Value = Seen> {
-    use Probe::{Free, NotAsked, Unproved, Unreadable, WriterOpen};
-    let probe = proptest::sample::select(vec![Free, NotAsked, Unproved, Unreadable, WriterOpen]);
+    use Probe::{Free, NotAsked, NotDone, Unproved, Unreachable, Unreadable, WriterOpen};
+    let probes = vec![Free, NotAsked, Unproved, Unreadable, WriterOpen, NotDone, Unreachable];
+    let probe = proptest::sample::select(probes);
     let file = (few_versions(), probe).prop_map(|(version, probe)| Disk::File { version, probe });
     let disk = prop_oneof![1 => Just(Disk::Absent), 1 => Just(Disk::Other), 4 => file];
     let row = (few_versions(), any::<bool>()).prop_map(|(version, open)| Row {
@@ -141,6 +142,7 @@ pub(crate) fn any_candidate() -> impl Strategy<Value = Candidate> {
             passed: None,
             hops: 0,
             held_until: None,
+            alarmed: false,
         },
     )
 }

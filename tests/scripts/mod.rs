@@ -3,7 +3,8 @@
 //! | line | event |
 //! |---|---|
 //! | `+5s` | time passes, with a tick at each deadline |
-//! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `v1:SIZE`, `writing`, `gone` |
+//! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `v1:SIZE`, `gone`, and behind a |
+//! | | version `writing`, `undone` (no done file), `unproved`, `unreadable`, `toolong` |
 //! | `scanned in`, `counted in 7` | the end of a scan, of a count |
 //! | `check 1 good`, `check 1 good k`, `check 1 good k 7`, `check 1 differs` | the answer to a check: its key, the run that had it; also `untold`, `changed`, `unreadable`; `stale-check` before all commits |
 //! | `signal s 5` | a signal, with a value |
@@ -14,6 +15,7 @@
 //! | `cancel 1`, `cancel 1 a`, `pause in`, `resume in`, `stop` | requests |
 //! | `expired` | what left the configuration before now is not remembered any more |
 //! | `crash`, `reload` | a restart; the other model comes into force |
+//! | `idle` | none: no deadline is left |
 
 mod models;
 mod show;
@@ -78,6 +80,7 @@ fn play(model: &str, second: &str, script: &str) -> String {
                 play.model = models[1].clone();
                 play.step(Event::Reloaded(play.model.clone()));
             }
+            "idle" => assert_eq!(play.machine.next_deadline(), None, "{}", play.text),
             _ => play.line(line),
         }
     }
@@ -195,15 +198,27 @@ impl Play {
         self.step(event);
     }
 
-    /// `see TRIGGER REL VERSION [writing]`, `see TRIGGER REL gone`
+    /// `see TRIGGER REL VERSION [writing] …`, `see TRIGGER REL gone`
     fn observation(&self, words: &[&str]) -> Event {
         let (trigger, rel): (Name, Bytes) = (words[1].into(), words[2].into());
         let disk = match words[3] {
             "gone" => Disk::Absent,
             text => {
-                let writing = words.get(4) == Some(&"writing");
-                let probe = if writing { Probe::WriterOpen } else { Probe::Free };
-                Disk::File { version: version(text), probe }
+                let version = version(text);
+                let mut probe = Probe::Free;
+                for word in &words[4..] {
+                    match *word {
+                        "writing" => probe = Probe::WriterOpen,
+                        "undone" => probe = Probe::NotDone,
+                        "unproved" => probe = Probe::Unproved,
+                        "unreadable" => probe = Probe::Unreadable,
+                        other => {
+                            assert_eq!(other, "toolong", "a word of a look");
+                            probe = Probe::Unreachable;
+                        }
+                    }
+                }
+                Disk::File { version, probe }
             }
         };
         let row = self.store.rows.get(&(trigger.clone(), rel.clone())).cloned();

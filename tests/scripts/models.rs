@@ -13,8 +13,8 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap, RateLimit,
-    ReadLock, Sort, Source, TriggerSpec,
+    FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
+    RateLimit, ReadLock, Sort, Source, TriggerSpec,
 };
 
 /// `key=value` words of a line.
@@ -147,6 +147,12 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         settle: words.time("settle").unwrap_or_default(),
         settle_empty: words.time("settle").unwrap_or_default(),
         max_wait: words.time("max_wait"),
+        min_age: words.time("min_age").unwrap_or_default(),
+        min_size: words.number("min_size").unwrap_or(0),
+        max_size: words.number("max_size").unwrap_or(u64::MAX),
+        done_file: words.get("done").map(|text| Sidecar::parse(text).expect("a sidecar")),
+        file_type: words.get("type").map_or(FileType::File, word),
+        ready_alarm: words.time("alarm"),
         fan_out: match words.get("fan") {
             Some(fan_out) => word(fan_out),
             None if watch || words.get("batch").is_some() => FanOut::Batch,

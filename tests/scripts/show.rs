@@ -162,6 +162,12 @@ pub(crate) fn command(machine: &Machine, command: &Command) -> String {
         Command::Count { trigger, limit } => format!("count {trigger} to {limit}"),
         Command::Check(check) => shown(check),
         Command::Uncheck { trigger } => format!("uncheck {trigger}"),
+        Command::Alarm { trigger, rel, since, last } => {
+            let rel = rel.lossy();
+            let since = (since.0 - 1_700_000_000_000_000_000) / 1_000_000;
+            let last = if *last { ", the last" } else { "" };
+            format!("alarm {trigger} {rel} since {since} ms{last}")
+        }
         Command::Hold { trigger } => format!("hold {trigger}"),
         Command::Release { trigger } => format!("release {trigger}"),
         Command::Finished { run, state } => format!("finished {run} {}", state.word()),

@@ -39,6 +39,12 @@ pub(crate) fn live(world: &mut World) {
     for place in world.disk.close_all() {
         world.hint(&place);
     }
+    // Some wait for a done file, and nothing but its hint tells that it comes now.
+    rest(world);
+    let now = world.now;
+    for place in world.disk.finish(&mut world.rng, now) {
+        world.hint(&place);
+    }
     rest(world);
     // A pause is no end: take it back, and rest once more.
     for trigger in TRIGGERS {
@@ -114,7 +120,7 @@ fn dispose(world: &mut World) {
 
 /// The disk changes.
 fn touch(world: &mut World) {
-    let places = world.disk.change(&mut world.rng);
+    let places = world.disk.change(&mut world.rng, world.now);
     for place in &places {
         world.hint(place);
     }

@@ -8,6 +8,7 @@ use dagd::core::disposition::{MoveResult, Phase};
 use dagd::core::id::{Name, RunId};
 use dagd::core::machine::Machine;
 use dagd::core::machine::lane::Wait;
+use dagd::core::path::Bytes;
 use dagd::core::record::{FileClaim, Noted, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
@@ -119,10 +120,7 @@ fn run_created(world: &mut World, created: &RunCreated) {
         let times = *delivered;
         assert!(times <= came, "{trigger}: v{version} at {place:?} came {came}, ran {times} times");
         checked(world, &spec, file, &place);
-        if matches!(folder.read_lock, ReadLock::Auto | ReadLock::Lease) {
-            let whole = world.disk.complete.contains(&version);
-            assert!(whole, "{trigger}: v{version} at {place:?} is not half-written");
-        }
+        was_ready(world, &trigger, folder, file);
     }
 }
 
@@ -145,8 +143,8 @@ fn checked(world: &mut World, spec: &TriggerSpec, file: &FileClaim, place: &Plac
 fn is_told_against(world: &World, place: &Place, candidate: &Candidate) -> bool {
     let told = world.disk.sums.get(place);
     match candidate.stage {
-        Stage::Pending(Pending::ChecksumFile, None) => told.is_none(),
-        Stage::Pending(Pending::ChecksumDiffers, None) => {
+        Stage::Pending(Pending::ChecksumFile, _) => told.is_none(),
+        Stage::Pending(Pending::ChecksumDiffers, _) => {
             told.is_some_and(|told| *told != content(&candidate.version))
         }
         _ => false,
@@ -214,6 +212,40 @@ fn undelivered(world: &mut World, run: RunId, file: u32, result: &MoveResult) {
     }
 }
 
+/// What had to hold of a version before it was delivered.
+fn was_ready(world: &World, trigger: &Name, folder: &FolderSpec, file: &FileClaim) {
+    let place = (root(folder), file.rel.clone());
+    let version = file.version.mtime_ns;
+    if matches!(folder.read_lock, ReadLock::Auto | ReadLock::Lease) {
+        let whole = world.disk.complete.contains(&version);
+        assert!(whole, "{trigger}: v{version} at {place:?} is not half-written");
+    }
+    assert!(
+        folder.rejects_size(file.version.size).is_none(),
+        "{trigger}: v{version} at {place:?} has a size that counts"
+    );
+    if let Some(done) = folder.done_of(&file.rel) {
+        let there = world.disk.beside.contains(&(version, done));
+        assert!(there, "{trigger}: v{version} at {place:?} had its done file");
+    }
+    let since = world.disk.since.get(&(place.clone(), version)).copied().unwrap_or(world.now);
+    let age = u128::from(world.now - since);
+    assert!(age >= folder.min_age.as_nanos(), "{trigger}: v{version} at {place:?} is old enough");
+    if folder.proof() == ReadLock::Changed {
+        let stable = age >= folder.stability_threshold.as_nanos();
+        assert!(stable, "{trigger}: v{version} at {place:?} has stayed the same");
+    }
+}
+
+/// A file is told to be late: it waits, and nothing else comes of it.
+pub(crate) fn alarm(world: &World, trigger: &Name, rel: &Bytes) {
+    let lane = &world.machine().lanes()[trigger];
+    let candidate = &lane.candidates[rel];
+    let alarm = lane.spec.folder().and_then(|folder| folder.ready_alarm);
+    let waited = candidate.waiting_since.until(world.now().mono);
+    assert!(candidate.alarmed && alarm.is_some_and(|alarm| waited >= alarm), "{rel:?} is late");
+}
+
 /// After a turn: what runs is what the machine says, and it works if it can.
 pub(crate) fn turn(world: &World) {
     let machine = world.machine();
@@ -277,16 +309,28 @@ pub(crate) fn quiet(world: &World) {
     assert!(leftovers.is_empty(), "nothing lives but idle triggers: {leftovers:?}");
     for (name, lane) in machine.lanes() {
         let Some(folder) = lane.spec.folder() else { continue };
-        for (rel, candidate) in &lane.candidates {
-            let place = (root(folder), rel.clone());
-            let misses = matches!(lane.wait(candidate), Wait::Set(missing) if !missing.is_empty());
-            let waits = misses || is_told_against(world, &place, candidate);
-            assert!(waits, "{name} has delivered all: {rel:?} {candidate:?}");
-        }
         assert!(lane.stored.armed, "{name} is armed");
         let at = root(folder);
+        let undone = |rel: &Bytes| {
+            let done = folder.done_of(rel).map(|done| (at.clone(), done));
+            done.is_some_and(|done| !world.disk.files.contains_key(&done))
+        };
+        for (rel, candidate) in &lane.candidates {
+            let waits = candidate.stage == Stage::Pending(Pending::DoneFile, None);
+            let told = is_told_against(world, &(at.clone(), rel.clone()), candidate);
+            let misses = matches!(lane.wait(candidate), Wait::Set(missing) if !missing.is_empty());
+            let may = misses || told || (waits && undone(rel));
+            assert!(may, "{name} has delivered all but {rel:?}: {candidate:?}");
+        }
         for rel in names(&world.disk, folder) {
             let version = &world.disk.files[&(at.clone(), rel.clone())].version;
+            if folder.rejects_size(version.size).is_some() {
+                assert!(!lane.candidates.contains_key(&rel), "{name}: {rel:?} is ignored");
+                continue;
+            }
+            if undone(&rel) {
+                continue;
+            }
             let row = world.store.rows.get(&(name.clone(), rel.clone()));
             let known = row.is_some_and(|row| row.open && row.version == *version);
             // What still waits was looked at above.

@@ -32,6 +32,10 @@ pub(crate) struct Disk {
     pub(crate) arrivals: BTreeMap<(Place, i64), u32>,
     /// Versions that nobody was writing to at some time.
     pub(crate) complete: BTreeSet<i64>,
+    /// Versions, each with a name that was beside it at some time.
+    pub(crate) beside: BTreeSet<(i64, Bytes)>,
+    /// When a version first was where it is, in nanoseconds.
+    pub(crate) since: BTreeMap<(Place, i64), u64>,
     versions: i64,
     /// All that happens is in one folder.
     pub(crate) narrow: bool,
@@ -39,6 +43,8 @@ pub(crate) struct Disk {
 
 const NAMES: [&str; 10] =
     ["a.x", "a.y", "b.x", "b.y", "c.x", "d.y", "f.tmp", "s/a.x", "s/a.y", "t/b.x"];
+/// Names that may be those of done files.
+const DONE: [&str; 7] = ["a.x.done", "b.y.done", "a.done", "d.done", "s/a.done", "_OK", "s/_OK"];
 const ROOTS: [&str; 2] = ["/ta", "/tb"];
 
 impl Disk {
@@ -62,8 +68,40 @@ impl Disk {
     }
 
     /// Does something. Returns the places at which the kernel would hint.
-    pub(crate) fn change(&mut self, rng: &mut Rng) -> Vec<Place> {
-        let place = self.any_place(rng);
+    pub(crate) fn change(&mut self, rng: &mut Rng, now: u64) -> Vec<Place> {
+        let places = self.change_one(rng);
+        self.remember(now);
+        places
+    }
+
+    fn remember(&mut self, now: u64) {
+        for (place, file) in &self.files {
+            self.since.entry((place.clone(), file.version.mtime_ns)).or_insert(now);
+            for (root, name) in self.files.keys() {
+                if *root == place.0 {
+                    self.beside.insert((file.version.mtime_ns, name.clone()));
+                }
+            }
+        }
+    }
+
+    /// Done files come, as if by the last who had something to do. Returns the places.
+    pub(crate) fn finish(&mut self, rng: &mut Rng, now: u64) -> Vec<Place> {
+        let all = ROOTS.iter().flat_map(|root| DONE.map(|name| (Bytes::from(*root), name.into())));
+        let places: Vec<Place> = all.filter(|_| rng.chance(30)).collect();
+        for place in &places {
+            self.write(rng, place);
+            self.close(place);
+        }
+        self.remember(now);
+        places
+    }
+
+    fn change_one(&mut self, rng: &mut Rng) -> Vec<Place> {
+        let mut place = self.any_place(rng);
+        if rng.chance(25) {
+            place.1 = Bytes::from(rng.pick(&DONE));
+        }
         match rng.below(if self.narrow { 22 } else { 15 }) {
             12.. => {
                 self.sum(rng, &place);

@@ -13,8 +13,8 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap, RateLimit,
-    ReadLock, Sort, SortBy, Source, TriggerSpec,
+    FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
+    RateLimit, ReadLock, Sort, SortBy, Source, TriggerSpec,
 };
 
 use super::rng::Rng;
@@ -235,11 +235,19 @@ fn folder(rng: &mut Rng, name: &str, folder: Folder) -> FolderSpec {
         max_wait: rng.pick(&[None, Some(ms(1000))]),
         batch_max_files: 1 + rng.below(3),
         initial_max: rng.pick(&[2, 10_000]),
+        min_age: rng.pick(&[ms(0), ms(0), ms(0), ms(400)]),
+        min_size: u64::from(rng.chance(15)),
+        max_size: rng.pick(&[u64::MAX, u64::MAX, u64::MAX, 2]),
+        done_file: rng
+            .pick(&[None, None, None, Some("{name}.done"), Some("{stem}.done"), Some("_OK")])
+            .map(|text| Sidecar::parse(text).expect("a constant sidecar parses")),
+        file_type: if rng.chance(10) { FileType::Dir } else { FileType::File },
+        ready_alarm: rng.pick(&[None, Some(ms(500)), Some(ms(20_000))]),
         kinds: vec![Kind::Created, Kind::Modified],
         read_lock: ReadLock::Auto,
         fan_out: FanOut::File,
         initial_scan: InitialScan::Unprocessed,
-        recursive: false,
+        recursive: true,
         // Two triggers may share a root.
         ..FolderSpec::new(
             folder,

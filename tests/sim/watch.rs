@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, VecDeque};
 
 use dagd::core::candidate::{Disk as Found, Observed, Origin, Probe, Row, Seen};
 use dagd::core::event::Event;
+use dagd::core::fill::split;
 use dagd::core::id::{Name, Seq};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
+use dagd::core::sidecar::For;
 use dagd::core::trigger::{FolderSpec, ReadLock};
 
 use super::disk::{Disk, Place};
@@ -30,6 +32,9 @@ struct Scan {
     rows_done: bool,
 }
 
+/// A trigger, a folder, and the stem whose files in it are looked at, or all.
+type Listing = (Name, Bytes, Option<Vec<u8>>);
+
 /// A batch of looks under way: first the number of the last commit is read, then the disk, then
 /// the ledger, and anything may happen in between.
 #[derive(Debug)]
@@ -45,6 +50,7 @@ pub(crate) struct Thread {
     pub(crate) jobs: VecDeque<Job>,
     dirty: BTreeSet<(Name, Bytes)>,
     lost: BTreeSet<Name>,
+    listings: BTreeSet<Listing>,
     scans: VecDeque<Scan>,
     pub(crate) held: BTreeSet<Name>,
     active: Option<Active>,
@@ -76,20 +82,50 @@ pub(crate) fn names(disk: &Disk, folder: &FolderSpec) -> Vec<Bytes> {
 }
 
 fn matches(folder: &FolderSpec, rel: &Bytes) -> bool {
-    folder.filter.rejects(rel).is_none()
+    folder.work_at(rel).is_some()
 }
 
 impl Thread {
     /// The kernel hints at a place, or has lost the hint and says so.
     pub(crate) fn hint(&mut self, model: &Model, trigger: &Name, place: &Place, lost: bool) {
         let Some(folder) = folder(model, trigger) else { return };
-        if root(folder) != place.0 || !matches(folder, &place.1) {
+        if root(folder) != place.0 {
+            return;
+        }
+        let told: Vec<For> = folder.told_by(&place.1).collect();
+        if !matches(folder, &place.1) && told.is_empty() {
             return;
         }
         if lost {
             self.lost.insert(trigger.clone());
-        } else {
+            return;
+        }
+        if matches(folder, &place.1) {
             self.dirty.insert((trigger.clone(), place.1.clone()));
+        }
+        for of in told {
+            match of {
+                For::File(rel) => drop(self.dirty.insert((trigger.clone(), rel))),
+                For::Stem(dir, stem) => {
+                    self.listings.insert((trigger.clone(), dir, Some(stem)));
+                }
+                For::Folder(dir) => drop(self.listings.insert((trigger.clone(), dir, None))),
+            }
+        }
+    }
+
+    /// The folder is read for what a done file is for.
+    fn list(&mut self, sight: &Sight<'_>) {
+        let free = |(trigger, ..): &&Listing| !self.held.contains(trigger);
+        let Some(listing) = self.listings.iter().find(free).cloned() else { return };
+        self.listings.remove(&listing);
+        let (trigger, dir, stem) = listing;
+        let Some(folder) = folder(sight.model, &trigger) else { return };
+        for rel in names(sight.disk, folder) {
+            let told = stem.as_ref().is_none_or(|stem| split(rel.name()).0 == *stem);
+            if told && rel.dir() == dir.as_bytes() {
+                self.dirty.insert((trigger.clone(), rel));
+            }
         }
     }
 
@@ -118,6 +154,7 @@ impl Thread {
             }
         }
         self.scans.retain(|scan| !changed.contains(&scan.trigger));
+        self.listings.retain(|(trigger, ..)| !changed.contains(trigger));
         let stays = |job: &Job| match job {
             Job::Look(trigger, _) | Job::Scan(trigger) | Job::Count(trigger, _) => {
                 !changed.contains(trigger)
@@ -142,6 +179,7 @@ impl Thread {
         self.active.is_none()
             && self.jobs.is_empty()
             && self.free_dirty().is_empty()
+            && self.listings.iter().all(|(trigger, ..)| self.held.contains(trigger))
             && self.free_lost().is_none()
             && self.free_scan().is_none()
     }
@@ -151,7 +189,8 @@ impl Thread {
         if let Some(active) = self.active.take() {
             return self.advance(active, rng, sight);
         }
-        match rng.below(4) {
+        match rng.below(5) {
+            4 => self.list(sight),
             0 => {
                 if let Some(job) = self.jobs.pop_front() {
                     self.job(job, sight);
@@ -238,6 +277,15 @@ impl Thread {
         let look = |(trigger, rel): &(Name, Bytes)| {
             let Some(folder) = folder(sight.model, trigger) else { return Found::Absent };
             let place = (root(folder), rel.clone());
+            let done = folder.done_of(rel).map(|done| (root(folder), done));
+            if let Some(done) = done
+                && !sight.disk.files.contains_key(&done)
+            {
+                return match sight.disk.look(&place, false) {
+                    Found::File { version, .. } => Found::File { version, probe: Probe::NotDone },
+                    other => other,
+                };
+            }
             match (folder.read_lock, sight.disk.look(&place, false)) {
                 (ReadLock::None, Found::File { version, .. }) => {
                     Found::File { version, probe: Probe::NotAsked }

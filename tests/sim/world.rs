@@ -268,6 +268,7 @@ impl World {
                 }
                 Command::Check(check) => self.checker.ask(*check),
                 Command::Uncheck { trigger } => self.checker.forget(&trigger, &mut self.rng),
+                Command::Alarm { trigger, rel, .. } => checks::alarm(self, &trigger, &rel),
                 Command::Hold { trigger } => {
                     let at = self.thread_of(&trigger);
                     self.threads[at].held.insert(trigger);

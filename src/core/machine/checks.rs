@@ -235,6 +235,9 @@ impl Machine {
         let (kind, version) = (candidate.kind, candidate.version.clone());
         let was_ready = lane.is_ready(candidate);
         lane.set_stage(rel, Stage::Ready, now.mono);
+        if lane.is_incomplete(&lane.candidates[rel]) {
+            self.wait_for_set(now, trigger, rel, out);
+        }
         self.wake_for(trigger);
         if !was_ready {
             let disk = match kind {
@@ -308,8 +311,12 @@ impl Machine {
                     self.good(now, &trigger, &rel, key, (delivered, seq), out);
                 }
                 Finding::Untold | Finding::Differs if again => self.check(now, &trigger, &rel, out),
-                Finding::Untold => lane.hold(now, &rel, Pending::ChecksumFile),
-                Finding::Differs => lane.hold(now, &rel, Pending::ChecksumDiffers),
+                Finding::Untold => {
+                    self.wait(now, (&trigger, &rel), Pending::ChecksumFile, None, out);
+                }
+                Finding::Differs => {
+                    self.wait(now, (&trigger, &rel), Pending::ChecksumDiffers, None, out);
+                }
                 Finding::Changed => self.put_off(now, &trigger, &rel, Pending::Unstable),
                 Finding::Unreadable => self.put_off(now, &trigger, &rel, Pending::Unreadable),
             }
@@ -401,11 +408,6 @@ impl Machine {
 }
 
 impl Lane {
-    /// The candidate waits until something happens to it or to its checksum file.
-    fn hold(&mut self, now: Now, rel: &Bytes, why: Pending) {
-        self.set_stage(rel, Stage::Pending(why, None), now.mono);
-    }
-
     /// The files of a run hold their keys from now on.
     pub(super) fn claim_keys(&mut self, file: &FileClaim, by: (Seq, RunId)) {
         if let Some(candidate) = self.candidates.get_mut(&file.rel) {

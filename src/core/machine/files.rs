@@ -1,13 +1,15 @@
 //! Observations become candidates, candidates become ready.
 
-use super::lane::Gate;
+use std::time::Duration;
+
+use super::lane::{Gate, WAITING_MAX};
 use super::{Machine, Timer};
 use crate::core::candidate::{
     Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Readiness, Seen, Stage, Version,
     decide,
 };
 use crate::core::effect::{Command, Out};
-use crate::core::id::{Name, Now, Seq};
+use crate::core::id::{Mono, Name, Now, Seq};
 use crate::core::path::Bytes;
 use crate::core::record::{Noted, Record};
 use crate::core::trigger::Overlap;
@@ -42,14 +44,21 @@ impl Machine {
         }
         let Some(folder) = lane.spec.folder() else { return };
         let live = lane.candidates.get(&seen.rel);
+        if let Some(Stage::Pending(_, Some(due))) = live.map(|candidate| &candidate.stage) {
+            // Taken back, or files that became ready long ago would wake dagd up.
+            self.timers.remove(&(*due, Timer::Look(seen.trigger.clone(), seen.rel.clone())));
+        }
         let decision = decide(folder, seen, live, origin == Origin::Event, now.mono);
         self.hot.insert(seen.trigger.clone());
         match decision {
-            Decision::Nothing => lane.forget(&seen.rel, now.mono),
+            Decision::Nothing | Decision::Ignored => lane.forget(&seen.rel, now.mono),
             Decision::Departed => self.departed(now, seen, out),
             Decision::Noted(version) => self.note(now, seen, version, Noted::Kinds, out),
-            Decision::Work(_, version, _)
-                if lane.gate == Gate::Baseline && origin == Origin::Scan =>
+            // What waits for its done file was not there before: it becomes complete later.
+            Decision::Work(_, version, readiness)
+                if lane.gate == Gate::Baseline
+                    && origin == Origin::Scan
+                    && !matches!(readiness, Readiness::Wait(Pending::DoneFile, _)) =>
             {
                 self.note(now, seen, version, Noted::Baseline, out);
             }
@@ -82,13 +91,65 @@ impl Machine {
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
         lane.candidates.insert(rel.clone(), candidate);
         match readiness {
-            Readiness::Wait(reason, wait) => {
-                let due = now.mono.after(wait);
-                lane.set_stage(rel, Stage::Pending(reason, Some(due)), now.mono);
-                self.timers.insert((due, Timer::Look(trigger.clone(), rel.clone())));
-            }
+            Readiness::Wait(reason, wait) => self.wait(now, (trigger, rel), reason, wait, out),
             Readiness::Ready => self.settled(now, trigger, rel, out),
         }
+    }
+
+    /// A candidate waits: until it is time to look again, and at most until it has waited for so
+    /// long that this is told.
+    pub(super) fn wait(
+        &mut self,
+        now: Now,
+        (trigger, rel): (&Name, &Bytes),
+        reason: Pending,
+        wait: Option<Duration>,
+        out: &mut Out,
+    ) {
+        let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
+        if wait.is_none() && lane.candidates.len() > WAITING_MAX {
+            return lane.forget(rel, now.mono);
+        }
+        let overdue = lane.late(trigger, rel, now, out);
+        let due = wait.map(|wait| now.mono.after(wait)).into_iter().chain(overdue).min();
+        lane.set_stage(rel, Stage::Pending(reason, due), now.mono);
+        self.timers.extend(due.map(|due| (due, Timer::Look(trigger.clone(), rel.clone()))));
+    }
+
+    /// A candidate that is ready itself misses a member of its set. As these are many, and most
+    /// soon complete, one timer serves all of a lane.
+    pub(super) fn wait_for_set(&mut self, now: Now, trigger: &Name, rel: &Bytes, out: &mut Out) {
+        let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
+        if let Some(overdue) = lane.late(trigger, rel, now, out)
+            && lane.late_at.is_none_or(|at| overdue < at)
+        {
+            lane.late_at = Some(overdue);
+            self.timers.insert((overdue, Timer::Late(trigger.clone())));
+        }
+    }
+
+    /// Some that miss a member of their set may have waited for too long: they are looked at, and
+    /// what is there still is told. The next time comes after a part of `ready_alarm` at least.
+    pub(super) fn late_due(&mut self, now: Now, trigger: &Name, out: &mut Out) {
+        let Some(lane) = self.lanes.get_mut(trigger) else { return };
+        if lane.late_at.take_if(|at| *at <= now.mono).is_none() {
+            return;
+        }
+        let Some(alarm) = lane.spec.folder().and_then(|folder| folder.ready_alarm) else { return };
+        let mut next: Option<Mono> = None;
+        let misses = |c: &Candidate| !c.alarmed && lane.is_incomplete(c);
+        for (rel, candidate) in lane.candidates.iter().filter(|(_, c)| misses(c)) {
+            let overdue = candidate.waiting_since.after(alarm);
+            if overdue <= now.mono {
+                let (trigger, rel) = (trigger.clone(), rel.clone());
+                out.commands.push(Command::Look { trigger, rel });
+            } else {
+                next = Some(next.map_or(overdue, |next| next.min(overdue)));
+            }
+        }
+        let soonest = now.mono.after(alarm / 16);
+        lane.late_at = next.map(|next| next.max(soonest));
+        self.timers.extend(lane.late_at.map(|at| (at, Timer::Late(trigger.clone()))));
     }
 
     /// A file has become ready: policies that act when the key is busy do so now.
@@ -127,8 +188,8 @@ impl Machine {
     pub(super) fn look_due(&mut self, now: Now, trigger: &Name, rel: &Bytes, out: &mut Out) {
         let Some(lane) = self.lanes.get_mut(trigger) else { return };
         let Some(candidate) = lane.candidates.get_mut(rel) else { return };
-        let Stage::Pending(reason, Some(due)) = candidate.stage else { return };
-        if due <= now.mono {
+        let Stage::Pending(reason, due) = candidate.stage else { return };
+        if due.is_some_and(|due| due <= now.mono) {
             if matches!(reason, Pending::WriterOpen | Pending::Unreadable) {
                 candidate.looks = candidate.looks.saturating_add(1);
             }
@@ -233,5 +294,6 @@ fn next_candidate(
         passed: None,
         hops: 0,
         held_until: None,
+        alarmed: false,
     }
 }

@@ -92,10 +92,17 @@ impl Machine {
         for (name, lane) in &self.lanes {
             lane.check_checks(self.is_stopping());
             for (rel, candidate) in &lane.candidates {
-                if let Stage::Claimed { run, .. } = candidate.stage {
-                    let run = self.runs.get(&run).expect("a claim has a live run");
-                    let of_run = run.claims().any(|(_, file)| file.claim.rel == *rel);
-                    assert!(of_run, "a claim is of its run");
+                match candidate.stage {
+                    Stage::Ready | Stage::Checking { .. } => {}
+                    Stage::Claimed { run, .. } => {
+                        let run = self.runs.get(&run).expect("a claim has a live run");
+                        let of_run = run.claims().any(|(_, file)| file.claim.rel == *rel);
+                        assert!(of_run, "a claim is of its run");
+                    }
+                    Stage::Pending(reason, due) => {
+                        let again = due.is_some() || reason.is_told();
+                        assert!(again, "what no event tells of is looked at again");
+                    }
                 }
             }
             lane.check();

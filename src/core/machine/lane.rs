@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::checks::Checks;
 use super::groups::{Groups, Standing};
 use super::rate::Bucket;
 use crate::core::candidate::{Candidate, Stage};
+use crate::core::effect::{Command, Out};
 use crate::core::fill::{Facts, fill};
-use crate::core::id::{ItemId, Mono, Wall};
+use crate::core::id::{ItemId, Mono, Name, Now, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, SignalInfo};
 use crate::core::trigger::{Folder, InitialScan, Overlap, TriggerSpec};
@@ -23,6 +25,17 @@ pub const READY_LOW: usize = 1024;
 /// Candidates of any kind above which it asks for no more: files that never become ready must not
 /// fill the memory.
 pub const CANDIDATES_MAX: usize = 65_536;
+
+/// Candidates of any kind above which those that only an event can make ready are not remembered:
+/// that event is a hint at their name, and finds them again. If they filled the lane, it would ask
+/// for no more hints, and nothing would ever empty it.
+pub const WAITING_MAX: usize = CANDIDATES_MAX / 2;
+
+/// Files of a trigger that are told to be late within [`ALARMS_PERIOD`], at most: the log is no
+/// list of them. All are counted.
+pub const ALARMS_MAX: u32 = 16;
+/// See [`ALARMS_MAX`].
+const ALARMS_PERIOD: Duration = Duration::from_mins(1);
 
 /// Accepted events that wait for a run, per trigger: signals beyond that wait in the kernel, or are
 /// merged where the policy merges; starts by hand are refused.
@@ -58,6 +71,10 @@ pub struct Lane {
     pub(super) held: bool,
     /// What is being checked, and keys.
     pub(super) checks: Checks,
+    /// When files that miss a member of their set may have waited for too long.
+    pub(super) late_at: Option<Mono>,
+    /// Since when late files are counted, and how many were told.
+    told_late: (Mono, u32),
 }
 
 /// How a ready file waits.
@@ -125,6 +142,8 @@ impl Lane {
             alarm: None,
             held: false,
             checks: Checks::default(),
+            late_at: None,
+            told_late: (Mono(0), 0),
         }
     }
 
@@ -135,6 +154,41 @@ impl Lane {
             self.bucket = spec.rate_limit.map(Bucket::full);
         }
         self.spec = spec;
+    }
+
+    /// When a candidate that waits will have waited for too long, unless it was told. If it has, it
+    /// is told now.
+    pub(super) fn late(
+        &mut self,
+        trigger: &Name,
+        rel: &Bytes,
+        now: Now,
+        out: &mut Out,
+    ) -> Option<Mono> {
+        let alarm = self.spec.folder()?.ready_alarm?;
+        let candidate = self.candidates.get_mut(rel).filter(|candidate| !candidate.alarmed)?;
+        let since = candidate.waiting_since;
+        if since.after(alarm) > now.mono {
+            return Some(since.after(alarm));
+        }
+        candidate.alarmed = true;
+        let (period, told) = &mut self.told_late;
+        if period.until(now.mono) >= ALARMS_PERIOD {
+            (*period, *told) = (now.mono, 0);
+        }
+        *told = told.saturating_add(1);
+        if *told <= ALARMS_MAX {
+            let waited = i64::try_from(since.until(now.mono).as_nanos()).unwrap_or(i64::MAX);
+            let since = Wall(now.wall.0.saturating_sub(waited));
+            let (trigger, rel, last) = (trigger.clone(), rel.clone(), *told == ALARMS_MAX);
+            out.commands.push(Command::Alarm { trigger, rel, since, last });
+        }
+        None
+    }
+
+    /// Whether a candidate is ready but for others of its set.
+    pub fn is_incomplete(&self, candidate: &Candidate) -> bool {
+        self.groups.standing(candidate.order) == Some(Standing::Incomplete)
     }
 
     /// What the first scan has to wait for.

@@ -86,7 +86,7 @@ impl Machine {
             });
         }
         match candidate.held_until.filter(|until| *until > now.mono) {
-            Some(until) => Readiness::Wait(Pending::Loop, now.mono.until(until)),
+            Some(until) => Readiness::Wait(Pending::Loop, Some(now.mono.until(until))),
             None => readiness,
         }
     }

@@ -90,6 +90,7 @@ impl Lane {
             hops: 0,
             held_until: None,
             passed: None,
+            alarmed: false,
         });
         // An item may have waited while the path went on: look when its run has ended.
         let changed = candidate.version != file.version

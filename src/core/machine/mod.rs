@@ -123,7 +123,7 @@ enum Stopping {
     Done,
 }
 
-/// What may be due. Checked against the state when it fires: a timer is never taken back.
+/// What may be due. Checked against the state when it fires: a timer need not be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     /// An attempt has reached its time limit.
@@ -134,6 +134,8 @@ enum Timer {
     Retry(AttemptId),
     /// A path is to be looked at again.
     Look(Name, Bytes),
+    /// Files of a lane that miss a member of their set may have waited for too long.
+    Late(Name),
     /// A window of a lane may close, or its rate let another run start.
     Lane(Name),
     /// A disposition is to be tried again.
@@ -277,6 +279,7 @@ impl Machine {
                 Timer::Kill(id) => self.kill_attempt(id, out),
                 Timer::Retry(id) => self.retry_due(id),
                 Timer::Look(trigger, rel) => self.look_due(now, &trigger, &rel, out),
+                Timer::Late(trigger) => self.late_due(now, &trigger, out),
                 Timer::Lane(trigger) => self.lane_due(now, trigger),
                 Timer::Move(run, file) => self.move_due(now, run, file, out),
                 Timer::Drained => self.hasten(now, Stopping::Term, out),

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Request as Http, State};
 
 use super::files;
-use super::place::{below, rule_against};
+use super::place::below;
 use super::reply::{Answer, App, Fault, blocking, body};
 use super::routes::{exact, no_run, run_id};
 use super::{Ask, History, RetrySource};
@@ -270,7 +270,7 @@ fn replays(
         } else if let Some(folder) = trigger.folder()
             && let Some(rel) = below(&folder.root, path)
         {
-            match rule_against(folder, &rel) {
+            match folder.rejects_path(&rel) {
                 Some(rule) => rules.push(format!("`{}` ({rule})", trigger.name)),
                 None => {
                     found.push((trigger.name.clone(), files::for_trigger(trigger, path)?));

@@ -7,12 +7,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::place::{below, rule_against};
+use super::place::below;
 use super::{History, Told};
 use crate::core::candidate::Version;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
-use crate::core::trigger::{Folder, FolderSpec, TriggerSpec};
+use crate::core::scope::Ignored;
+use crate::core::trigger::{FileType, Folder, FolderSpec, TriggerSpec};
 use crate::wire::{Explain, ExplainTrigger, PathText, PendingEntry};
 
 /// What an explanation is made from, beside the history.
@@ -21,8 +22,8 @@ pub struct View<'a> {
     pub triggers: &'a [Arc<TriggerSpec>],
     /// What waits or runs; empty without a daemon.
     pub pending: &'a [PendingEntry],
-    /// The version of the regular file at a path, if there is one.
-    pub look: &'a dyn Fn(&Path) -> io::Result<Option<Version>>,
+    /// The version of the file or folder at a path, if there is one.
+    pub look: &'a dyn Fn(&Path, FileType) -> io::Result<Option<Version>>,
 }
 
 /// Explains `path` (absolute) to everybody whose folder holds it, or held it before a run moved it.
@@ -31,20 +32,29 @@ pub fn explain(
     view: &View<'_>,
     history: &mut dyn History,
 ) -> Result<Explain, String> {
-    let version = (view.look)(path.as_path());
-    let now = match &version {
-        Ok(Some(_)) => "file",
-        Ok(None) | Err(_) if path.as_path().symlink_metadata().is_err() => "absent",
-        Ok(None) | Err(_) => "other",
+    let now = match path.as_path().symlink_metadata() {
+        Ok(meta) if meta.is_file() => "file",
+        Ok(_) => "other",
+        Err(_) => "absent",
     };
-    let seen = Sight { path, now, version: version.ok().flatten() };
     let mut triggers = Vec::new();
     for trigger in view.triggers {
         let Some(folder) = trigger.folder() else { continue };
-        if let Some(rel) = below(&folder.root, path) {
-            let told = history.explain_row(&trigger.name, &rel)?;
-            triggers.push(one(&seen, trigger, folder, &rel, told, view.pending));
+        let Some(rel) = below(&folder.root, path) else { continue };
+        // What lies in a folder that counts as a whole shares its story.
+        let (rel, whole) = match folder.rejects_path(&rel) {
+            Some(Ignored::PartOf(whole)) => (whole.clone(), Some(whole)),
+            _ => (rel, None),
+        };
+        let place = Bytes::from(folder.root.join(rel.as_path()).as_path());
+        let version = (view.look)(place.as_path(), folder.file_type).ok().flatten();
+        let seen = Sight { path: &place, exact: path, now, version };
+        let told = history.explain_row(&trigger.name, &rel)?;
+        let mut story = one(&seen, trigger, folder, &rel, told, view.pending);
+        if let Some(whole) = whole {
+            story.text = format!("it is part of the folder {}: {}", quoted(&whole), story.text);
         }
+        triggers.push(story);
     }
     for (name, rel) in history.located(path)? {
         if let Some(told) = history.explain_row(&name, &rel)? {
@@ -56,7 +66,10 @@ pub fn explain(
 
 /// What is at the path.
 struct Sight<'a> {
+    /// As the trigger's folder has it.
     path: &'a Bytes,
+    /// As it was asked for.
+    exact: &'a Bytes,
     now: &'static str,
     version: Option<Version>,
 }
@@ -81,26 +94,53 @@ fn one(
     pending: &[PendingEntry],
 ) -> ExplainTrigger {
     let name = &*trigger.name;
-    let exact = seen.path.b64();
+    // Through a link the file waits under another name.
+    let names = [seen.exact.b64(), seen.path.b64()];
     let alive = pending.iter().find(|entry| {
         let by = entry.trigger.as_deref() == Some(name);
-        // Through a link the file waits under another name.
-        let under = || folder.root.join(rel.as_path());
-        by && entry.file.as_ref().is_some_and(|file| {
-            file.path_b64 == exact || file.path_b64 == Bytes::from(under().as_path()).b64()
-        })
+        by && entry.file.as_ref().is_some_and(|file| names.contains(&file.path_b64))
     });
     if let Some(alive) = alive {
         return waiting(name, alive);
     }
-    if let Some(rule) = rule_against(folder, rel) {
+    if let Some(rule) = folder.rejects_path(rel) {
         let text = format!("it does not count under `{name}`: {rule}; change that rule to have it");
         return entry(name, "ignored", text);
+    }
+    let known = |told: &Told| {
+        told.open && seen.version.as_ref().is_none_or(|version| *version == told.version)
+    };
+    if !told.as_ref().is_some_and(known)
+        && let Some(waits) = unready(seen, name, folder, rel)
+    {
+        return waits;
     }
     match told {
         Some(told) => remembered(seen, name, folder, told),
         None => unseen(seen, name, folder),
     }
+}
+
+/// Why the version that is there now is no work, or not yet, as far as a look at it tells.
+fn unready(
+    seen: &Sight<'_>,
+    name: &str,
+    folder: &FolderSpec,
+    rel: &Bytes,
+) -> Option<ExplainTrigger> {
+    let version = seen.version.as_ref()?;
+    if let Some(rule) = folder.rejects_size(version.size) {
+        let bytes = version.size;
+        let text = format!("it does not count under `{name}`: {rule}; there are {bytes} now");
+        return Some(entry(name, "ignored", text));
+    }
+    let done = folder.root.join(folder.done_of(rel)?.as_path());
+    if done.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+        return None;
+    }
+    let done = quoted(&Bytes::from(done.as_path()));
+    let text = format!("it is not ready yet: waiting_done_file: {done} is not there");
+    Some(entry(name, "pending", text))
 }
 
 fn waiting(name: &str, alive: &PendingEntry) -> ExplainTrigger {
@@ -123,15 +163,16 @@ fn to_the_second(time: &str) -> String {
 }
 
 fn unseen(seen: &Sight<'_>, name: &str, folder: &FolderSpec) -> ExplainTrigger {
-    let text = match seen.now {
-        "file" => "it matches, but dagd has not seen this version yet; is the trigger paused, or \
-                   is dagd not running?"
-            .to_owned(),
-        "absent" => {
-            "there is nothing at this path, and nothing there was ever delivered".to_owned()
+    let text = match (seen.now, folder.file_type) {
+        _ if seen.version.is_some() => {
+            "it matches, but dagd has not seen this version yet; is the trigger paused, or is \
+             dagd not running?"
         }
-        _ => "what is there is no regular file; only regular files are delivered".to_owned(),
+        ("absent", _) => "there is nothing at this path, and nothing there was ever delivered",
+        (_, FileType::File) => "what is there is no regular file; only regular files are delivered",
+        (_, FileType::Dir) => "what is there is no folder; only folders are delivered",
     };
+    let text = text.to_owned();
     let text = if folder.root.is_dir() {
         text
     } else {

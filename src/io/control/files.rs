@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use super::place::{below, rule_against};
+use super::place::below;
 use super::reply::Fault;
 use crate::core::candidate::{Kind, Version};
 use crate::core::event::FireFile;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::core::record::FileClaim;
-use crate::core::trigger::TriggerSpec;
+use crate::core::trigger::{FileType, TriggerSpec};
 use crate::io::disk;
 
 /// A file that `trigger` is to run for: below its root, passing its filter, there.
@@ -23,12 +23,12 @@ pub(super) fn for_trigger(trigger: &TriggerSpec, path: &Bytes) -> Result<FireFil
         let root = folder.root.display();
         return Err(Fault::refused(format!("{path:?} does not lie below {root} of `{name}`")));
     };
-    if let Some(rule) = rule_against(folder, &rel) {
+    if let Some(rule) = folder.rejects_path(&rel) {
         return Err(Fault::refused(format!("{path:?} does not count under `{name}`: {rule}")));
     }
     // Named through a link: the ledger knows it by its name below the root.
     let path = Bytes::from(folder.root.join(rel.as_path()).as_path());
-    Ok(FireFile { version: there(&path)?, rel, path, in_place: true })
+    Ok(FireFile { version: there(&path, folder.file_type)?, rel, path, in_place: true })
 }
 
 /// A file that a selection is to run for, wherever it is.
@@ -36,7 +36,7 @@ pub(super) fn anywhere(path: &Bytes) -> Result<FireFile, Fault> {
     let path = absolute(path)?;
     Ok(FireFile {
         rel: Bytes::from(path.name()),
-        version: there(path)?,
+        version: there(path, FileType::File)?,
         path: path.clone(),
         in_place: false,
     })
@@ -44,7 +44,8 @@ pub(super) fn anywhere(path: &Bytes) -> Result<FireFile, Fault> {
 
 /// A file under `rel` of a trigger that a run has moved elsewhere since.
 pub(super) fn elsewhere(rel: &Bytes, path: &Bytes) -> Result<FireFile, Fault> {
-    Ok(FireFile { rel: rel.clone(), version: there(path)?, path: path.clone(), in_place: false })
+    let version = there(path, what_is(path))?;
+    Ok(FireFile { rel: rel.clone(), version, path: path.clone(), in_place: false })
 }
 
 /// A file of a finished run, at the place where the run left it: the same content still, as far as
@@ -64,7 +65,7 @@ pub(super) fn of_run(
     if claim.kind == Kind::Deleted {
         return Ok(file(claim.version.clone()));
     }
-    let now = there(path)?;
+    let now = there(path, what_is(path))?;
     let same = |a: &Version, b: &Version| a.size == b.size && a.mtime_ns == b.mtime_ns;
     if !same(&now, &claim.version) {
         let error = format!("{path:?} has changed since; its new version is work of its own");
@@ -99,15 +100,25 @@ pub(super) fn find(triggers: &[Arc<TriggerSpec>], name: &str) -> Result<Arc<Trig
     })
 }
 
-fn there(path: &Bytes) -> Result<Version, Fault> {
-    match disk::version_at(path.as_path()) {
+/// What a run was for: whatever is there by now under the name of its work.
+fn what_is(path: &Bytes) -> FileType {
+    let folder = path.as_path().symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    if folder { FileType::Dir } else { FileType::File }
+}
+
+fn there(path: &Bytes, work: FileType) -> Result<Version, Fault> {
+    match disk::work_at(path.as_path(), work) {
         Ok(Some(version)) => Ok(version),
-        Ok(None) => Err(absent(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(absent(path)),
+        Ok(None) => Err(absent(path, work)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(absent(path, work)),
         Err(error) => Err(Fault::refused(format!("{path:?} cannot be looked at: {error}"))),
     }
 }
 
-fn absent(path: &Bytes) -> Fault {
-    Fault::refused(format!("there is no regular file at {path:?}"))
+fn absent(path: &Bytes, work: FileType) -> Fault {
+    let what = match work {
+        FileType::File => "regular file",
+        FileType::Dir => "folder",
+    };
+    Fault::refused(format!("there is no {what} at {path:?}"))
 }

@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use crate::core::path::Bytes;
-use crate::core::trigger::FolderSpec;
 
 /// The path relative to `root`, if it lies below it: by its name, or where links lead. The file
 /// itself may be gone; its folder may be, too, if the name alone tells.
@@ -25,21 +24,6 @@ fn lexically_below(root: &Path, path: &Path) -> Option<Bytes> {
     // `strip_prefix` compares components, so that `//` and `/./` do not matter.
     let rel: Vec<&[u8]> = rel.iter().map(std::os::unix::ffi::OsStrExt::as_bytes).collect();
     (!rel.is_empty()).then(|| Bytes::from(rel.join(&b'/')))
-}
-
-/// The rule by which a name does not count under a trigger, or `None` if it does.
-pub fn rule_against(folder: &FolderSpec, rel: &Bytes) -> Option<String> {
-    if !folder.recursive && rel.as_bytes().contains(&b'/') {
-        return Some("recursive: false".to_owned());
-    }
-    let mut parent = Bytes::default();
-    for part in rel.dir().split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
-        parent = parent.join(part);
-        if let Some(rule) = folder.filter.pruned_by(&parent) {
-            return Some(format!("{rule}: folder `{}`", parent.as_bytes().escape_ascii()));
-        }
-    }
-    folder.filter.rejects(rel).map(|rejected| rejected.to_string())
 }
 
 #[cfg(test)]

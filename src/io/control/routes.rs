@@ -171,7 +171,7 @@ async fn explain_path(
     let pending = app.must(Ask::Pending).await?;
     let triggers = (app.sources.triggers)();
     app.history(move |history| {
-        let view = View { triggers: &triggers, pending: &pending, look: &disk::version_at };
+        let view = View { triggers: &triggers, pending: &pending, look: &disk::work_at };
         explain(&path, &view, history)
     })
     .await

@@ -82,7 +82,7 @@ impl Worker {
             }
             reporter.pulse.touch(&trigger.name);
             trigger.readiness =
-                reporter.prober.readiness(&trigger.folder.root, trigger.folder.read_lock);
+                reporter.prober.readiness(&trigger.folder.root, trigger.folder.proof());
         }
         let roots: BTreeSet<Bytes> =
             triggers.iter().filter_map(|t| t.root.as_ref()).map(|r| r.base.clone()).collect();

@@ -10,6 +10,7 @@ use rustix::fs::{Dir, FileType};
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
+use crate::core::trigger::FileType as Work;
 use crate::io::disk::{self, Found};
 
 use super::cover::News;
@@ -133,11 +134,11 @@ impl Worker {
         }
         let (path, news, mount) = (open.path.join(name), open.news, open.mount);
         match entry.file_type() {
-            FileType::Directory => self.found_dir(path, news, mount),
-            FileType::RegularFile => return self.found_file(&path, news),
+            FileType::Directory => return self.found_dir(path, news, mount),
+            FileType::RegularFile => return self.found(&path, news, false),
             FileType::Unknown => match self.find(&path) {
-                Some(Found::Directory(_)) => self.found_dir(path, news, mount),
-                Some(Found::File(_)) => return self.found_file(&path, news),
+                Some(Found::Directory(_)) => return self.found_dir(path, news, mount),
+                Some(Found::File(_)) => return self.found(&path, news, false),
                 _ => {}
             },
             _ => {}
@@ -145,21 +146,27 @@ impl Worker {
         Ok(())
     }
 
-    fn found_dir(&mut self, path: Bytes, news: News, mount: u64) {
+    fn found_dir(&mut self, path: Bytes, news: News, mount: u64) -> Result<(), Stopped> {
         // A poll looks for what is new; a directory that is known has its own watch or poll.
         let known = news == News::Polled && self.cover.get(&path).is_some();
+        self.found(&path, news, true)?;
         if !known && self.triggers.iter().any(|trigger| trigger.wants(&path, Some(mount))) {
             self.cover.ask(path, news);
         }
+        Ok(())
     }
 
-    fn found_file(&mut self, path: &Bytes, news: News) -> Result<(), Stopped> {
+    /// A file was found, or a folder, which is news only where folders are work.
+    fn found(&mut self, path: &Bytes, news: News, folder: bool) -> Result<(), Stopped> {
         let origin = match news {
             News::Known => return Ok(()),
             News::Polled => Origin::Scan,
             News::Arrived => Origin::Event,
         };
         for trigger in &mut self.triggers {
+            if folder && trigger.folder.file_type == Work::File {
+                continue;
+            }
             let Some(target) = trigger.target(path) else { continue };
             if trigger.held {
                 trigger.keep(target.rel);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
+use crate::core::trigger::FileType;
 use crate::io::disk::{self, DirId, Found};
 
 use super::cover::News;
@@ -68,24 +69,46 @@ impl Worker {
         let Some(found) = first else { return Ok(false) };
         if let Ok(Found::Directory(id)) = &found {
             self.directory(path, id, gone);
-            return Ok(false);
+            return self.folder_changed(&concerned, path);
         }
         if self.cover.get(path).is_some() {
             self.vanish(path, gone);
         }
         let (mut found, mut busy) = (Some(found), false);
         for at in concerned {
+            if let Some(rel) = self.triggers[at].rel(path) {
+                self.sidecar(at, &rel)?;
+            }
             let trigger = &mut self.triggers[at];
             let Some(target) = trigger.target(path) else { continue };
+            // Where there has to be a done file, that is looked at first.
+            let simple = target.done.is_none() && target.work == FileType::File;
             if trigger.held {
                 trigger.keep(target.rel);
-            } else if let Some(found) = found.take() {
+            } else if let Some(found) = found.take_if(|_| simple) {
                 busy |= self.reporter.found(target, found, false);
             } else if let Some(root) = trigger.open() {
                 busy |= self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
             }
         }
         Ok(busy)
+    }
+
+    /// A hint concerned a folder: those for which folders are work look at it.
+    fn folder_changed(&mut self, concerned: &[usize], path: &Bytes) -> Result<bool, Stopped> {
+        for &at in concerned {
+            let trigger = &mut self.triggers[at];
+            if trigger.folder.file_type != FileType::Dir {
+                continue;
+            }
+            let Some(target) = trigger.target(path) else { continue };
+            if trigger.held {
+                trigger.keep(target.rel);
+            } else {
+                self.reporter.look(None, target, Origin::Event, false)?;
+            }
+        }
+        Ok(false)
     }
 
     /// The kernel tells of a close before it stops to count the writer; for a large file it can be

@@ -14,9 +14,10 @@ use crossbeam_channel::{Receiver, Sender, select};
 use crate::core::candidate::{Disk, Observed, Origin, Probe, Row, Seen};
 use crate::core::id::{Name, Seq};
 use crate::core::path::Bytes;
-use crate::core::trigger::ReadLock;
-use crate::io::disk::{self, Found, Prober};
+use crate::core::trigger::{FileType, ReadLock};
+use crate::io::disk::{self, Found, FoundFile, Prober};
 
+use super::measure::Measures;
 use super::pulse::Pulse;
 use super::{FromWatch, Ledger, Told};
 
@@ -41,6 +42,20 @@ pub struct Target {
     pub rel: Bytes,
     /// How much it wants to know.
     pub lock: ReadLock,
+    /// What it takes for work.
+    pub work: FileType,
+    /// The file that has to be there before it is complete, relative to the root.
+    pub done: Option<Bytes>,
+    /// Whether a program can open it by its path.
+    pub reachable: bool,
+}
+
+impl Target {
+    /// Whether what tells that it is complete is there. To be asked before the file itself is
+    /// looked at: then what is found is complete.
+    pub fn is_done(&self, root: BorrowedFd<'_>) -> bool {
+        self.done.as_ref().is_none_or(|done| disk::is_there(root, done))
+    }
 }
 
 /// The ledger, which may have to be waited for: meanwhile no file system is touched.
@@ -81,6 +96,8 @@ pub struct Reporter {
     pub ledger: Rows,
     /// Who writes.
     pub prober: Prober,
+    /// Folders that are looked at as a whole.
+    pub measures: Measures,
     committed: Arc<AtomicU64>,
     out: Sender<Told>,
     stop: Receiver<()>,
@@ -105,8 +122,8 @@ impl Reporter {
         let ledger = Rows { ledger, pulse: pulse.clone() };
         let batch = Observed { seq: Seq(0), origin: Origin::Event, seen: Vec::new() };
         let recent = [BTreeSet::new(), BTreeSet::new()];
-        let prober = Prober::new();
-        Self { ledger, prober, committed, out, stop, pulse, arming: 0, batch, recent }
+        let (prober, measures) = (Prober::new(), Measures::default());
+        Self { ledger, prober, measures, committed, out, stop, pulse, arming: 0, batch, recent }
     }
 
     /// Must be called before each look: opens a batch if there is none for this origin.
@@ -125,47 +142,88 @@ impl Reporter {
     /// `only_new`, a file whose open row has the same version is left out, without asking who
     /// writes. Returns whether somebody writes.
     pub fn found(&mut self, target: Target, found: io::Result<Found>, only_new: bool) -> bool {
+        self.complete(target, found, true, only_new)
+    }
+
+    /// The same, where it is known whether its done file is there.
+    fn complete(
+        &mut self,
+        target: Target,
+        found: io::Result<Found>,
+        done: bool,
+        only_new: bool,
+    ) -> bool {
         let row = self.ledger.row(&target.trigger, &target.rel);
         self.pulse.touch(&target.trigger);
-        let disk = match found {
-            Ok(Found::Absent) => Disk::Absent,
-            Ok(Found::Other | Found::Directory(_)) => Disk::Other,
-            Ok(Found::File(file)) => {
+        let disk = match (found, target.work) {
+            (Ok(Found::Absent), _) => Disk::Absent,
+            (Ok(Found::File(file)), FileType::File) => {
                 let known = |row: &Row| row.open && row.version == file.version;
                 if only_new && row.as_ref().is_some_and(known) {
                     return false;
                 }
-                self.prober.probe(file, target.lock)
+                self.probe(&target, file, done)
             }
-            Err(error) => {
+            (Ok(_), _) => Disk::Other,
+            (Err(error), _) => {
                 // It is pending for that, as whoever asks is told; it is looked at again and again.
                 let (trigger, path) = (&*target.trigger, target.rel.lossy());
                 tracing::debug!(trigger, %path, %error, "cannot look at a file");
-                disk::unreadable()
+                disk::unknown(&error)
             }
         };
-        if only_new && row.is_none() && !matches!(disk, Disk::File { .. }) {
-            return false;
-        }
         let busy = is_busy(&disk);
-        self.push(target, disk, row);
+        self.measured(target, disk, row, only_new);
         busy
+    }
+
+    /// Reports what was found, unless with `only_new` that is nothing new.
+    pub fn measured(&mut self, target: Target, disk: Disk, row: Option<Row>, only_new: bool) {
+        let known = match (&disk, &row) {
+            (Disk::File { version, .. }, Some(row)) => row.open && row.version == *version,
+            (Disk::File { .. }, None) | (_, Some(_)) => false,
+            (_, None) => true,
+        };
+        if !(only_new && known) {
+            self.push(target, disk, row);
+        }
+    }
+
+    /// Completes a file that was found, as far as the target wants to know.
+    fn probe(&mut self, target: &Target, file: FoundFile, done: bool) -> Disk {
+        match (target.reachable, done) {
+            (false, _) => Disk::File { version: file.version, probe: Probe::Unreachable },
+            (true, false) => Disk::File { version: file.version, probe: Probe::NotDone },
+            (true, true) => self.prober.probe(file, target.lock),
+        }
     }
 
     /// Looks again at a target where somebody wrote, and reports it unless somebody still does.
     /// Returns whether somebody still writes.
     pub fn look_again(&mut self, root: BorrowedFd<'_>, target: Target) -> Result<bool, Stopped> {
+        if target.work == FileType::Dir {
+            self.measures.ask(target, Origin::Event, false);
+            return Ok(false);
+        }
         self.before_look(Origin::Event)?;
         self.pulse.touch(&target.trigger);
-        let disk = self.prober.look(root, &target.rel, target.lock);
-        let Some(disk) = disk.ok().filter(|disk| !is_busy(disk)) else { return Ok(true) };
+        let done = target.is_done(root);
+        let disk = match disk::find(root, &target.rel) {
+            Ok(Found::File(file)) => self.probe(&target, file, done),
+            Ok(Found::Absent) => Disk::Absent,
+            Ok(Found::Other | Found::Directory(_)) => Disk::Other,
+            Err(_) => return Ok(true),
+        };
+        if is_busy(&disk) {
+            return Ok(true);
+        }
         let row = self.ledger.row(&target.trigger, &target.rel);
         self.push(target, disk, row);
         Ok(false)
     }
 
-    /// Looks at a target and reports what is there. `root` is `None` if there is no root. Returns
-    /// whether somebody writes.
+    /// Looks at a target and reports what is there; a folder that is work itself once it is
+    /// measured. `root` is `None` if there is no root. Returns whether somebody writes.
     pub fn look(
         &mut self,
         root: Option<BorrowedFd<'_>>,
@@ -173,10 +231,15 @@ impl Reporter {
         origin: Origin,
         only_new: bool,
     ) -> Result<bool, Stopped> {
+        if target.work == FileType::Dir {
+            self.measures.ask(target, origin, only_new);
+            return Ok(false);
+        }
         self.before_look(origin)?;
         self.pulse.touch(&target.trigger);
+        let done = root.is_none_or(|root| target.is_done(root));
         let found = root.map_or(Ok(Found::Absent), |root| disk::find(root, &target.rel));
-        Ok(self.found(target, found, only_new))
+        Ok(self.complete(target, found, done, only_new))
     }
 
     fn push(&mut self, target: Target, disk: Disk, row: Option<Row>) {

@@ -21,6 +21,9 @@ use super::means::Means;
 use super::pulse::Pulse;
 use super::report::Target;
 
+/// The longest path that a program can open, with the byte that ends it.
+const PATH_MAX: usize = 4096;
+
 /// Where a trigger's root is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
@@ -141,11 +144,7 @@ impl Armed {
         if self.is_foreign(rel) && !self.folder.cross_filesystem {
             return false;
         }
-        let ends = rel.as_bytes().iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-        self.folder.recursive
-            && !ends
-                .chain([rel.as_bytes().len()])
-                .any(|end| self.folder.filter.prunes(&Bytes::from(&rel.as_bytes()[..end])))
+        self.folder.enters(rel)
     }
 
     /// Whether another mount begins at a path relative to the root, or over it.
@@ -158,21 +157,29 @@ impl Armed {
         self.foreign.iter().any(|(_, point)| over(point))
     }
 
-    /// The file `path` as a target, if its name counts.
+    /// What a change at `path` is a change of, as a target, if that counts.
     pub fn target(&self, path: &Bytes) -> Option<Target> {
         let rel = self.rel(path).filter(|rel| !rel.as_bytes().is_empty())?;
-        self.target_rel(rel)
+        self.target_rel(&rel)
     }
 
     /// The same for a path relative to the root.
-    pub fn target_rel(&self, rel: Bytes) -> Option<Target> {
-        (self.wants_rel(&Bytes::from(rel.dir())) && self.folder.filter.rejects(&rel).is_none())
-            .then(|| self.any_target(rel))
+    pub fn target_rel(&self, rel: &Bytes) -> Option<Target> {
+        let work = self.folder.work_at(rel).filter(|_| self.wants_rel(&Bytes::from(rel.dir())));
+        work.map(|work| self.any_target(work))
     }
 
     /// A target, whether its name counts or not.
     pub fn any_target(&self, rel: Bytes) -> Target {
-        Target { trigger: self.name.clone(), rel, lock: self.folder.read_lock }
+        let root = self.folder.root.as_os_str().len();
+        Target {
+            trigger: self.name.clone(),
+            lock: self.folder.read_lock,
+            work: self.folder.file_type,
+            done: self.folder.done_of(&rel),
+            reachable: root + rel.as_bytes().len() + 2 <= PATH_MAX,
+            rel,
+        }
     }
 
     /// The root, open until [`Armed::close`]; `None` if it is not there or another one by now.

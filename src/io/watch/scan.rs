@@ -5,7 +5,7 @@
 //! between; that of a held trigger waits.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Instant;
 
 use rustix::fs::{Dir, FileType};
@@ -13,6 +13,7 @@ use rustix::fs::{Dir, FileType};
 use crate::core::candidate::Origin;
 use crate::core::id::Name;
 use crate::core::path::Bytes;
+use crate::core::trigger::{FileType as Work, FolderSpec};
 use crate::io::disk::{self, Found};
 
 use super::FromWatch;
@@ -41,6 +42,8 @@ pub struct Walk {
     dirs: u64,
     /// Directories that could not be read: how many, one of them, and why.
     unread: Option<(u64, Bytes, String)>,
+    /// A folder that it has come by and that is being measured.
+    measured: Option<Bytes>,
     /// The sweep that ends a scan.
     sweep: Option<Sweep>,
 }
@@ -54,6 +57,7 @@ impl Walk {
             open: None,
             dirs: 0,
             unread: None,
+            measured: None,
             sweep: None,
         }
     }
@@ -113,12 +117,19 @@ impl Worker {
             };
             *walk = Walk::new(name.clone(), purpose);
         }
+        self.drop_looks(name);
+    }
+
+    fn drop_looks(&mut self, name: &Name) {
+        self.listings.forget(name);
+        self.reporter.measures.forget(name);
     }
 
     /// The trigger is gone or has another root: nothing runs for it.
     pub(super) fn drop_walks(&mut self, name: &Name) {
         self.walks.retain(|walk| walk.trigger != *name);
         self.sweeps.retain(|sweep| sweep.trigger != *name);
+        self.drop_looks(name);
     }
 
     /// Looks at some of what was kept while triggers were held.
@@ -184,6 +195,12 @@ impl Worker {
         if let Some(sweep) = &mut walk.sweep {
             return self.sweep_on(sweep);
         }
+        let measures = &self.reporter.measures;
+        if let Some(rel) = walk.measured.take_if(|rel| measures.is_scanning(&walk.trigger, rel)) {
+            walk.measured = Some(rel);
+            return Ok(false);
+        }
+        walk.measured = None;
         let mount = self.triggers[at].root.as_ref().map(|root| root.id.mount);
         for _ in 0..STEP_MAX {
             let Some((dir, stream)) = &mut walk.open else {
@@ -217,10 +234,19 @@ impl Worker {
                 },
                 kind => kind,
             };
-            if kind == FileType::Directory {
-                self.walk_into(at, walk, rel);
-            } else if kind == FileType::RegularFile && self.walk_over(at, walk, rel)? {
-                return Ok(true);
+            let work = self.triggers[at].folder.file_type;
+            let seen_enough = match (kind, work) {
+                (FileType::Directory, Work::File) => self.walk_into(at, walk, rel, true),
+                (FileType::Directory, Work::Dir) => {
+                    let whole = self.triggers[at].folder.work_at(&rel).is_some();
+                    self.walk_into(at, walk, rel.clone(), !whole);
+                    whole && self.walk_over(at, walk, rel)?
+                }
+                (FileType::RegularFile, Work::File) => self.walk_over(at, walk, rel)?,
+                _ => false,
+            };
+            if seen_enough || walk.measured.is_some() {
+                return Ok(seen_enough);
             }
         }
         Ok(false)
@@ -235,37 +261,56 @@ impl Worker {
         !walk.is_scan()
     }
 
-    fn walk_into(&mut self, at: usize, walk: &mut Walk, rel: Bytes) {
+    /// A walk has come to a folder; `deeper`: it goes on in it. Never returns that it has seen
+    /// enough.
+    fn walk_into(&mut self, at: usize, walk: &mut Walk, rel: Bytes, deeper: bool) -> bool {
         let trigger = &self.triggers[at];
         if !trigger.wants_rel(&rel) {
-            return;
+            return false;
         }
         let path = trigger.root.as_ref().map(|root| root.base.join(rel.as_bytes()));
         let path = path.filter(|path| trigger.means.watches && self.cover.get(path).is_none());
         if let Some(path) = path {
             self.cover.ask(path, News::Arrived);
         }
-        walk.stack.push(rel);
+        if deeper {
+            walk.stack.push(rel);
+        }
+        false
     }
 
     /// A walk has come to a regular file. Returns whether it has seen enough.
     fn walk_over(&mut self, at: usize, walk: &mut Walk, rel: Bytes) -> Result<bool, Stopped> {
         let trigger = &mut self.triggers[at];
-        if trigger.folder.filter.rejects(&rel).is_some() {
+        if trigger.folder.rejects(&rel).is_some() {
             return Ok(false);
         }
+        let root = trigger.open();
+        let root = root.as_ref().map(|root| root.as_fd());
         match &mut walk.purpose {
             Purpose::Count { limit, files } => {
-                *files += 1;
+                *files += u64::from(counts(&trigger.folder, root, &rel));
                 Ok(*files > *limit)
             }
             Purpose::Scan { .. } => {
-                let target = trigger.any_target(rel);
-                let root = trigger.open();
-                let root = root.as_ref().map(|root| root.as_fd());
+                let target = trigger.any_target(rel.clone());
+                walk.measured = (target.work == Work::Dir).then_some(rel);
                 self.reporter.look(root, target, Origin::Scan, true)?;
                 Ok(false)
             }
         }
+    }
+}
+
+/// Whether a name that counts is delivered by a first scan: its size may not count. What a folder
+/// holds is not known before it is measured.
+fn counts(folder: &FolderSpec, root: Option<BorrowedFd<'_>>, rel: &Bytes) -> bool {
+    let any = folder.min_size == 0 && folder.max_size == u64::MAX;
+    if any || folder.file_type == Work::Dir {
+        return true;
+    }
+    match root.map(|root| disk::find(root, rel)) {
+        Some(Ok(Found::File(file))) => folder.rejects_size(file.version.size).is_none(),
+        _ => true,
     }
 }

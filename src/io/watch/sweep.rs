@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use crate::core::candidate::Origin;
 use crate::core::id::Name;
 use crate::core::path::Bytes;
+use crate::core::trigger::FileType;
 use crate::io::disk::{self, Found};
 
 use super::descend::STEP_MAX;
@@ -103,7 +104,7 @@ impl Worker {
             for rel in sweep.also.drain(sweep.also.len().saturating_sub(STEP_MAX)..) {
                 self.reporter.before_look(sweep.origin)?;
                 let found = disk::find(root.as_fd(), &rel);
-                if is_no_file(&found) {
+                if is_gone(&found, self.triggers[at].folder.file_type) {
                     self.reporter.found(self.triggers[at].any_target(rel), found, false);
                 }
             }
@@ -127,7 +128,7 @@ impl Worker {
                 let rel = sweep.dir.join(file.as_bytes());
                 self.reporter.before_look(sweep.origin)?;
                 let found = disk::find(root.as_fd(), &rel);
-                if is_no_file(&found) {
+                if is_gone(&found, self.triggers[at].folder.file_type) {
                     self.reporter.found(self.triggers[at].any_target(rel), found, true);
                 }
             }
@@ -161,7 +162,12 @@ impl Worker {
     }
 }
 
-/// Whether there is certainly no regular file.
-fn is_no_file(found: &io::Result<Found>) -> bool {
-    matches!(found, Ok(Found::Absent | Found::Other | Found::Directory(_)))
+/// Whether there is certainly nothing that is work.
+fn is_gone(found: &io::Result<Found>, work: FileType) -> bool {
+    match found {
+        Ok(Found::Absent | Found::Other) => true,
+        Ok(Found::Directory(_)) => work == FileType::File,
+        Ok(Found::File(_)) => work == FileType::Dir,
+        Err(_) => false,
+    }
 }

@@ -15,6 +15,7 @@ use super::descend::Reading;
 use super::desk::Desk;
 use super::dirty::{Hints, How, Inbox, Order};
 use super::hints::Closing;
+use super::listing::Listings;
 use super::mounts::Mounts;
 use super::places::Places;
 use super::recover::Recovery;
@@ -41,6 +42,7 @@ pub struct Worker {
     pub(super) closing: Vec<Closing>,
     pub(super) walks: VecDeque<Walk>,
     pub(super) sweeps: VecDeque<Sweep>,
+    pub(super) listings: Listings,
     /// Whether the published coverage is out of date.
     pub(super) changed: bool,
     coverage: Published,
@@ -80,6 +82,7 @@ impl Worker {
             closing: Vec::new(),
             walks: VecDeque::new(),
             sweeps: VecDeque::new(),
+            listings: Listings::default(),
             changed: false,
             coverage,
             uncovered: None,
@@ -124,6 +127,8 @@ impl Worker {
         self.step_cover()?;
         self.step_kept()?;
         self.step_sweep()?;
+        self.step_listing()?;
+        self.step_measure()?;
         self.step_walk()?;
         self.reporter.flush()?;
         self.settle();
@@ -136,6 +141,8 @@ impl Worker {
             || self.sweeps.iter().any(|sweep| !self.is_held(&sweep.trigger))
             || self.walks.iter().any(|walk| !walk.is_scan() || !self.is_held(&walk.trigger))
             || self.triggers.iter().any(|t| !t.held && !t.kept.rels.is_empty())
+            || self.listings.is_busy(|name| self.is_held(name))
+            || self.reporter.measures.is_busy()
     }
 
     /// Whether directories are still to be watched or read.
@@ -192,7 +199,9 @@ impl Worker {
     fn deadline(&self) -> Option<Instant> {
         let scans = self.triggers.iter().filter_map(|trigger| trigger.next_scan);
         let closing = self.closing.iter().map(|closing| closing.at);
-        scans.chain(closing).chain(self.recovery.due).chain(self.poll_at).min()
+        let folders = self.listings.deadline(|name| self.is_held(name));
+        let folders = folders.into_iter().chain(self.reporter.measures.deadline());
+        scans.chain(closing).chain(folders).chain(self.recovery.due).chain(self.poll_at).min()
     }
 
     fn timers(&mut self) {
