@@ -3,7 +3,7 @@
 use tracing::{debug, info, warn};
 
 use super::engine::Engine;
-use super::view;
+use super::waiting;
 use crate::config::Retention;
 use crate::core::effect::{Command, Reply, Start};
 use crate::core::id::{Name, RunId, Wall};
@@ -93,7 +93,7 @@ impl Engine {
         let Some(candidate) = lane.candidates.get(rel) else { return };
         let folder = lane.spec.folder();
         let path = folder.map(|folder| folder.root.join(rel.as_path()).display().to_string());
-        let reason = view::candidate_entry(lane, rel, candidate, self.clock.now()).reason;
+        let reason = waiting::candidate_entry(lane, rel, candidate, self.clock.now()).reason;
         let since = wire::time(since);
         warn!(trigger = %name, path, reason, since, "a file has not become ready");
     }

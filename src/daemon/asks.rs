@@ -1,7 +1,7 @@
 //! Requests from the control socket: into the machine, or answered with a look at it.
 
 use super::engine::Engine;
-use super::view;
+use super::{view, waiting};
 use crate::core::event::Event;
 use crate::core::id::Attempt;
 use crate::core::record::Record;
@@ -49,11 +49,11 @@ impl Engine {
             }
             Ask::Pending(reply) => {
                 let now = self.clock.now();
-                reply.send(view::pending(&self.machine, now)).ok();
+                reply.send(waiting::pending(&self.machine, now)).ok();
             }
             Ask::Stuck(run, reply) => {
                 let now = self.clock.now();
-                reply.send(view::stuck(&self.machine, run, now)).ok();
+                reply.send(waiting::stuck(&self.machine, run, now)).ok();
             }
             Ask::Wait(run, reply) => {
                 if self.machine.runs().contains_key(&run) {

@@ -6,12 +6,14 @@ pub mod act;
 pub mod asks;
 pub mod boot;
 pub mod clock;
+pub mod counters;
 pub mod engine;
 pub mod history;
 pub mod once;
 pub mod reload;
 pub mod stall;
 pub mod view;
+pub mod waiting;
 
 use std::path::PathBuf;
 

@@ -42,7 +42,7 @@ impl Engine {
                     }
                     self.seq = seq;
                     self.committed.store(seq.0, Ordering::Release);
-                    self.status.count(&out.records);
+                    self.status.counters.count(&out.records);
                     self.ports.sync.checkpoint();
                     self.prune();
                     return Ok(());

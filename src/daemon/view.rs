@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::clock::{Clock, wall};
-use crate::core::candidate::{Candidate, Pending, Stage};
+use super::counters::Counters;
+use super::waiting::{place_of, stuck_of};
+use crate::core::candidate::{Candidate, Stage};
 use crate::core::disposition::MoveResult;
 use crate::core::graph::Graph;
-use crate::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Wall};
-use crate::core::machine::lane::{CANDIDATES_MAX, Gate, Lane, Wait};
-use crate::core::machine::{Machine, Stuck};
+use crate::core::id::{Attempt, AttemptId, Name, Now, Wall};
+use crate::core::machine::Machine;
+use crate::core::machine::lane::{CANDIDATES_MAX, Gate, Lane};
 use crate::core::model::Model;
 use crate::core::path::Bytes;
 use crate::core::record::Record;
@@ -34,7 +36,8 @@ pub struct Facts {
     pub reload: Option<wire::Reload>,
     /// The triggers in force, shared with the control server.
     pub triggers: Shared,
-    counters: BTreeMap<&'static str, u64>,
+    /// What was committed since the start.
+    pub counters: Counters,
 }
 
 /// The triggers in force, for a thread that only looks.
@@ -68,43 +71,7 @@ impl Facts {
             stalled: None,
             reload: None,
             triggers: Shared::default(),
-            counters: BTreeMap::new(),
-        }
-    }
-
-    /// Counts what was committed.
-    pub fn count(&mut self, records: &[Record]) {
-        for record in records {
-            let name = match record {
-                Record::ItemQueued(_) => "events_accepted",
-                Record::ItemDropped { .. } => "events_dropped",
-                Record::RunCreated(created) => {
-                    *self.counters.entry("files_delivered").or_default() +=
-                        created.files.len() as u64;
-                    "runs_created"
-                }
-                Record::AttemptStarted { .. } => "attempts_started",
-                Record::AttemptEnded { .. } => "attempts_ended",
-                Record::CancelRequested { .. } => "cancels_requested",
-                Record::MovePlanned { .. } => "moves_planned",
-                Record::MoveDone { result, .. } => {
-                    if matches!(result, MoveResult::Failed(_)) {
-                        *self.counters.entry("moves_failed").or_default() += 1;
-                    }
-                    "moves_done"
-                }
-                Record::RunEnded { .. } => "runs_ended",
-                Record::FileNoted { .. } => "files_noted",
-                Record::FileDeparted { .. } => "files_departed",
-                Record::TriggerPaused { .. }
-                | Record::TriggerResumed { .. }
-                | Record::TriggerArmed { .. }
-                | Record::TriggerLeft { .. }
-                | Record::TriggerBack { .. }
-                | Record::TriggerRenamed { .. }
-                | Record::TriggerForgotten { .. } => continue,
-            };
-            *self.counters.entry(name).or_default() += 1;
+            counters: Counters::default(),
         }
     }
 }
@@ -114,7 +81,7 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage], now: Now)
     let covered: HashMap<&str, &Coverage> = coverage.iter().map(|c| (&*c.trigger, c)).collect();
     let lanes = machine.lanes().values();
     let mut counters: BTreeMap<String, u64> =
-        facts.counters.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        facts.counters.all().map(|(name, count)| (name.to_owned(), count)).collect();
     counters.insert("overflows".to_owned(), coverage.iter().map(|c| c.overflows).sum());
     let mut problems: Vec<String> =
         facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
@@ -227,133 +194,6 @@ fn trigger(
     }
 }
 
-/// All that waits, and for what.
-pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
-    let mut entries = Vec::new();
-    for lane in machine.lanes().values() {
-        for (rel, candidate) in &lane.candidates {
-            if !is_stuck(machine, rel, candidate) {
-                entries.push(candidate_entry(lane, rel, candidate, now));
-            }
-        }
-    }
-    for (id, file, stuck) in machine.stuck() {
-        let run = machine.runs().get(&id);
-        let file = run.and_then(|run| run.files().get(file as usize));
-        entries.push(wire::PendingEntry {
-            trigger: run.and_then(|run| run.info().trigger.as_ref()).map(ToString::to_string),
-            file: file.map(|file| (&file.claim.path).into()),
-            stage: "moving".to_owned(),
-            reason: stuck_reason(stuck, now),
-            since: wire::time(stuck.since),
-            run: Some(id.0),
-        });
-    }
-    for item in machine.items().values() {
-        let lane = item.trigger.as_ref().and_then(|name| machine.lanes().get(name));
-        let waits = lane.and_then(Lane::rated).map(|at| rate_limited(now, at));
-        let waits = waits.unwrap_or_else(|| "waits for its turn".to_owned());
-        entries.push(wire::PendingEntry {
-            trigger: item.trigger.as_ref().map(ToString::to_string),
-            file: item.files.first().map(|file| (&file.path).into()),
-            stage: "queued".to_owned(),
-            reason: format!("{}: {waits}", item.reason.word()),
-            since: wire::time(item.at),
-            run: None,
-        });
-    }
-    entries
-}
-
-/// Whether the run that has the candidate cannot move it yet: that is told of the run.
-fn is_stuck(machine: &Machine, rel: &Bytes, candidate: &Candidate) -> bool {
-    let Stage::Claimed { run: id, .. } = candidate.stage else { return false };
-    let Some(run) = machine.runs().get(&id) else { return false };
-    let mut own = machine.stuck().filter(|(of, ..)| *of == id);
-    own.any(|(_, file, _)| run.files().get(file as usize).is_some_and(|f| f.claim.rel == *rel))
-}
-
-/// What a candidate waits for, or who works on it.
-pub fn candidate_entry(
-    lane: &Lane,
-    rel: &Bytes,
-    candidate: &Candidate,
-    now: Now,
-) -> wire::PendingEntry {
-    let (stage, reason, run) = match &candidate.stage {
-        Stage::Pending(reason, due) => {
-            let due = due.filter(|_| !reason.is_told());
-            let again = due.map(|due| format!("; looked at again in {}", left(now, due)));
-            ("pending", awaited(&lane.spec, rel, *reason) + &again.unwrap_or_default(), None)
-        }
-        Stage::Checking { .. } => {
-            ("pending", "checking: it is ready but for its checksum or its key".to_owned(), None)
-        }
-        Stage::Ready => {
-            let (stage, reason) = ready_reason(lane, candidate, now);
-            (stage, reason, None)
-        }
-        Stage::Claimed { run, changed } => {
-            let reason = if *changed { "running; changed since" } else { "running" };
-            ("running", reason.to_owned(), Some(run.0))
-        }
-    };
-    wire::PendingEntry {
-        trigger: Some(lane.spec.name.to_string()),
-        file: Some((&place_of(lane, rel)).into()),
-        stage: stage.to_owned(),
-        reason,
-        since: wire::time(candidate.first_seen_at),
-        run,
-    }
-}
-
-/// Where a path below a lane's root is.
-fn place_of(lane: &Lane, rel: &Bytes) -> Bytes {
-    let root = lane.spec.folder().map(|folder| Bytes::from(folder.root.as_path()));
-    root.map_or_else(|| rel.clone(), |root| root.join(rel.as_bytes()))
-}
-
-/// What a file waits for: the word and the reason.
-fn awaited(trigger: &TriggerSpec, rel: &Bytes, reason: Pending) -> String {
-    let folder = trigger.folder().filter(|_| reason == Pending::DoneFile);
-    let done = folder.and_then(|folder| Some(folder.root.join(folder.done_of(rel)?.as_path())));
-    let text = done.map_or_else(
-        || reason.text().to_owned(),
-        |done| format!("{} is not there", done.display()),
-    );
-    format!("{}: {text}", reason.word())
-}
-
-/// What a file waits for that is ready by itself.
-fn ready_reason(lane: &Lane, candidate: &Candidate, now: Now) -> (&'static str, String) {
-    match (&lane.stored.paused, lane.gate, lane.wait(candidate)) {
-        (_, _, Wait::Set(missing)) => {
-            let missing: Vec<String> = missing.iter().map(|text| format!("`{text}`")).collect();
-            let missing = missing.join(" and ");
-            ("pending", format!("waiting_set: no file of its key that is ready matches {missing}"))
-        }
-        (Some(why), _, _) => ("queued", format!("paused: {why}")),
-        (None, Gate::Counting | Gate::Baseline, _) => {
-            ("queued", "the first scan is under way".to_owned())
-        }
-        (None, Gate::Open, Wait::Gathering(at)) => {
-            ("queued", format!("batch: more may come, for {} at most", left(now, at)))
-        }
-        (None, Gate::Open, Wait::Rate(at)) => ("queued", rate_limited(now, at)),
-        (None, Gate::Open, Wait::Turn) => ("queued", "waits for its turn".to_owned()),
-    }
-}
-
-fn rate_limited(now: Now, at: Mono) -> String {
-    let instant = wire::time(now.wall.after(now.mono.until(at)));
-    format!("rate_limited: the next run may start at {instant}")
-}
-
-fn left(now: Now, at: Mono) -> String {
-    format!("{:.1} s", now.mono.until(at).as_secs_f64())
-}
-
 /// How the tasks of a run stand, for its history.
 pub fn task_ends(run: &Run) -> Vec<(Name, TaskState, Option<String>)> {
     let places = 0..run.nodes().len();
@@ -463,32 +303,6 @@ fn files(run: &Run) -> Vec<wire::RunFile> {
         }
     });
     shown.collect()
-}
-
-/// What a run cannot move yet: the index of each such file, with the reason.
-pub fn stuck(machine: &Machine, run: RunId, now: Now) -> Vec<(usize, String)> {
-    let own = machine.stuck().filter(|(of, ..)| *of == run);
-    own.map(|(_, file, stuck)| (file as usize, stuck_reason(stuck, now))).collect()
-}
-
-fn stuck_reason(stuck: &Stuck, now: Now) -> String {
-    let next = match stuck.due {
-        Some(due) => format!("in {:.1} s", Mono::until(now.mono, due).as_secs_f64()),
-        None => "just now".to_owned(),
-    };
-    format!("moving: {}; tried again {next}", stuck.why)
-}
-
-/// What stands in the way of a trigger's moves: how many files wait, and why one of them does.
-fn stuck_of<'a>(machine: &'a Machine, trigger: &str) -> (u64, Option<&'a Stuck>) {
-    let of = |run: &RunId| machine.runs().get(run).and_then(|run| run.info().trigger.as_deref());
-    let own = machine.stuck().filter(|(run, ..)| of(run) == Some(trigger));
-    let (mut count, mut first) = (0, None);
-    for (_, _, stuck) in own {
-        count += 1;
-        first = first.or(Some(stuck));
-    }
-    (count, first)
 }
 
 /// An attempt, as its records tell it.
