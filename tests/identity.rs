@@ -1,7 +1,6 @@
 //! Which file is which, end to end: checksums, keys, triggers that change their names, first scans,
 //! inodes that are used again.
 
-#![cfg(test)]
 #![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
 
 #[expect(dead_code, reason = "a part of the harness is enough here")]

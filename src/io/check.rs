@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use self::job::{BUFFER, Job, Known, Step};
+use self::job::{BUFFER, Done, Job, Known, Step};
 use crate::core::check::{Check, Checked, Finding};
 use crate::core::id::{Name, RunId, Seq};
 use crate::core::path::Bytes;
@@ -204,23 +204,23 @@ impl Reader {
                 jobs.push_back(job);
                 Ok(())
             }
-            Step::Done(check, found) => self.answer(check, found),
+            Step::Done(done) => self.answer(done),
         }
     }
 
     /// Answers, having asked the ledger for the key last: so the answer is as new as can be.
-    fn answer(&mut self, check: Check, found: Result<Option<Bytes>, Finding>) -> Result<(), Ended> {
+    fn answer(&mut self, done: Done) -> Result<(), Ended> {
+        let Done { number, trigger, found } = done;
         let seq = Seq(self.committed.load(Ordering::Acquire));
         let finding = match found {
             Err(finding) => finding,
             Ok(None) => Finding::Good { key: None, delivered: None },
             Ok(Some(key)) => {
                 let keys = self.keys.get_or_insert_with(|| (self.make_keys)());
-                let delivered = keys.holder(&check.trigger, &key);
+                let delivered = keys.holder(&trigger, &key);
                 Finding::Good { key: Some(key), delivered }
             }
         };
-        let Check { number, trigger, .. } = check;
         self.out.send(Checked { number, trigger, seq, finding }).map_err(|_| Ended)
     }
 

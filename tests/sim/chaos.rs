@@ -131,7 +131,7 @@ fn action(world: &mut World) {
     let trigger: Name = world.rng.pick(&TRIGGERS).into();
     let restless = world.restless && world.rng.chance(25);
     let event = match world.rng.below(40) {
-        _ if restless => reload(world),
+        _ if restless => Some(reload(world)),
         0..20 => return touch(world),
         20..27 => signal(world, trigger),
         27..29 => fire(world, trigger),
@@ -141,7 +141,7 @@ fn action(world: &mut World) {
         33 | 34 => Some(ask(Request::Resume { trigger })),
         35 | 36 => return world.kill(),
         37 => Some(Event::StopRequested),
-        38 if world.rng.chance(if world.disk.narrow { 10 } else { 50 }) => reload(world),
+        38 if world.rng.chance(if world.disk.narrow { 10 } else { 50 }) => Some(reload(world)),
         _ => {
             // A hint for nothing.
             let place = world.disk.files.keys().next().cloned();
@@ -155,12 +155,12 @@ fn action(world: &mut World) {
 }
 
 /// Another configuration, or what has left it long ago is forgotten.
-fn reload(world: &mut World) -> Option<Event> {
+fn reload(world: &mut World) -> Event {
     if world.rng.chance(15) {
-        return Some(Event::Expired { before: world.now().wall });
+        return Event::Expired { before: world.now().wall };
     }
     let model = models::changed(&mut world.rng, &world.model, world.restless);
-    Some(Event::Reloaded(Arc::new(model)))
+    Event::Reloaded(Arc::new(model))
 }
 
 fn signal(world: &World, trigger: Name) -> Option<Event> {

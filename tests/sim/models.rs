@@ -58,11 +58,13 @@ pub(crate) fn checks(rng: &mut Rng) -> Model {
     let mut into = folder(rng, &spec.name, Folder::Drop);
     checked(rng, &mut into);
     into.initial_max = 10_000;
-    if rng.chance(30) {
-        into.fan_out = FanOut::Batch;
-        spec.max_runs = Some(1);
-    } else if rng.chance(30) {
-        into.move_to = Some(template("/done/{run}/{name}"));
+    match rng.below(3) {
+        0 => {
+            into.fan_out = FanOut::Batch;
+            spec.max_runs = Some(1);
+        }
+        1 => into.move_to = Some(template("/done/{run}/{rel}")),
+        _ => {}
     }
     spec.source = Source::Folder(Box::new(into));
     model.triggers = [(spec.name.clone(), Arc::new(spec))].into();

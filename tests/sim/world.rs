@@ -420,7 +420,9 @@ impl World {
     fn look_early(&mut self) {
         let place = self.disk.files.keys().next().cloned();
         for _ in 0..self.rng.below(4) {
-            place.iter().for_each(|place| self.hint(place));
+            if let Some(place) = &place {
+                self.hint(place);
+            }
             let at = self.rng.below(self.threads.len());
             self.watch_step(at);
         }

@@ -67,8 +67,8 @@ fn a_duplicate_tells_of_the_run_that_had_its_key() {
     let (t, r) = (trigger.clone(), rel.clone());
     let noted = Record::FileNoted { trigger: t, rel: r, version: version(2), why, at: at(1) };
     store.commit(&[noted], &world).unwrap();
-    let story = reader.ledger_story("orders", &rel).unwrap().unwrap();
-    assert_eq!((&*story.state, story.row.run, story.row.open), ("duplicate", Some(RunId(1)), true));
+    let told = reader.ledger_story("orders", &rel).unwrap().unwrap();
+    assert_eq!((&*told.state, told.row.run, told.row.open), ("duplicate", Some(RunId(1)), true));
     // Nothing but that was known of it.
     store.commit(&[Record::FileDeparted { trigger, rel: rel.clone(), at: at(2) }], &world).unwrap();
     assert_eq!(reader.ledger_story("orders", &rel).unwrap(), None);

@@ -308,7 +308,7 @@ impl Machine {
             let again = matches!(candidate.stage, Stage::Checking { again: true, .. });
             match finding {
                 Finding::Good { key, delivered } => {
-                    self.good(now, &trigger, &rel, key, (delivered, seq), out);
+                    self.good(now, &trigger, &rel, (key, delivered, seq), out);
                 }
                 Finding::Untold | Finding::Differs if again => self.check(now, &trigger, &rel, out),
                 Finding::Untold => {
@@ -327,23 +327,23 @@ impl Machine {
         self.ask_checks(&trigger, out);
     }
 
-    /// A file passed its check; `told` is who had its key in the ledger, and when that was read.
+    /// A file passed its check. `told`: its key, who had it in the ledger, and when that was read.
     fn good(
         &mut self,
         now: Now,
         trigger: &Name,
         rel: &Bytes,
-        key: Option<Bytes>,
-        told: (Option<RunId>, Seq),
+        told: (Option<Bytes>, Option<RunId>, Seq),
         out: &mut Out,
     ) {
+        let (key, delivered, seen) = told;
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
         if let Some(key) = &key {
-            let since = match told {
-                (Some(run), _) => Ok(Some(run)),
-                (None, seen) => lane.checks.claimed_since(key, seen),
+            let holder = match delivered {
+                Some(run) => Ok(Some(run)),
+                None => lane.checks.claimed_since(key, seen),
             };
-            match since {
+            match holder {
                 Err(()) => return self.check(now, trigger, rel, out),
                 Ok(Some(run)) => return self.note_duplicate(now, trigger, rel, run, out),
                 Ok(None) => {}
@@ -390,16 +390,12 @@ impl Machine {
                 let behind = lane.checks.keys.get(&key);
                 let behind: Vec<Bytes> =
                     behind.into_iter().flat_map(|all| all.values().cloned()).collect();
-                match run {
-                    Some(run) => {
-                        for rel in &behind {
-                            self.note_duplicate(now, trigger, rel, run, out);
-                        }
+                if let Some(run) = run {
+                    for rel in &behind {
+                        self.note_duplicate(now, trigger, rel, run, out);
                     }
-                    None => {
-                        let first = behind.first().into_iter();
-                        first.for_each(|rel| self.settled(now, trigger, rel, out));
-                    }
+                } else if let Some(rel) = behind.first() {
+                    self.settled(now, trigger, rel, out);
                 }
             }
         }

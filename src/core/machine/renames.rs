@@ -14,8 +14,8 @@ use crate::core::record::Record;
 impl Machine {
     /// The trigger that takes over what is known of `from`, if one of the configuration does.
     pub(super) fn heir(&self, from: &Name) -> Option<Name> {
-        let heirs = self.model.triggers.keys();
-        heirs.filter(|name| self.former(name).as_ref() == Some(from)).cloned().next()
+        let mut names = self.model.triggers.keys();
+        names.find(|name| self.former(name).as_ref() == Some(from)).cloned()
     }
 
     /// Whose ledger a trigger of the configuration takes over: that of its former name, as long as

@@ -12,6 +12,7 @@ use rustix::fs::{Advice, fadvise};
 
 use super::hash::{Digests, Hashers, Wanted};
 use crate::core::check::{Check, Finding, KeyOf, content_key};
+use crate::core::id::Name;
 use crate::core::path::Bytes;
 use crate::core::sums;
 use crate::io::disk::{self, Found, Stamp};
@@ -48,8 +49,22 @@ pub(super) struct Job {
 pub(super) enum Step {
     /// There is more to be read.
     More(Box<Job>),
-    /// That was all: the key, if one is asked for, or what was found against the file.
-    Done(Check, Result<Option<Bytes>, Finding>),
+    /// That was all.
+    Done(Done),
+}
+
+/// The end of a check.
+pub(super) struct Done {
+    pub(super) number: u64,
+    pub(super) trigger: Name,
+    /// The key, if one is asked for, or what was found against the file.
+    pub(super) found: Result<Option<Bytes>, Finding>,
+}
+
+/// The end of `check`.
+fn done(check: Check, found: Result<Option<Bytes>, Finding>) -> Step {
+    let Check { number, trigger, .. } = check;
+    Step::Done(Done { number, trigger, found })
 }
 
 impl Job {
@@ -61,12 +76,12 @@ impl Job {
         };
         if wanted.checksum.is_none() && !wanted.key {
             let key = known_key(&check);
-            return (Step::Done(check, Ok(key)), None);
+            return (done(check, Ok(key)), None);
         }
         let opened = Self::open(check.clone(), wanted);
         let job = match opened {
             Ok(job) => job,
-            Err(finding) => return (Step::Done(check, Err(finding)), None),
+            Err(finding) => return (done(check, Err(finding)), None),
         };
         match known.filter(|known| known.stamp == job.stamp && known.wanted == wanted) {
             Some(known) => job.compare(known.digests),
@@ -97,7 +112,7 @@ impl Job {
         buffer: &mut [u8],
         stopped: impl Fn(&Check) -> bool,
     ) -> (Option<Step>, Option<Known>) {
-        let done = |check, finding| (Some(Step::Done(check, Err(finding))), None);
+        let ended = |check, finding| (Some(done(check, Err(finding))), None);
         for _ in 0..SLICE {
             if stopped(&self.check) {
                 return (None, None);
@@ -111,13 +126,13 @@ impl Job {
                 }
                 Ok(n) => self.hashers.update(&buffer[..n]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return done(self.check, finding(&error)),
+                Err(error) => return ended(self.check, finding(&error)),
             }
         }
         match disk::stamp(self.file.as_fd()) {
             Ok(stamp) if stamp == self.stamp => (Some(Step::More(self)), None),
-            Ok(_) => done(self.check, Finding::Changed),
-            Err(error) => done(self.check, finding(&error)),
+            Ok(_) => ended(self.check, Finding::Changed),
+            Err(error) => ended(self.check, finding(&error)),
         }
     }
 
@@ -132,8 +147,8 @@ impl Job {
         };
         match same {
             Ok(now) if now == stamp => {}
-            Ok(_) => return (Step::Done(check, Err(Finding::Changed)), None),
-            Err(finding) => return (Step::Done(check, Err(finding)), None),
+            Ok(_) => return (done(check, Err(Finding::Changed)), None),
+            Err(finding) => return (done(check, Err(finding)), None),
         }
         let verdict = match told(&root, &check) {
             Err(finding) => Err(finding),
@@ -144,7 +159,7 @@ impl Job {
                 None => known_key(&check),
             }),
         };
-        (Step::Done(check, verdict), Some(Known { stamp, wanted, digests }))
+        (done(check, verdict), Some(Known { stamp, wanted, digests }))
     }
 }
 

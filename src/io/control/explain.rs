@@ -246,13 +246,11 @@ fn duplicate(seen: &Sight<'_>, name: &str, run: RunId, told: &Told) -> ExplainTr
          `dagd replay` would run it"
     );
     let run = Some(run.0);
-    match same {
-        true => ExplainTrigger { run, ..entry(name, DUPLICATE, text) },
-        false => {
-            let text = format!("of an earlier version: {text}; this version was not seen yet");
-            entry(name, "unseen", text)
-        }
+    if same {
+        return ExplainTrigger { run, ..entry(name, DUPLICATE, text) };
     }
+    let text = format!("of an earlier version: {text}; this version was not seen yet");
+    entry(name, "unseen", text)
 }
 
 fn baseline(seen: &Sight<'_>, name: &str, told: &Told) -> ExplainTrigger {
