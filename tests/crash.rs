@@ -2,7 +2,12 @@
 //!
 //! `DAGD_CRASH_ROUNDS=500` kills that often.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test ends at the first thing that goes wrong, and says what it did"
+)]
 
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;

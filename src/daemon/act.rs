@@ -25,11 +25,13 @@ impl Engine {
         match command {
             Command::Start(start) => self.start(&start),
             Command::Stop { id, how } => self.ports.slots.stop(id, how),
-            Command::Move(_) | Command::Reply { reply: Reply::Run(_) | Reply::Queued(_), .. } => {
+            Command::Move(_) | Command::Reply { reply: Reply::Run(_) | Reply::Queued(_), .. }
+                if self.durable < Some(self.seq) =>
+            {
                 self.undurable.push_back((self.seq, command));
                 self.ports.sync.request(self.seq);
             }
-            Command::Reply { token, reply } => self.reply(token, reply),
+            Command::Move(_) | Command::Reply { .. } => self.act_durably(command),
             Command::Look { trigger, rel } => self.watch(ToWatch::Look(trigger, rel)),
             Command::Scan { trigger } => self.watch(ToWatch::Scan(trigger)),
             Command::Count { trigger, limit } => self.watch(ToWatch::Count(trigger, limit)),
@@ -48,7 +50,7 @@ impl Engine {
         }
     }
 
-    /// Acts on a command that had to wait until its commit was on disk.
+    /// Acts on a command whose commit is on disk, as far as it has to be.
     pub(super) fn act_durably(&mut self, command: Command) {
         match command {
             Command::Move(mv) => self.ports.disposer.start(mv),

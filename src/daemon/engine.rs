@@ -130,6 +130,8 @@ pub struct Engine {
     pub(super) apart: BTreeSet<Name>,
     /// What is to be told once every first scan knows what was there before.
     pub(super) settling: Vec<Settling>,
+    /// The newest commit that is known to be on disk.
+    pub(super) durable: Option<Seq>,
     /// What may only happen once a commit is on disk.
     pub(super) undurable: VecDeque<(Seq, Command)>,
     pub(super) replies: BTreeMap<u64, oneshot::Sender<Reply>>,
@@ -205,6 +207,7 @@ impl Engine {
             armed: BTreeMap::new(),
             apart: BTreeSet::new(),
             settling: Vec::new(),
+            durable: None,
             undurable: VecDeque::new(),
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
@@ -467,6 +470,7 @@ impl Engine {
 
     /// A commit is on disk: what waited for it may happen.
     fn durable(&mut self, seq: Seq) {
+        self.durable = self.durable.max(Some(seq));
         while self.undurable.front().is_some_and(|(waits, _)| *waits <= seq) {
             failpoint!("sync.done");
             if let Some((_, command)) = self.undurable.pop_front() {

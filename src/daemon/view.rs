@@ -137,7 +137,7 @@ fn stuck_problem(machine: &Machine, lane: &Lane) -> Option<String> {
     let why = &first?.why;
     let files = if count == 1 { "a file waits" } else { "files wait" };
     let count = if count == 1 { String::new() } else { format!("{count} ") };
-    Some(format!("trigger `{name}`: {count}{files} to be moved: {why}"))
+    Some(format!("trigger {name}: {count}{files} to be moved: {why}"))
 }
 
 fn trigger(
@@ -161,9 +161,9 @@ fn trigger(
         (None, false, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
         (None, false, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
         (None, false, Gate::Open) => {
-            let moving = first.map(|stuck| format!("moving: {}", stuck.why));
             let full = lane.candidates.len() >= CANDIDATES_MAX;
             let why = || format!("{CANDIDATES_MAX} files wait: more are read when some have gone");
+            let moving = first.map(|stuck| format!("moving: {}", stuck.why));
             ("active", moving.or_else(|| full.then(why)))
         }
     };

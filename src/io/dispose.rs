@@ -158,7 +158,10 @@ pub fn dispose(mv: &Move) -> Disposed {
 fn outcome(job: &Job<'_>, error: &Error) -> Disposed {
     let text = job.failure(error);
     if error.may_pass() {
-        tracing::warn!("{text}");
+        // Tries that follow are told by the status.
+        if !job.mv.again {
+            tracing::warn!("{text}; tried again until it can be done");
+        }
         Disposed::NotYet(text)
     } else {
         Disposed::Done(MoveResult::Failed(text))

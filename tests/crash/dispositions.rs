@@ -86,7 +86,7 @@ fn configuration(state: &mut u64, far: &Path) -> String {
         if moves {
             writeln!(text, "on_conflict = \"{}\"", pick(state, all)).unwrap();
         }
-        if next(state) % 3 == 0 {
+        if next(state).is_multiple_of(3) {
             text += "fan_out = \"batch\"\nbatch_max_files = 3\nbatch_max_wait = \"20ms\"\n";
         }
     }
@@ -100,7 +100,7 @@ type Token = (usize, String, String);
 fn drop_file(env: &Env, state: &mut u64, number: usize) -> Option<Token> {
     let trigger = usize::try_from(next(state) >> 33).unwrap() % TRIGGERS;
     // Some names come again and again.
-    let name = if next(state) % 4 == 0 {
+    let name = if next(state).is_multiple_of(4) {
         format!("same{}.csv", next(state) % 3)
     } else {
         format!("f{number}.csv")

@@ -8,6 +8,7 @@ use dagd::core::record::{FileClaim, SignalInfo};
 use dagd::core::selector::Selector;
 
 use super::checks;
+use super::exec::place_of;
 use super::models::{self, TRIGGERS};
 use super::watch::{names, root};
 use super::world::World;
@@ -224,7 +225,7 @@ fn retry(world: &mut World) -> Option<Event> {
 /// Those of a run's files that lie where the run has left them.
 fn left_files(world: &World, files: &[FileClaim]) -> Vec<FireFile> {
     let there = |claim: &&FileClaim| {
-        let place = (claim.path.dir().into(), claim.rel.clone());
+        let place = place_of(claim);
         let at = if claim.in_place {
             world.disk.files.get(&place)
         } else {

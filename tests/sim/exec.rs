@@ -166,18 +166,18 @@ impl Exec {
     }
 }
 
-/// Where the file of a claim lay, as the disk knows places: the root and the path below it.
+/// The place of a file whose path ends in its relative part: some root, and that part.
 pub(crate) fn place_of(claim: &FileClaim) -> Place {
-    let root = claim.path.as_bytes().strip_suffix(claim.rel.as_bytes());
-    let root = root.and_then(|root| root.strip_suffix(b"/")).unwrap_or(claim.path.dir());
-    (Bytes::from(root), claim.rel.clone())
+    let (path, rel) = (claim.path.as_bytes(), claim.rel.as_bytes());
+    let root = path.strip_suffix(rel).and_then(|root| root.strip_suffix(b"/"));
+    (Bytes::from(root.unwrap_or_default()), claim.rel.clone())
 }
 
 /// What the real disposer does, in one go.
 fn dispose(order: &Move, disk: &mut Disk, rng: &mut Rng) -> (MoveResult, Option<Place>) {
     let Move { claim, goal, again, .. } = order;
     let place = place_of(claim);
-    let at_place = claim.path == place.0.join(place.1.as_bytes());
+    let at_place = disk.files.contains_key(&place);
     let file = disk.files.get(&place).filter(|_| at_place);
     let file = file.or_else(|| disk.elsewhere.get(&claim.path)).cloned();
     let claimed = |file: &File| file.version == claim.version && !file.writing;

@@ -313,7 +313,7 @@ fn drop_files(rng: &mut Rng, spec: &mut TriggerSpec) {
 /// Places are taken now and then: names repeat, numbers of runs do not.
 fn dispositions(rng: &mut Rng, into: &mut FolderSpec) {
     let place = |rng: &mut Rng, percent, folder: &str| {
-        let within = rng.pick(&["{name}", "{run}/{name}"]);
+        let within = rng.pick(&["{name}", "{run}/{rel}"]);
         rng.chance(percent).then(|| template(&format!("{folder}/{within}")))
     };
     into.pre_move = place(rng, 30, "/work");

@@ -11,7 +11,7 @@ use dagd::core::id::{AttemptId, ItemId, Name, NodeIx, Now, Rev, RunId};
 use dagd::core::machine::{Recovering, Start};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Aggregate, FileClaim, Record, RunCreated, RunState};
+use dagd::core::record::{Aggregate, FileClaim, Noted, Record, RunCreated, RunState};
 use dagd::core::task::{TaskState, Verdict};
 
 /// What is on disk, and survives a crash.
@@ -22,6 +22,8 @@ pub(crate) struct Store {
     pub(crate) rows: BTreeMap<(Name, Bytes), Row>,
     /// The triggers of the ledger.
     triggers: BTreeSet<Name>,
+    /// Files that were left out because a run had one with their key.
+    duplicates: BTreeMap<(Name, Bytes), RunId>,
     /// Which run had a file with which key.
     pub(crate) keys: BTreeMap<(Name, Bytes), RunId>,
     pub(crate) graphs: BTreeMap<Rev, Arc<Graph>>,
@@ -87,8 +89,13 @@ impl Store {
             }
             Record::TriggerRenamed { from, to, .. } => return self.rename(from, to),
             Record::TriggerForgotten { trigger, .. } => return self.forget(trigger),
-            Record::FileNoted { trigger, rel, version, .. } => {
+            Record::FileNoted { trigger, rel, version, why, .. } => {
                 self.triggers.insert(trigger.clone());
+                let key = (trigger.clone(), rel.clone());
+                self.duplicates.remove(&key);
+                if let Noted::Duplicate(run) = why {
+                    self.duplicates.insert(key, *run);
+                }
                 let row = Row { version: version.clone(), open: true, run: None };
                 self.rows.insert((trigger.clone(), rel.clone()), row);
             }
@@ -150,6 +157,7 @@ impl Store {
             self.keys.insert((trigger.clone(), key), created.run);
         }
         for file in created.files.iter().filter(|file| file.in_place) {
+            self.duplicates.remove(&(trigger.clone(), file.rel.clone()));
             let row = Row {
                 version: file.version.clone(),
                 open: file.kind != Kind::Deleted,
@@ -165,6 +173,9 @@ impl Store {
             self.rows.retain(|key, row| !own(key, row));
             for ((_, rel), row) in of(&mut self.rows, from) {
                 self.rows.entry((to.clone(), rel)).or_insert(row);
+            }
+            for ((_, rel), run) in of(&mut self.duplicates, from) {
+                self.duplicates.insert((to.clone(), rel), run);
             }
             for ((_, key), run) in of(&mut self.keys, from) {
                 self.keys.insert((to.clone(), key), run);
@@ -188,6 +199,7 @@ impl Store {
         self.triggers.remove(trigger);
         of(&mut self.rows, trigger);
         of(&mut self.keys, trigger);
+        of(&mut self.duplicates, trigger);
         self.live.remove(&Aggregate::Trigger(trigger.clone()));
     }
 
@@ -199,6 +211,10 @@ impl Store {
         }
         let claim = created.files[file as usize].clone();
         let Some(trigger) = created.trigger else { return };
+        let lost = matches!(result, MoveResult::Superseded | MoveResult::Gone);
+        if let Some(key) = claim.key.filter(|_| lost && phase == Phase::Before) {
+            self.free(run, &trigger, key);
+        }
         let row = self.rows.get_mut(&(trigger, claim.rel));
         let Some(row) = row.filter(|row| claim.in_place && row.run == Some(run)) else { return };
         match result {
@@ -209,6 +225,20 @@ impl Store {
             }
             MoveResult::Superseded if created.disposition.pre_move.is_none() => row.open = true,
             MoveResult::Superseded | MoveResult::Kept | MoveResult::Failed(_) => {}
+        }
+    }
+
+    /// Nothing was delivered with the key after all.
+    fn free(&mut self, run: RunId, trigger: &Name, key: Bytes) {
+        let key = (trigger.clone(), key);
+        if self.keys.get(&key) == Some(&run) {
+            self.keys.remove(&key);
+        }
+        for (key, _) in self.duplicates.iter().filter(|(key, of)| key.0 == *trigger && **of == run)
+        {
+            if let Some(row) = self.rows.get_mut(key) {
+                row.open = false;
+            }
         }
     }
 

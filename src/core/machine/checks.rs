@@ -91,6 +91,13 @@ impl Checks {
         }
     }
 
+    /// The run has not had the key after all.
+    fn unclaim(&mut self, key: &Bytes, of: RunId) {
+        if self.claimed.get(key).is_some_and(|(_, run)| *run == of) {
+            self.claimed.remove(key);
+        }
+    }
+
     fn forget(&mut self, seq: Seq, key: &Bytes) {
         if self.claimed.get(key).is_some_and(|(of, _)| *of == seq) {
             self.claimed.remove(key);
@@ -404,6 +411,11 @@ impl Machine {
 }
 
 impl Lane {
+    /// A run does not hold the key any more: nothing was delivered with it.
+    pub(super) fn unclaim_key(&mut self, key: &Bytes, run: RunId) {
+        self.checks.unclaim(key, run);
+    }
+
     /// The files of a run hold their keys from now on.
     pub(super) fn claim_keys(&mut self, file: &FileClaim, by: (Seq, RunId)) {
         if let Some(candidate) = self.candidates.get_mut(&file.rel) {

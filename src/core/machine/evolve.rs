@@ -265,10 +265,12 @@ impl Machine {
         let (name, claim) = (&run.info().trigger, &run.files()[file as usize].claim);
         if let Some(name) = name {
             self.recent.mark(self.seq, name, &claim.rel);
-            // Taken away, the file leaves its path to others while its run goes on.
-            let taken = phase == Phase::Before && !matches!(result, MoveResult::Failed(_));
-            if let Some(lane) = self.lanes.get_mut(name).filter(|_| taken) {
-                lane.unclaim(id, &claim.rel);
+            let lane = self.lanes.get_mut(name).filter(|_| phase == Phase::Before);
+            match (lane, result) {
+                (None, _) | (Some(_), MoveResult::Failed(_)) => {}
+                (Some(lane), MoveResult::Superseded | MoveResult::Gone) => lane.lose(id, claim),
+                // It leaves its path to others while its run goes on.
+                (Some(lane), _) => lane.take_away(id, claim),
             }
         }
         if !run.is_moving() {

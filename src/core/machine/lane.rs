@@ -13,7 +13,7 @@ use super::rate::Bucket;
 use crate::core::candidate::{Candidate, Stage};
 use crate::core::effect::{Command, Out};
 use crate::core::fill::{Facts, fill};
-use crate::core::id::{ItemId, Mono, Name, Now, Wall};
+use crate::core::id::{ItemId, Mono, Name, Now, RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, SignalInfo};
 use crate::core::trigger::{Folder, InitialScan, Overlap, TriggerSpec};
@@ -52,6 +52,8 @@ pub struct Lane {
     pub gate: Gate,
     /// Live candidates by path below the root.
     pub candidates: BTreeMap<Bytes, Candidate>,
+    /// Files that live runs have taken away, with their places in their rows.
+    pub(super) away: BTreeMap<(Bytes, RunId), u32>,
     /// Accepted events that wait for a run.
     pub items: BTreeSet<ItemId>,
     /// Live runs.
@@ -133,6 +135,7 @@ impl Lane {
             stored: Stored::default(),
             gate: Gate::Open,
             candidates: BTreeMap::new(),
+            away: BTreeMap::new(),
             items: BTreeSet::new(),
             live_runs: 0,
             live: BTreeMap::new(),

@@ -62,7 +62,8 @@ impl Machine {
             let lanes = self.lanes.values().filter(alive);
             let claimed = lanes.filter_map(|lane| lane.candidates.get(rel));
             let claimed = claimed.filter(|c| matches!(c.stage, Stage::Claimed { .. }));
-            claimed.map(|c| c.hops).chain(self.lineage.hops(rel, now)).max()
+            let away = self.lanes.values().filter_map(|lane| lane.hops_away(rel));
+            claimed.map(|c| c.hops).chain(away).chain(self.lineage.hops(rel, now)).max()
         };
         causes(rel).filter_map(|cause| of(&cause)).max().map_or(0, |hops| hops.saturating_add(1))
     }

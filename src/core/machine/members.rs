@@ -114,17 +114,43 @@ impl Lane {
             }
         }
         self.groups.hold(&info.key, !self.may_start(&info.key));
-        let claims = run.files().iter().map(|file| &file.claim.rel);
-        claims.filter_map(|rel| Some((rel.clone(), self.unclaim(info.run, rel)?))).collect()
+        let mut files = Vec::new();
+        for file in run.files() {
+            let rel = &file.claim.rel;
+            let taken = self.away.remove(&(rel.clone(), info.run));
+            let hops = self.unclaim(info.run, rel).or(taken);
+            files.extend(hops.map(|hops| (rel.clone(), hops)));
+        }
+        files
     }
 
-    /// The path is free, if the run had claimed it. Returns its place in its row.
-    pub(super) fn unclaim(&mut self, of: RunId, rel: &Bytes) -> Option<u32> {
-        let ours = |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == of);
-        if !self.candidates.get(rel).is_some_and(ours) {
-            return None;
+    /// A file of the run was taken away: its path is free, and is remembered for as long as the run
+    /// lives, which may write there.
+    pub(super) fn take_away(&mut self, run: RunId, file: &FileClaim) {
+        if let Some(hops) = self.unclaim(run, &file.rel) {
+            self.away.insert((file.rel.clone(), run), hops);
         }
+    }
+
+    /// A file of the run turned out to be another one, or gone, before anything was done for it.
+    pub(super) fn lose(&mut self, run: RunId, file: &FileClaim) {
+        self.unclaim(run, &file.rel);
+        if let Some(key) = &file.key {
+            self.unclaim_key(key, run);
+        }
+    }
+
+    /// The path is free, if the run had claimed it; the file's place in its row.
+    fn unclaim(&mut self, of: RunId, rel: &Bytes) -> Option<u32> {
+        let ours = |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == of);
+        self.candidates.get(rel).filter(|candidate| ours(candidate))?;
         self.candidates.remove(rel).map(|candidate| candidate.hops)
+    }
+
+    /// The place in a row of the path's file that live runs have taken away.
+    pub(super) fn hops_away(&self, rel: &Bytes) -> Option<u32> {
+        let all = (rel.clone(), RunId(0))..=(rel.clone(), RunId(u64::MAX));
+        self.away.range(all).map(|(_, hops)| *hops).max()
     }
 
     /// Drops the candidate of a path unless a run has claimed it.

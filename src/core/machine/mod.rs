@@ -136,10 +136,10 @@ enum Timer {
     Look(Name, Bytes),
     /// Files of a lane that miss a member of their set may have waited for too long.
     Late(Name),
-    /// A window of a lane may close, or its rate let another run start.
-    Lane(Name),
     /// A disposition is to be tried again.
     Move(RunId, u32),
+    /// A window of a lane may close, or its rate let another run start.
+    Lane(Name),
     /// Draining has lasted long enough.
     Drained,
 }
@@ -280,8 +280,8 @@ impl Machine {
                 Timer::Retry(id) => self.retry_due(id),
                 Timer::Look(trigger, rel) => self.look_due(now, &trigger, &rel, out),
                 Timer::Late(trigger) => self.late_due(now, &trigger, out),
-                Timer::Lane(trigger) => self.lane_due(now, trigger),
                 Timer::Move(run, file) => self.move_due(now, run, file, out),
+                Timer::Lane(trigger) => self.lane_due(now, trigger),
                 Timer::Drained => self.hasten(now, Stopping::Term, out),
             }
         }

@@ -79,30 +79,34 @@ impl Machine {
         result: MoveResult,
         out: &mut Out,
     ) {
-        let look = self.look_after_claim(run, file, phase, &result);
+        let looks = self.looks_after_claim(run, file, phase, &result);
         self.emit(now, Record::MoveDone { run, file, phase, result, at: now.wall }, out);
-        out.commands.extend(look);
+        out.commands.extend(looks.into_iter().flatten().flatten());
     }
 
     /// A path is looked at once its file has left the run for another one, or may have: the hint at
-    /// that came while the run had the path.
-    fn look_after_claim(
+    /// that came while the run had the path. With a key that nothing was delivered with after all,
+    /// others of that key count again.
+    fn looks_after_claim(
         &self,
         id: RunId,
         file: u32,
         phase: Phase,
         result: &MoveResult,
-    ) -> Option<Command> {
+    ) -> Option<[Option<Command>; 2]> {
         let run = &self.runs[&id];
         let trigger = run.info().trigger.clone()?;
-        let rel = run.files()[file as usize].claim.rel.clone();
+        let claim = &run.files()[file as usize].claim;
+        let rel = claim.rel.clone();
         let candidate = self.lanes.get(&trigger)?.candidates.get(&rel);
         let changed = candidate
             .is_some_and(|c| matches!(c.stage, Stage::Claimed { run, changed: true } if run == id));
         let lost = matches!(result, MoveResult::Superseded | MoveResult::Gone);
         let stays = matches!(result, MoveResult::Failed(_));
-        (phase == Phase::Before && !stays && (changed || lost))
-            .then_some(Command::Look { trigger, rel })
+        let again = lost && claim.key.is_some();
+        let scan = again.then(|| Command::Scan { trigger: trigger.clone() });
+        let look = (!stays && (changed || lost)).then_some(Command::Look { trigger, rel });
+        (phase == Phase::Before).then_some([look, scan])
     }
 
     /// Notes a try in vain, unless it is noted already.

@@ -35,6 +35,13 @@ pub(super) fn claimed(conn: &Connection, created: &RunCreated) -> Step<()> {
     Ok(())
 }
 
+/// The run has not had the key after all.
+pub(super) fn freed(conn: &Connection, trigger: i64, key: &Bytes, run: i64) -> Step<()> {
+    conn.prepare_cached("DELETE FROM keys WHERE trigger = ?1 AND key = ?2 AND run = ?3")?
+        .execute(params![trigger, PathCell(key.as_bytes()), run])?;
+    Ok(())
+}
+
 /// The run that something was delivered to under a key.
 pub(super) fn holder(conn: &Connection, trigger: &str, key: &Bytes) -> Step<Option<RunId>> {
     let mut query = conn.prepare_cached(

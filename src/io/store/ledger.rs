@@ -6,8 +6,8 @@
 use rusqlite::{Connection, Row as SqlRow, params};
 
 use super::error::{Fault, Step};
-use super::triggers;
 use super::value::{PathCell, StoredPath, int, uint};
+use super::{keys, triggers};
 use crate::core::candidate::{Kind, Row, Version};
 use crate::core::disposition::{MoveResult, Phase};
 use crate::core::id::{Name, RunId, Wall};
@@ -71,6 +71,11 @@ pub(super) fn moved(
     let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
     let (run, at) = (int(created.run.0), time(at));
     let here = file.in_place && !created.disposition.takes(file);
+    if let (Phase::Before, MoveResult::Superseded | MoveResult::Gone, Some(key), Some(trigger)) =
+        (phase, result, &file.key, trigger)
+    {
+        undelivered(conn, trigger, key, run, &at)?;
+    }
     match result {
         MoveResult::Moved { to, .. } => conn
             .prepare_cached(
@@ -101,6 +106,18 @@ pub(super) fn moved(
             .execute(params![trigger, dir, name, run, at])?,
         MoveResult::Superseded | MoveResult::Kept | MoveResult::Failed(_) => 0,
     };
+    Ok(())
+}
+
+/// Nothing was delivered with the key after all: it is free, and what was left out because of it is
+/// as good as new.
+fn undelivered(conn: &Connection, trigger: i64, key: &Bytes, run: i64, at: &str) -> Step<()> {
+    keys::freed(conn, trigger, key, run)?;
+    conn.prepare_cached(
+        "UPDATE ledger SET open = 0, at = ?3 \
+         WHERE trigger = ?1 AND run = ?2 AND state = 'duplicate'",
+    )?
+    .execute(params![trigger, run, at])?;
     Ok(())
 }
 

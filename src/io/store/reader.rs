@@ -219,8 +219,8 @@ impl Reader {
     pub fn quarantined(&mut self) -> Result<Vec<(Name, u64)>, StoreError> {
         self.read(|conn| {
             let mut query = conn.prepare_cached(
-                "SELECT trigger, count(*) FROM ledger \
-                 WHERE state = 'quarantined' AND open = 1 GROUP BY trigger",
+                "SELECT triggers.name, count(*) FROM ledger JOIN triggers ON triggers.id = trigger \
+                 WHERE state = 'quarantined' AND open = 1 GROUP BY 1",
             )?;
             let rows = query.query_map([], |sql| Ok((sql.get(0)?, uint(sql.get(1)?))))?;
             Ok(rows.collect::<Result<_, _>>()?)

@@ -80,7 +80,7 @@ impl Sync {
 
     /// Asks for commit `seq` and all before it to be brought to disk. Never waits.
     pub fn request(&self, seq: Seq) {
-        self.shared.wanted.fetch_max(seq.0.saturating_add(1), Ordering::AcqRel);
+        self.shared.wanted.fetch_max(seq.0 + 1, Ordering::AcqRel);
         self.wake();
     }
 
