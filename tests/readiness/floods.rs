@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use dagd::core::candidate::{Disk, Probe};
+use dagd::core::filter::Filter;
 use dagd::core::path::Bytes;
 use dagd::core::sidecar::Sidecar;
 use dagd::core::trigger::{FileType, FolderSpec};
@@ -185,4 +186,27 @@ fn a_folder_that_many_write_in_is_measured_as_it_is_in_the_end() {
     fs::remove_dir_all(bench.at("run")).unwrap();
     bench.until(|bench| bench.seen[&Bytes::from("run")].1 == Disk::Absent);
     assert_eq!(bench.seen.len(), 1, "nothing in it is work");
+}
+
+#[test]
+fn what_was_kept_for_a_held_lane_counts_under_the_configuration_that_is_in_force_by_then() {
+    let root = tempfile::tempdir().unwrap();
+    let mut bench = bench::Bench::new();
+    let of = |name: &str, exclude: &str| {
+        with(name, root.path(), |folder| {
+            let patterns = |text: &str| vec![text.to_owned()];
+            folder.filter = Filter::new(patterns("*"), patterns(exclude), true, false).unwrap();
+        })
+    };
+    bench.arm(vec![of("t", "none"), of("u", "none")]);
+    bench.handle.send(ToWatch::Hold("t".into()));
+    fs::write(root.path().join("a"), "x").unwrap();
+    // Both hear of it at once, and this one is not held.
+    bench.delivered("u", ["a"]);
+    bench.arm(vec![of("t", "a"), of("u", "none")]);
+    bench.handle.send(ToWatch::Release("t".into()));
+    fs::write(root.path().join("b"), "x").unwrap();
+    bench.delivered("t", ["b"]);
+    bench.look("b");
+    bench.delivered("t", ["b"]);
 }

@@ -219,6 +219,7 @@ fn undelivered(world: &mut World, run: RunId, file: u32, result: &MoveResult) {
 fn was_ready(world: &World, trigger: &Name, folder: &FolderSpec, file: &FileClaim) {
     let place = (root(folder), file.rel.clone());
     let version = file.version.mtime_ns;
+    assert_eq!(folder.work_at(&file.rel), Some(file.rel.clone()), "{trigger}: {place:?} counts");
     if matches!(folder.read_lock, ReadLock::Auto | ReadLock::Lease) {
         let whole = world.disk.complete.contains(&version);
         assert!(whole, "{trigger}: v{version} at {place:?} is not half-written");

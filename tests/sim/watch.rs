@@ -82,7 +82,7 @@ pub(crate) fn names(disk: &Disk, folder: &FolderSpec) -> Vec<Bytes> {
 }
 
 fn matches(folder: &FolderSpec, rel: &Bytes) -> bool {
-    folder.work_at(rel).is_some()
+    folder.work_at(rel).as_ref() == Some(rel)
 }
 
 impl Thread {
@@ -197,6 +197,10 @@ impl Thread {
                 }
             }
             1 => {
+                // A reload may have made it another one that does not count.
+                self.dirty.retain(|(trigger, rel)| {
+                    folder(sight.model, trigger).is_some_and(|folder| matches(folder, rel))
+                });
                 let all = self.free_dirty();
                 let some = all.into_iter().filter(|_| rng.chance(60)).collect::<Vec<_>>();
                 // A hint that comes twice is not forgotten the first time.

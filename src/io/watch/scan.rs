@@ -138,7 +138,8 @@ impl Worker {
             let some = trigger.kept.rels.len().min(BATCH_MAX);
             let rels: Vec<Bytes> = trigger.kept.rels.drain(..some).collect();
             for rel in rels {
-                let target = trigger.any_target(rel);
+                // It may have been kept under a configuration under which it counted.
+                let Some(target) = trigger.target_rel(&rel) else { continue };
                 if let Some(root) = trigger.open() {
                     self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
                 }
