@@ -39,7 +39,7 @@ pub struct Run {
     pub id: u64,
     /// The trigger; null for a start by selection.
     pub trigger: Option<String>,
-    /// `event`, `scan`, `signal`, `manual`, `retry` or `replay`.
+    /// `event`, `scan`, `signal`, `schedule`, `absence`, `manual`, `retry` or `replay`.
     pub reason: String,
     /// `queued`, `running`, `succeeded`, `failed` or `cancelled`.
     pub state: String,
@@ -89,6 +89,8 @@ pub struct RunDetail {
     pub parent: Option<u64>,
     /// The signal that it is for.
     pub signal: Option<Signal>,
+    /// The occurrence of a schedule that it is for.
+    pub scheduled_at: Option<String>,
     /// Its tasks, in the order of their names.
     pub tasks: Vec<Task>,
 }
@@ -185,9 +187,10 @@ pub struct Status {
 pub struct TriggerStatus {
     /// Its name.
     pub name: String,
-    /// `drop`, `watch` or `signal`.
+    /// `drop`, `watch`, `signal`, `schedule` or `absent`.
     pub kind: String,
-    /// The folder or the signal's name.
+    /// The folder, the signal's name, the schedule and its zone, or how long which trigger is to be
+    /// silent.
     pub source: String,
     /// `active`, `paused` or `waiting` (its folder does not exist).
     pub state: String,
@@ -216,6 +219,8 @@ pub struct TriggerStatus {
     /// Files that wait for what keeps dagd from moving them to pass.
     #[serde(default)]
     pub stuck: u64,
+    /// When it is due next, if it waits for time.
+    pub next_at: Option<String>,
 }
 
 /// The outcome of a reload.

@@ -124,6 +124,7 @@ fn a_run_and_all_of_its_tasks() {
         select: "checksum+".to_owned(),
         parent: Some(3),
         signal: None,
+        scheduled_at: None,
         tasks: vec![
             task("alert", "succeeded", None, vec![attempt(1, Some(0))]),
             task("checksum", "succeeded", None, vec![attempt(1, Some(0))]),
@@ -173,6 +174,7 @@ fn a_run_for_a_signal_that_goes_on() {
         select: "tag:logs".to_owned(),
         parent: None,
         signal: Some(signal),
+        scheduled_at: None,
         tasks: vec![task("rotate", "running", None, vec![started])],
     };
     detail.run.reason = "signal".to_owned();
@@ -205,6 +207,7 @@ fn at_a_glance() -> Status {
         live_runs: 1,
         quarantined: u64::from(kind == "drop") * 2,
         stuck: 0,
+        next_at: None,
     };
     let mut paused = trigger("old", "drop", "/srv/old", "paused");
     (paused.late, paused.late_oldest) = (3, Some(path("/srv/old/a\tb.csv")));

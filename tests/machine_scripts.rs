@@ -6,6 +6,8 @@ mod groups;
 #[path = "machine_scripts/readiness.rs"]
 mod readiness;
 mod scripts;
+#[path = "scripts/times.rs"]
+mod times;
 
 use scripts::{check, check_reload};
 

@@ -117,6 +117,7 @@ fn run(files: Vec<FileClaim>) -> RunCreated {
         items: vec![],
         files,
         signal: None,
+        scheduled: None,
         root: Some("/in".into()),
         disposition: Disposition::default(),
         key: Bytes::from("k"),

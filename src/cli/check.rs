@@ -3,7 +3,7 @@
 use super::Context;
 use super::exit::{Exit, Outcome};
 use super::text::{Paint, Style, Table, count};
-use crate::core::trigger::{Folder, Source, TriggerSpec};
+use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::{config_files, disk};
 
 /// Exactly what the daemon does before it runs. Exit code 78, with everything that is wrong, if
@@ -34,21 +34,17 @@ fn triggers<'a>(triggers: impl Iterator<Item = &'a TriggerSpec>, style: Style) -
     let mut prober = disk::Prober::new();
     let mut table = Table::new(&["TRIGGER", "SOURCE", "RUNS", "COMPLETE", "NOTE"], &[]);
     for trigger in triggers {
-        let (source, complete, note) = match &trigger.source {
-            Source::Signal { name, .. } => (format!("signal {name}"), "", ""),
-            Source::Folder(folder) => {
-                let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
-                let source = format!("{kind} {}", folder.root.display());
-                if folder.root.is_dir() {
-                    (source, prober.readiness(&folder.root, folder.proof()), "")
-                } else {
-                    (source, "", "the folder does not exist yet; it is waited for")
-                }
+        let (complete, note) = match &trigger.source {
+            Source::Folder(folder) if folder.root.is_dir() => {
+                (prober.readiness(&folder.root, folder.proof()), "")
             }
+            Source::Folder(_) => ("", "the folder does not exist yet; it is waited for"),
+            Source::Signal { .. } | Source::Schedule(_) | Source::Absent { .. } => ("", ""),
         };
+        let (kind, source) = trigger.source.told();
         table.row([
             (trigger.name.to_string(), Paint::Plain),
-            (source, Paint::Plain),
+            (format!("{kind} {source}"), Paint::Plain),
             (trigger.select.to_string(), Paint::Plain),
             (complete.to_owned(), Paint::Plain),
             (note.to_owned(), Paint::Warn),

@@ -104,7 +104,7 @@ impl Supposed<'_> {
             Slot::Task => Some(task.name.as_bytes().to_vec()),
             Slot::Signal => match &self.trigger.source {
                 Source::Signal { name, .. } => Some(name.as_bytes().to_vec()),
-                Source::Folder(_) => None,
+                Source::Folder(_) | Source::Schedule(_) | Source::Absent { .. } => None,
             },
             Slot::Date(format) => {
                 template::date(format, self.at, self.utc_offset_s).map(String::into_bytes)
@@ -131,19 +131,11 @@ impl Supposed<'_> {
 /// What would set it off, and whether it takes the path.
 pub fn head(event: &Supposed<'_>, refused: Option<&str>, style: Style) -> String {
     let trigger = event.trigger;
-    let source = match &trigger.source {
-        Source::Folder(folder) => {
-            let kind = match folder.folder {
-                crate::core::trigger::Folder::Drop => "drop",
-                crate::core::trigger::Folder::Watch => "watch",
-            };
-            format!("{kind} {}", visible(&folder.root.display().to_string()))
-        }
-        Source::Signal { name, .. } => format!("signal {name}"),
-    };
+    let (kind, source) = trigger.source.told();
     let mut text = format!(
-        "{}  {source}, runs {}\n",
+        "{}  {kind} {}, runs {}\n",
         style.paint(Paint::Bold, &trigger.name),
+        visible(&source),
         visible(trigger.select.text())
     );
     if let Some(path) = event.path {

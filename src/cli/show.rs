@@ -88,6 +88,9 @@ fn reason(detail: &RunDetail) -> String {
     if let Some(parent) = detail.parent {
         put(&mut text, format_args!(" of run {parent}"));
     }
+    if let Some(at) = &detail.scheduled_at {
+        put(&mut text, format_args!(" for {}", visible(at)));
+    }
     if let Some(Signal { signal, value, sender_pid, sender_uid }) = &detail.signal {
         put(&mut text, format_args!(" {}", visible(signal)));
         let with = [

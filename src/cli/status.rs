@@ -96,7 +96,8 @@ fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
     let blank = || (String::new(), Paint::Plain);
     let number = |n: u64| (n.to_string(), if n == 0 { Paint::Dim } else { Paint::Plain });
     for trigger in triggers {
-        let folder = trigger.kind != "signal";
+        let folder = matches!(trigger.kind.as_str(), "drop" | "watch");
+        let next = trigger.next_at.as_ref().map(|at| format!("next at {at}"));
         table.row([
             (trigger.name.clone(), Paint::Plain),
             (trigger.state.clone(), state_paint(&trigger.state)),
@@ -111,7 +112,10 @@ fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
             number(trigger.queued),
             number(trigger.live_runs),
             if trigger.kind == "drop" { number(trigger.quarantined) } else { blank() },
-            (trigger.reason.clone().unwrap_or_default(), Paint::Warn),
+            match (&trigger.reason, next) {
+                (None, Some(next)) => (next, Paint::Dim),
+                (why, _) => (why.clone().unwrap_or_default(), Paint::Warn),
+            },
         ]);
     }
     table.render("", style)

@@ -99,6 +99,11 @@ pub const TRIGGER: Scope = Scope {
         "drop",
         "watch",
         "signal",
+        "schedule",
+        "absent",
+        "timezone",
+        "catch_up",
+        "of",
         "run",
         "recursive",
         "include",
@@ -149,7 +154,7 @@ pub const TRIGGER: Scope = Scope {
         "max_hops",
         "renamed_from",
     ],
-    later: &["schedule", "absent", "subject"],
+    later: &["subject"],
 };
 
 /// Keys of a trigger that mean something for a folder only.
@@ -205,6 +210,12 @@ pub const DROP_ONLY: &[&str] = &[
 
 /// Keys of a trigger that mean something for a signal only.
 pub const SIGNAL_ONLY: &[&str] = &["sender_uid"];
+
+/// Keys of a trigger that mean something for a schedule only.
+pub const SCHEDULE_ONLY: &[&str] = &["timezone", "catch_up"];
+
+/// Keys of a trigger that mean something for an absence only.
+pub const ABSENCE_ONLY: &[&str] = &["of"];
 
 /// The kind of table that `key` belongs into, for messages.
 pub fn elsewhere(key: &str) -> Option<&'static str> {

@@ -30,6 +30,7 @@ pub mod syntax;
 pub mod task;
 pub mod tasks;
 pub mod templates;
+pub mod times;
 pub mod trigger;
 pub mod triggers;
 pub mod units;

@@ -17,6 +17,23 @@ pub enum Role {
     Watch,
     /// A signal.
     Signal,
+    /// A schedule.
+    Schedule,
+    /// Another trigger's silence.
+    Absent,
+}
+
+impl Role {
+    /// The key that makes a trigger one.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Watch => "watch",
+            Self::Signal => "signal",
+            Self::Schedule => "schedule",
+            Self::Absent => "absent",
+        }
+    }
 }
 
 /// What the defaults depend on.
@@ -42,7 +59,7 @@ pub fn decide(
     let default = match (role, fan_out) {
         (Role::Drop, _) | (Role::Watch, Some(FanOut::File)) => OverlapWord::Queue,
         (Role::Signal, _) if real_time => OverlapWord::Queue,
-        (Role::Watch | Role::Signal, _) => OverlapWord::Coalesce,
+        (Role::Watch | Role::Signal | Role::Schedule | Role::Absent, _) => OverlapWord::Coalesce,
     };
     let written = raw.on_overlap.as_ref().or(defaults.on_overlap.as_ref());
     let word = written.map_or(default, |written| written.value);
@@ -68,7 +85,7 @@ pub fn decide(
     let max_runs = match (role, word) {
         (_, OverlapWord::Parallel) => None,
         (Role::Drop, _) => raw.max_runs.as_ref().or(defaults.max_runs.as_ref()).map(|at| at.value),
-        (Role::Watch | Role::Signal, _) => {
+        (Role::Watch | Role::Signal | Role::Schedule | Role::Absent, _) => {
             let limit = raw.max_runs.as_ref().or(defaults.max_runs.as_ref());
             Some(limit.map_or(1, |at| at.value))
         }

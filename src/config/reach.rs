@@ -25,6 +25,7 @@ enum Supply {
     Batch,
     Signal,
     RealTime,
+    Time,
 }
 
 impl Supply {
@@ -34,6 +35,7 @@ impl Supply {
             Source::Folder(_) => Self::Batch,
             Source::Signal { .. } if place.real_time => Self::RealTime,
             Source::Signal { .. } => Self::Signal,
+            Source::Schedule(_) | Source::Absent { .. } => Self::Time,
         }
     }
 
@@ -54,7 +56,9 @@ impl Supply {
                 "only real-time signals carry a value",
                 Some("let the trigger be for a signal from SIGRTMIN+0 on"),
             )),
-            Self::File | Self::Batch | Self::Signal | Self::RealTime => None,
+            Self::Time if slot.needs_folder() => Some(("time brings no file", None)),
+            Self::Time if slot.needs_signal() => Some(("time brings no signal", None)),
+            Self::File | Self::Batch | Self::Signal | Self::RealTime | Self::Time => None,
         }
     }
 }

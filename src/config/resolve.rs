@@ -15,12 +15,22 @@ use super::task::RawTask;
 use super::tasks::{Pools, Tasks};
 use super::trigger::RawTrigger;
 use super::triggers::Triggers;
-use super::{Resolved, SourceText, Surroundings, feedback, moves, reach, renames};
+use super::{Resolved, SourceText, Surroundings, feedback, moves, reach, renames, times};
 use crate::core::model::Model;
 
 /// Keys that say what one task or trigger is, and so cannot be the default of all.
-const NO_DEFAULT: [&str; 7] =
-    ["needs", "command", "shell", "drop", "watch", "signal", "renamed_from"];
+const NO_DEFAULT: [&str; 10] = [
+    "needs",
+    "command",
+    "shell",
+    "drop",
+    "watch",
+    "signal",
+    "schedule",
+    "absent",
+    "of",
+    "renamed_from",
+];
 
 /// Reads and checks `sources`; `before` are problems with files that could not be read at all.
 pub fn resolve(
@@ -146,6 +156,7 @@ impl Read {
         let settings = self.daemon.settings(reader, around);
         moves::check(reader, &self.triggers, settings.as_ref());
         renames::check(reader, &self.triggers);
+        times::siblings(reader, &self.triggers);
         let (edges, places) = edges::build(reader, self.tasks);
         let matched = reach::selections(reader, edges.names(), &self.triggers);
         let sound = matched && matches!(edges, Edges::Whole(_));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::core::path::Bytes;
-use crate::core::trigger::{Folder, FolderSpec, Source, TriggerSpec};
+use crate::core::trigger::{Folder, FolderSpec, ScheduleSpec, Source, TriggerSpec};
 
 /// 16 hexadecimal digits over all settings of `spec`.
 pub fn of(spec: &TriggerSpec) -> Arc<str> {
@@ -32,6 +32,15 @@ pub fn facts(spec: &TriggerSpec) -> Vec<(&'static str, Value)> {
         Source::Signal { signo, name, sender_uid } => {
             facts.push(("signal", json!([signo, name])));
             facts.push(("sender_uid", json!(sender_uid)));
+        }
+        Source::Schedule(spec) => {
+            let ScheduleSpec { schedule, catch_up } = &**spec;
+            facts.push(("schedule or timezone", json!(schedule.id())));
+            facts.push(("catch_up", json!(catch_up)));
+        }
+        Source::Absent { after, of } => {
+            facts.push(("absent", json!(after)));
+            facts.push(("of", json!(of)));
         }
     }
     facts

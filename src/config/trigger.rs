@@ -6,12 +6,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::diagnostics::Span;
 use super::keys::TRIGGER;
 use super::reader::{At, Reader, Value};
 use super::signals::TriggerSignal;
 use super::task::not_zero;
-use super::values;
+use super::{times, values};
 use crate::core::candidate::Kind;
 use crate::core::filter::{KeyPattern, Pattern};
 use crate::core::id::Name;
@@ -19,8 +21,8 @@ use crate::core::selector::Selector;
 use crate::core::sidecar::{Checksum, Sidecar};
 use crate::core::template::Template;
 use crate::core::trigger::{
-    Backend, FanOut, FileType, FollowSymlinks, IdempotentKey, InitialScan, OnConflict, RateLimit,
-    ReadLock, Sort,
+    Backend, CatchUp, FanOut, FileType, FollowSymlinks, IdempotentKey, InitialScan, OnConflict,
+    RateLimit, ReadLock, Sort,
 };
 
 /// The largest `max_runs` that can be asked for: as many as the daemon can have alive.
@@ -61,6 +63,16 @@ pub struct RawTrigger<'s> {
     pub root: Option<At<PathBuf>>,
     /// `signal`, if it could be read.
     pub signal: Option<(TriggerSignal, Name)>,
+    /// `schedule`.
+    pub schedule: Option<At<&'s str>>,
+    /// `timezone`: the zone and its name.
+    pub timezone: Option<(TimeZone, String)>,
+    /// `catch_up`.
+    pub catch_up: Option<CatchUp>,
+    /// `absent`.
+    pub absent: Option<Duration>,
+    /// `of`.
+    pub of: Option<At<&'s str>>,
     /// `run`: the parts that could be read.
     pub run: Vec<At<Selector>>,
     /// `recursive`.
@@ -185,6 +197,16 @@ impl<'s> RawTrigger<'s> {
         match value.name {
             "drop" | "watch" => self.root = reader.path(value).map(|path| value.at(path)),
             "signal" => self.signal = values::signal(reader, value),
+            "schedule" => self.schedule = reader.text(value).map(|text| value.at(text)),
+            "timezone" => self.timezone = times::timezone(reader, value),
+            "catch_up" => self.catch_up = reader.choice(value, &CATCH_UPS, &[]),
+            "absent" => {
+                let help = "say how long the other trigger may be silent, as in absent = \"6h\"";
+                self.absent = reader
+                    .duration(value)
+                    .filter(|after| not_zero(reader, value, after.is_zero(), help));
+            }
+            "of" => self.of = reader.text(value).map(|text| value.at(text)),
             "sender_uid" => self.sender_uid = Some(values::uids(reader, value)),
             "run" => self.run = values::run(reader, value),
             "renamed_from" => self.renamed_from = values::trigger_name(reader, value),
@@ -304,6 +326,9 @@ impl<'s> RawTrigger<'s> {
         true
     }
 }
+
+const CATCH_UPS: [(&str, CatchUp); 3] =
+    [("last", CatchUp::Last), ("all", CatchUp::All), ("none", CatchUp::None)];
 
 const READ_LOCKS: [(&str, ReadLock); 4] = [
     ("auto", ReadLock::Auto),

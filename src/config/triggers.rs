@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::diagnostics::{Problem, Span};
 use super::folder;
-use super::keys::{DROP_ONLY, FOLDER_ONLY, SIGNAL_ONLY};
+use super::keys::{ABSENCE_ONLY, DROP_ONLY, FOLDER_ONLY, SCHEDULE_ONLY, SIGNAL_ONLY};
 use super::overlap::{self, Kinship, Role};
 use super::reader::{At, Reader, Value};
 use super::trigger::RawTrigger;
-use super::words;
+use super::{times, words};
 use crate::core::id::Name;
 use crate::core::selector::Selector;
 use crate::core::trigger::{Folder, Source, TriggerSpec};
@@ -31,6 +31,8 @@ pub struct TriggerPlace {
     pub moves: Vec<Span>,
     /// Its former name.
     pub renamed_from: Option<Span>,
+    /// The trigger whose silence it is for.
+    pub of: Option<Span>,
     /// Whether its signal carries a value.
     pub real_time: bool,
 }
@@ -47,6 +49,11 @@ pub struct Triggers {
 }
 
 impl Triggers {
+    /// Whether a trigger of that name was met, whatever became of it.
+    pub fn is_known(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// Reads the trigger at `value`.
     pub fn add<'s>(
         &mut self,
@@ -111,6 +118,8 @@ fn finish<'s>(
             let real_time = source.as_ref().is_some_and(|(_, real_time)| *real_time);
             (source.map(|(source, _)| source), real_time, None)
         }
+        Role::Schedule => (times::schedule(reader, raw, defaults), false, None),
+        Role::Absent => (times::absent(reader, value.key, raw), false, None),
     };
     let kind = Kinship { role, fan_out, real_time };
     let (overlap, max_runs) = overlap::decide(reader, kind, value.key, raw, defaults);
@@ -135,24 +144,26 @@ fn finish<'s>(
             .filter_map(|key| raw.key(key).or(defaults.key(key)))
             .collect(),
         renamed_from: raw.renamed_from.as_ref().map(|at| at.span),
+        of: raw.of.as_ref().map(|of| of.span),
         real_time,
     };
     Some((spec, place))
 }
 
-/// Exactly one of `drop`, `watch` and `signal`.
+/// Exactly one source.
 fn role<'s>(reader: &mut Reader<'s>, value: Value<'s>, raw: &RawTrigger<'s>) -> Option<Role> {
-    let sources = [("drop", Role::Drop), ("watch", Role::Watch), ("signal", Role::Signal)];
+    let sources = [Role::Drop, Role::Watch, Role::Signal, Role::Schedule, Role::Absent];
     let mut written: Vec<(Span, Role)> = Vec::new();
-    written.extend(sources.iter().filter_map(|(key, role)| Some((raw.key(key)?, *role))));
+    written.extend(sources.iter().filter_map(|role| Some((raw.key(role.word())?, *role))));
     written.sort_by_key(|(span, _)| *span);
     let shown = words::shown(value.name);
     match written.as_slice() {
         [(_, role)] => return Some(*role),
-        [] if ["schedule", "absent", "subject"].iter().any(|key| raw.key(key).is_some()) => {}
+        [] if raw.key("subject").is_some() => {}
         [] => {
             let what = format!("trigger `{shown}` has no source of events");
-            let help = "give it `drop = \"FOLDER\"`, `watch = \"FOLDER\"` or `signal = \"NAME\"`";
+            let help = "give it `drop = \"FOLDER\"`, `watch = \"FOLDER\"`, `signal = \"NAME\"`, \
+                        `schedule = \"0 3 * * *\"` or `absent = \"6h\"` with `of = \"TRIGGER\"`";
             reader.note(Problem::at(value.key, what).help(help).absence());
         }
         [(first, _), (second, _), ..] => {
@@ -172,6 +183,18 @@ fn misplaced(reader: &mut Reader<'_>, role: Role, raw: &RawTrigger<'_>) {
             Role::Signal if FOLDER_ONLY.contains(&key) || DROP_ONLY.contains(&key) => {
                 "a signal brings no file"
             }
+            Role::Schedule | Role::Absent
+                if FOLDER_ONLY.contains(&key) || DROP_ONLY.contains(&key) =>
+            {
+                "time brings no file"
+            }
+            Role::Schedule | Role::Absent if SIGNAL_ONLY.contains(&key) => "time has no sender",
+            _ if role != Role::Schedule && SCHEDULE_ONLY.contains(&key) => {
+                "only a schedule has occurrences"
+            }
+            _ if role != Role::Absent && ABSENCE_ONLY.contains(&key) => {
+                "only `absent` is about another trigger"
+            }
             Role::Drop | Role::Watch if SIGNAL_ONLY.contains(&key) => {
                 "a change of a file has no sender that the kernel names"
             }
@@ -186,15 +209,13 @@ fn misplaced(reader: &mut Reader<'_>, role: Role, raw: &RawTrigger<'_>) {
                 }
                 _ => continue,
             },
-            Role::Drop | Role::Signal => continue,
+            Role::Drop | Role::Signal | Role::Schedule | Role::Absent => continue,
         };
-        let kind = match role {
-            Role::Drop => "drop",
-            Role::Watch => "watch",
-            Role::Signal => "signal",
-        };
-        let what = format!("`{key}` means nothing for a {kind} trigger: {why}");
-        let help = if role == Role::Watch {
+        let kind = role.word();
+        let article = if role == Role::Absent { "an" } else { "a" };
+        let what = format!("`{key}` means nothing for {article} {kind} trigger: {why}");
+        let of_folder = FOLDER_ONLY.contains(&key) || DROP_ONLY.contains(&key);
+        let help = if role == Role::Watch && of_folder {
             "remove it, or use `drop` for the folder"
         } else {
             "remove it"

@@ -15,8 +15,10 @@ use super::task::Ended;
 /// A fact from outside.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Time passed: a deadline may be due.
+    /// Time passed: a deadline or an occurrence may be due.
     Tick,
+    /// The calendar clock was set: what was due then may not be due now, and the reverse.
+    ClockSet,
     /// The watch side looked at paths.
     Observed(Observed),
     /// The watch side has gone through all of a trigger's folder.
@@ -133,6 +135,8 @@ pub struct RetryOf {
     pub select: Selector,
     /// The signal that it was for.
     pub signal: Option<SignalInfo>,
+    /// The occurrence that it was for.
+    pub scheduled: Option<Wall>,
     /// Tasks that are not run again, with what they wrote to `DAGD_OUTPUT`.
     pub keep: Vec<(Name, std::collections::BTreeMap<String, String>)>,
 }

@@ -22,6 +22,7 @@ pub mod sums;
 pub mod task;
 pub mod trigger;
 
+pub mod calendar;
 pub mod candidate;
 pub mod disposition;
 pub mod effect;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::calendar::TimeMark;
 use super::candidate::{Kind, Origin, Version};
 use super::disposition::{Disposition, Goal, MoveResult, Phase};
 use super::id::{Attempt, ItemId, Name, NodeIx, Rev, RunId, Wall};
@@ -177,6 +178,13 @@ pub enum Record {
         /// When.
         at: Wall,
     },
+    /// What time means for a trigger is settled up to a point.
+    TimeMarked {
+        /// The trigger.
+        trigger: Name,
+        /// Up to where.
+        mark: TimeMark,
+    },
     /// A version was remembered without a run: a baseline, or a change that is no work.
     FileNoted {
         /// The trigger.
@@ -243,6 +251,8 @@ pub struct ItemQueued {
     pub reason: Reason,
     /// The signal, if it was one.
     pub signal: Option<SignalInfo>,
+    /// The occurrence, if it was one of a schedule.
+    pub scheduled: Option<Wall>,
     /// Files named by hand.
     pub files: Vec<FileClaim>,
     /// The run that it repeats.
@@ -254,6 +264,11 @@ pub struct ItemQueued {
 }
 
 impl ItemQueued {
+    /// Whether it and others of its kind can become one run: nobody asked for each of them.
+    pub fn merges(&self) -> bool {
+        matches!(self.reason, Reason::Signal | Reason::Schedule | Reason::Absence)
+    }
+
     /// Whether it brings back a run that gave way to newer work of its key.
     pub fn gave_way(&self) -> bool {
         self.parent.is_some() && self.reason != Reason::Retry
@@ -270,6 +285,10 @@ pub enum Reason {
     Scan,
     /// A signal came.
     Signal,
+    /// A schedule was due.
+    Schedule,
+    /// Another trigger was silent.
+    Absence,
     /// A person asked.
     Manual,
     /// A person asked for a finished run once more.
@@ -285,6 +304,8 @@ impl Reason {
             Self::Event => "event",
             Self::Scan => "scan",
             Self::Signal => "signal",
+            Self::Schedule => "schedule",
+            Self::Absence => "absence",
             Self::Manual => "manual",
             Self::Retry => "retry",
             Self::Replay => "replay",
@@ -356,6 +377,8 @@ pub struct RunCreated {
     pub files: Vec<FileClaim>,
     /// The signal that it is for.
     pub signal: Option<SignalInfo>,
+    /// The occurrence of a schedule that it is for. Dates in names are of it, and so is the offset.
+    pub scheduled: Option<Wall>,
     /// The trigger's folder.
     pub root: Option<Bytes>,
     /// What becomes of its files.
@@ -390,6 +413,11 @@ impl RunCreated {
             self.key = Bytes::from(&**to);
         }
         self.formerly.get_or_insert(from);
+    }
+
+    /// The time that dates in names tell, with its offset from UTC in seconds.
+    pub fn date(&self) -> (Wall, i32) {
+        (self.scheduled.unwrap_or(self.at), self.utc_offset_s)
     }
 }
 
@@ -446,6 +474,7 @@ impl Record {
             | Self::TriggerLeft { trigger, .. }
             | Self::TriggerBack { trigger, .. }
             | Self::TriggerForgotten { trigger, .. }
+            | Self::TimeMarked { trigger, .. }
             | Self::TriggerRenamed { to: trigger, .. } => Aggregate::Trigger(trigger.clone()),
             Self::FileNoted { trigger, .. } | Self::FileDeparted { trigger, .. } => {
                 Aggregate::Ledger(trigger.clone())

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::calendar::Schedule;
 use super::candidate::Kind;
 use super::filter::{Filter, KeyPattern, Pattern};
 use super::id::Name;
@@ -370,6 +371,71 @@ pub enum Source {
         /// Whose signals count; empty: everyone's.
         sender_uid: Vec<u32>,
     },
+    /// The calendar.
+    Schedule(Box<ScheduleSpec>),
+    /// Another trigger's silence.
+    Absent {
+        /// How long it has started no run.
+        after: Duration,
+        /// Its name.
+        of: Name,
+    },
+}
+
+/// A schedule and what is wanted of it.
+#[derive(Clone, Debug)]
+pub struct ScheduleSpec {
+    /// When.
+    pub schedule: Schedule,
+    /// What becomes of occurrences that were missed.
+    pub catch_up: CatchUp,
+}
+
+/// What becomes of occurrences that dagd was not there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    /// The last one runs.
+    Last,
+    /// They all run, up to a bound.
+    All,
+    /// None runs.
+    None,
+}
+
+impl CatchUp {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::All => "all",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Source {
+    /// What it is, and which one: the key that configures it, and what the key says.
+    pub fn told(&self) -> (&'static str, String) {
+        match self {
+            Self::Folder(folder) => {
+                let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
+                (kind, folder.root.display().to_string())
+            }
+            Self::Signal { name, .. } => ("signal", name.to_string()),
+            Self::Schedule(spec) => ("schedule", spec.schedule.id().to_owned()),
+            Self::Absent { after, of } => ("absent", format!("{} of {of}", units(*after))),
+        }
+    }
+}
+
+/// A time in the largest unit that it is a whole number of.
+fn units(time: Duration) -> String {
+    let ms = time.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    let whole = units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
+    let (unit, word) = whole.unwrap_or((1, "ms"));
+    format!("{}{word}", ms / unit)
 }
 
 /// A trigger, as configured.
@@ -414,7 +480,15 @@ impl TriggerSpec {
     pub fn folder(&self) -> Option<&FolderSpec> {
         match &self.source {
             Source::Folder(folder) => Some(folder),
-            Source::Signal { .. } => None,
+            Source::Signal { .. } | Source::Schedule(_) | Source::Absent { .. } => None,
+        }
+    }
+
+    /// The schedule, if it has one.
+    pub fn schedule(&self) -> Option<&ScheduleSpec> {
+        match &self.source {
+            Source::Schedule(schedule) => Some(schedule),
+            Source::Folder(_) | Source::Signal { .. } | Source::Absent { .. } => None,
         }
     }
 }

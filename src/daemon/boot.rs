@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use tracing::{info, warn};
 
+use super::alarms::Alarms;
 use super::clock::Clock;
 use super::engine::{Engine, Lanes, Parts, Ports, lane};
 use super::history::PatientLedger;
@@ -79,6 +80,7 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     base.lanes.asks = asks;
     base.lanes.watch = watch_out;
     base.lanes.loaded = loaded;
+    (base.ports.alarm, base.lanes.alarm) = Alarms::ready();
     base.ports.watch = Some(handle.clone());
     base.ports.signals = Some(handlers);
     base.ports.reloader = Some(Reloader::new(args.config.clone(), loaded_in));
@@ -190,6 +192,7 @@ impl Foundation {
             watch: None,
             signals: None,
             reloader: None,
+            alarm: Alarms::default(),
         };
         let lanes = Lanes {
             urgent: crossbeam_channel::never(),
@@ -201,6 +204,7 @@ impl Foundation {
             asks: crossbeam_channel::never(),
             signals: crossbeam_channel::never(),
             watch: crossbeam_channel::never(),
+            alarm: crossbeam_channel::never(),
         };
         let base = Base::from_process(store.instance().to_owned());
         let model = model.clone();

@@ -55,6 +55,7 @@ fn names(record: &Record) -> [Option<&'static str>; 2] {
         | Record::TriggerLeft { .. }
         | Record::TriggerBack { .. }
         | Record::TriggerRenamed { .. }
+        | Record::TimeMarked { .. }
         | Record::TriggerForgotten { .. } => return [None, None],
     };
     [Some(kind), reason]

@@ -13,8 +13,10 @@ use crossbeam_channel::{Receiver, Select, Sender};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use super::alarms::Alarms;
 use super::clock::Clock;
-use super::reload::{Loading, Reloader};
+pub use super::lanes::{Input, Lanes};
+use super::reload::Reloader;
 use super::view;
 use super::{DaemonError, Ready};
 use crate::config::Settings;
@@ -26,6 +28,7 @@ use crate::core::machine::Machine;
 use crate::core::record::{RunState, SignalInfo};
 use crate::core::task::Ended;
 use crate::core::trigger::Source;
+use crate::io::alarm::Rang;
 use crate::io::check::Checker;
 use crate::io::control::Ask;
 use crate::io::dispose::{Disposer, Moved};
@@ -40,48 +43,6 @@ use crate::wire;
 /// Events in one commit, at most: what is waiting is the batch, and an answer should not wait for
 /// more than this.
 pub const BATCH_MAX: usize = 64;
-
-/// What enters, by lane. Earlier ones are served first.
-pub struct Lanes {
-    /// Stop and reload.
-    pub urgent: Receiver<Seen>,
-    /// Ends of attempts: at most one per slot.
-    pub results: Receiver<(AttemptId, Ended)>,
-    /// Ends of dispositions.
-    pub moved: Receiver<Moved>,
-    /// Answers to checks.
-    pub checked: Receiver<Checked>,
-    /// What is on disk by now.
-    pub durable: Receiver<Seq>,
-    /// Loaded configurations.
-    pub loaded: Receiver<Loading>,
-    /// Requests.
-    pub asks: Receiver<Ask>,
-    /// Signals for triggers.
-    pub signals: Receiver<Seen>,
-    /// Observations.
-    pub watch: Receiver<Told>,
-}
-
-/// Something that entered.
-pub enum Input {
-    /// From the signals.
-    Signal(Seen),
-    /// From a slot.
-    Ended(AttemptId, Ended),
-    /// From the disposer.
-    Moved(Moved),
-    /// From a check thread.
-    Checked(Checked),
-    /// From the sync thread.
-    Durable(Seq),
-    /// From the reloader.
-    Loaded(Loading),
-    /// From the control socket.
-    Ask(Ask),
-    /// From the watch thread.
-    Watch(Told),
-}
 
 /// The adapters that the engine commands.
 pub struct Ports {
@@ -99,6 +60,8 @@ pub struct Ports {
     pub signals: Option<Signals>,
     /// Loads configurations.
     pub reloader: Option<Reloader>,
+    /// Rings when an occurrence is due.
+    pub alarm: Alarms,
 }
 
 /// Told what happens, for whoever runs a graph in the foreground.
@@ -228,8 +191,8 @@ impl Engine {
     pub fn close(self, others: impl FnOnce()) {
         let Self { lanes, ports, store, .. } = self;
         drop(lanes);
-        let Ports { slots, disposer, checker, sync, watch, signals, reloader } = ports;
-        drop((slots, disposer, watch, signals, reloader));
+        let Ports { slots, disposer, checker, sync, watch, signals, reloader, alarm } = ports;
+        drop((slots, disposer, watch, signals, reloader, alarm));
         checker.close();
         others();
         sync.stop();
@@ -251,7 +214,9 @@ impl Engine {
 
     /// One turn: collect, step, commit, act.
     pub fn turn(&mut self) -> Result<(), DaemonError> {
-        let inputs = self.collect();
+        let rang = self.ports.alarm.set(self.machine.next_occurrence());
+        let mut inputs: Vec<Input> = rang.map(Input::Rang).into_iter().collect();
+        inputs.extend(self.collect(inputs.is_empty()));
         let now = self.clock.now();
         let mut out = Out::default();
         for input in inputs {
@@ -262,7 +227,8 @@ impl Engine {
             let seq = self.next_seq();
             self.machine.step(now, seq, Event::Expired { before }, &mut out);
         }
-        if self.machine.next_deadline().is_some_and(|due| due <= now.mono) {
+        let deadline = self.machine.next_deadline().is_some_and(|due| due <= now.mono);
+        if deadline || self.machine.next_occurrence().is_some_and(|due| due <= now.wall) {
             let seq = self.next_seq();
             self.machine.step(now, seq, Event::Tick, &mut out);
         }
@@ -321,14 +287,15 @@ impl Engine {
         Ok(())
     }
 
-    /// What is waiting, at most [`BATCH_MAX`]; waits for the first until a deadline is due.
-    fn collect(&mut self) -> Vec<Input> {
+    /// What is waiting, at most [`BATCH_MAX`]; `patient`: waits for the first until a
+    /// deadline is due.
+    fn collect(&mut self, patient: bool) -> Vec<Input> {
         let mut inputs: Vec<Input> =
             self.stillborn.drain(..).map(|(id, ended)| Input::Ended(id, ended)).collect();
         inputs.extend(self.refused.drain(..).map(Input::Checked));
         inputs.extend(self.deferred.pop_front().map(Input::Ask));
         self.drain(&mut inputs);
-        if inputs.is_empty() {
+        if inputs.is_empty() && patient {
             self.wait();
             self.drain(&mut inputs);
         }
@@ -349,6 +316,7 @@ impl Engine {
             select.recv(&self.lanes.signals);
         }
         select.recv(&self.lanes.watch);
+        select.recv(&self.lanes.alarm);
         let machine = self.machine.next_deadline().map(|due| self.clock.now().mono.until(due));
         let watchdog = systemd::watchdog_interval();
         match machine.into_iter().chain(watchdog).min() {
@@ -376,6 +344,7 @@ impl Engine {
             take(&self.lanes.signals, inputs, Input::Signal);
         }
         take(&self.lanes.watch, inputs, Input::Watch);
+        take(&self.lanes.alarm, inputs, Input::Rang);
     }
 
     fn take(&mut self, now: Now, input: Input, out: &mut Out) {
@@ -401,6 +370,14 @@ impl Engine {
                     self.machine.step(now, seq, event, out);
                 }
                 return;
+            }
+            Input::Rang(rang) => {
+                self.ports.alarm.rang();
+                match rang {
+                    // Whatever is due is looked for in every turn.
+                    Rang::Due => return,
+                    Rang::ClockSet => Event::ClockSet,
+                }
             }
             Input::Durable(seq) => return self.durable(seq),
             Input::Loaded(loading) => return self.loaded(now, loading, out),

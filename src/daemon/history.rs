@@ -80,6 +80,7 @@ impl History for Reader {
             graph: graph.map(Arc::new),
             state: source.state.word().to_owned(),
             signal: source.signal,
+            scheduled: source.scheduled,
             files: source
                 .files
                 .into_iter()

@@ -3,12 +3,14 @@
 //! Owns the order in which things come up and go down; decides nothing about events.
 
 pub mod act;
+pub mod alarms;
 pub mod asks;
 pub mod boot;
 pub mod clock;
 pub mod counters;
 pub mod engine;
 pub mod history;
+pub mod lanes;
 pub mod once;
 pub mod reload;
 pub mod stall;

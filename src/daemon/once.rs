@@ -17,7 +17,7 @@ use crate::core::path::Bytes;
 use crate::core::record::{Aggregate, Record, RunState};
 use crate::core::run::Run;
 use crate::core::selector::Selector;
-use crate::core::trigger::{FileType, FolderSpec};
+use crate::core::trigger::{FileType, FolderSpec, Source};
 use crate::io::control::below;
 use crate::io::store::{lock, log_name};
 use crate::io::{config_files, disk, signals};
@@ -159,13 +159,19 @@ fn without_triggers(model: &Model, args: &OnceArgs) -> Model {
     triggers.retain(|trigger, _| **trigger == **name);
     for spec in triggers.values_mut() {
         let mut own = crate::core::trigger::TriggerSpec::clone(spec);
-        if let crate::core::trigger::Source::Folder(folder) = &mut own.source
+        if let Source::Folder(folder) = &mut own.source
             && !args.keep
         {
             folder.pre_move = None;
             folder.move_to = None;
             folder.move_failed = None;
             folder.delete = false;
+        }
+        if matches!(own.source, Source::Schedule(_) | Source::Absent { .. }) {
+            // A signal that nobody sends: the run is asked for by hand, and time is settled by the
+            // daemon alone.
+            own.source =
+                Source::Signal { signo: 0, name: name.as_str().into(), sender_uid: vec![] };
         }
         *spec = Arc::new(own);
     }

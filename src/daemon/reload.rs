@@ -202,7 +202,9 @@ pub(super) fn folders(model: &Model) -> Vec<Arc<TriggerSpec>> {
 pub(super) fn standard_signals(model: &Model) -> Vec<i32> {
     let wanted = model.triggers.values().filter_map(|spec| match spec.source {
         Source::Signal { signo, .. } if signo < REALTIME_MIN => Some(signo),
-        Source::Signal { .. } | Source::Folder(_) => None,
+        Source::Signal { .. } | Source::Folder(_) | Source::Schedule(_) | Source::Absent { .. } => {
+            None
+        }
     });
     wanted.collect()
 }

@@ -18,7 +18,7 @@ use crate::core::path::Bytes;
 use crate::core::record::Record;
 use crate::core::run::Run;
 use crate::core::task::{Ended, Exit, StopCause, TaskState, Verdict};
-use crate::core::trigger::{Folder, Source, TriggerSpec};
+use crate::core::trigger::TriggerSpec;
 use crate::io::store::{Loaded, log_name};
 use crate::io::watch::Coverage;
 use crate::wire;
@@ -146,13 +146,7 @@ fn trigger(
     covered: Option<&Coverage>,
     now: Now,
 ) -> wire::TriggerStatus {
-    let (kind, source) = match &lane.spec.source {
-        Source::Folder(folder) => {
-            let kind = if folder.folder == Folder::Drop { "drop" } else { "watch" };
-            (kind, folder.root.display().to_string())
-        }
-        Source::Signal { name, .. } => ("signal", name.to_string()),
-    };
+    let (kind, source) = lane.spec.source.told();
     let missing = covered.is_some_and(|covered| !covered.exists);
     let (stuck, first) = stuck_of(machine, &lane.spec.name);
     let (state, reason) = match (&lane.stored.paused, missing, lane.gate) {
@@ -191,6 +185,7 @@ fn trigger(
         live_runs: lane.live_runs as u64,
         quarantined: 0,
         stuck,
+        next_at: lane.next_at().map(wire::time),
     }
 }
 
@@ -275,6 +270,7 @@ fn detail(run: &Run, attempts: &BTreeMap<AttemptId, Tried<'_>>) -> wire::RunDeta
         },
         select: info.select.to_string(),
         parent: info.parent.map(|run| run.0),
+        scheduled_at: info.scheduled.map(wire::time),
         signal: info.signal.as_ref().map(|signal| wire::Signal {
             signal: signal.signal.to_string(),
             value: signal.value,

@@ -1,6 +1,7 @@
 //! Floor 2: adapters. Each owns one thing of the world and turns it into events, or commands into
 //! deeds. None decides anything.
 
+pub mod alarm;
 pub mod check;
 pub mod client;
 pub mod config_files;

@@ -141,6 +141,7 @@ fn source(claim: FileClaim, moved_to: Option<Bytes>) -> RetrySource {
         graph: Some(Arc::new(graph.unwrap())),
         state: "failed".to_owned(),
         signal: None,
+        scheduled: None,
         files: vec![(claim, moved_to)],
         tasks: vec![
             ended("a", "succeeded"),

@@ -237,6 +237,7 @@ fn told(name: &str, kind: &str) -> wire::TriggerStatus {
         late: 0,
         late_oldest: None,
         stuck: 0,
+        next_at: None,
     }
 }
 
@@ -317,6 +318,7 @@ pub(crate) fn detail(id: u64, state: &str, log: Option<&Path>) -> wire::RunDetai
         select: "check+".to_owned(),
         parent: None,
         signal: None,
+        scheduled_at: None,
         tasks: vec![wire::Task {
             name: "load".to_owned(),
             state: state.to_owned(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dagd::core::calendar::TimeMark;
 use dagd::core::candidate::{Candidate, Disk, Kind, Origin, Probe, Row, Seen, Stage, Version};
 use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::filter::Filter;
@@ -176,8 +177,8 @@ pub(crate) fn any_outputs() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 pub(crate) fn any_reason() -> impl Strategy<Value = Reason> {
-    use Reason::{Event, Manual, Replay, Retry, Scan, Signal};
-    proptest::sample::select(vec![Event, Scan, Signal, Manual, Retry, Replay])
+    use Reason::{Absence, Event, Manual, Replay, Retry, Scan, Schedule, Signal};
+    proptest::sample::select(vec![Event, Scan, Signal, Schedule, Absence, Manual, Retry, Replay])
 }
 
 pub(crate) fn any_item() -> impl Strategy<Value = ItemQueued> {
@@ -194,6 +195,7 @@ pub(crate) fn any_item() -> impl Strategy<Value = ItemQueued> {
             select,
             reason,
             signal,
+            scheduled: parent.map(|_| Wall(at)),
             files,
             parent: parent.map(RunId),
             keep,
@@ -218,6 +220,7 @@ pub(crate) fn any_run() -> impl Strategy<Value = RunCreated> {
             items: vec![item.item],
             files: item.files,
             signal: item.signal,
+            scheduled: item.scheduled,
             root: Some(key.clone()),
             disposition: Disposition {
                 move_failed: move_to.clone(),
@@ -352,6 +355,9 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             from,
             to,
             at
+        }),
+        (any_name(), any_name(), at(), any::<bool>()).prop_map(|(trigger, of, at, told)| {
+            Record::TimeMarked { trigger, mark: TimeMark { of, at, told } }
         }),
         (any_name(), any_bytes(), any_version(), why, at()).prop_map(
             |(trigger, rel, version, why, at)| Record::FileNoted { trigger, rel, version, why, at }

@@ -14,6 +14,8 @@
 //! | `fire in a v1`, `fire in`, `fire-select a+`, `retry 1 keep a` | a start by hand |
 //! | `cancel 1`, `cancel 1 a`, `pause in`, `resume in`, `stop` | requests |
 //! | `expired` | what left the configuration before now is not remembered any more |
+//! | `clock +2h`, `clock -2h` | the calendar clock is set |
+//! | `down 5s` | time passes, and nobody notices; with a `crash` behind it dagd was down |
 //! | `crash`, `reload` | a restart; the other model comes into force |
 //! | `idle` | none: no deadline is left |
 
@@ -48,6 +50,8 @@ struct Play {
     store: Store,
     now: u64,
     seq: u64,
+    /// By how much the calendar clock was set, in nanoseconds.
+    set: i64,
     text: String,
     /// The triggers of the checks that were asked for.
     asked: BTreeMap<u64, Name>,
@@ -70,11 +74,15 @@ pub(crate) fn check_reload(model: &str, second: &str, script: &str, expected: &s
 fn play(model: &str, second: &str, script: &str) -> String {
     let mut models = vec![models::model(if second.is_empty() { model } else { second })];
     models.push(models::model(model));
-    let mut play = Play::boot(models[1].clone(), Store::default(), 1_000_000_000, String::new());
+    let start = 1_000_000_000;
+    let mut play = Play::boot(models[1].clone(), Store::default(), start, 0, String::new());
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         play.tell(&format!("> {line}"));
         match line {
-            "crash" => play = Play::boot(play.model, play.store, play.now, play.text),
+            "crash" => {
+                let Play { model, store, now, set, text, .. } = play;
+                play = Play::boot(model, store, now, set, text);
+            }
             "reload" => {
                 models.rotate_left(1);
                 play.model = models[1].clone();
@@ -92,6 +100,12 @@ fn now_at(at: u64) -> Now {
     Now { mono: Mono(at), wall, utc_offset_s: 0 }
 }
 
+/// The same with a calendar clock that was set.
+fn now_by(at: u64, set: i64) -> Now {
+    let now = now_at(at);
+    Now { wall: Wall(now.wall.0 + set), ..now }
+}
+
 fn version(text: &str) -> Version {
     let (number, size) = text.trim_start_matches('v').split_once(':').unwrap_or((&text[1..], "1"));
     let mtime_ns = number.parse().expect("a version");
@@ -99,11 +113,12 @@ fn version(text: &str) -> Version {
 }
 
 impl Play {
-    fn boot(model: Arc<Model>, store: Store, now: u64, text: String) -> Self {
+    fn boot(model: Arc<Model>, store: Store, now: u64, set: i64, text: String) -> Self {
         let mut out = Out::default();
-        let machine = store.fold(&model, 7, now_at(now)).finish(now_at(now), Seq(1), &mut out);
+        let at = now_by(now, set);
+        let machine = store.fold(&model, 7, at).finish(at, Seq(1), &mut out);
         let asked = BTreeMap::new();
-        let mut play = Self { model, machine, store, now, seq: 0, text, asked };
+        let mut play = Self { model, machine, store, now, seq: 0, set, text, asked };
         play.commit(&out);
         play
     }
@@ -115,7 +130,8 @@ impl Play {
 
     fn step(&mut self, event: Event) {
         let mut out = Out::default();
-        self.machine.step(now_at(self.now), Seq(self.seq + 1), event, &mut out);
+        let now = now_by(self.now, self.set);
+        self.machine.step(now, Seq(self.seq + 1), event, &mut out);
         self.machine.check_invariants();
         self.commit(&out);
     }
@@ -137,11 +153,19 @@ impl Play {
 
     fn pass(&mut self, by: Duration) {
         let until = Mono(self.now).after(by).0;
-        while let Some(due) = self.machine.next_deadline().filter(|at| at.0 <= until) {
-            self.now = self.now.max(due.0);
+        while let Some(due) = self.next_due().filter(|at| *at <= until) {
+            self.now = self.now.max(due);
             self.step(Event::Tick);
         }
         self.now = until;
+    }
+
+    /// When the next deadline or occurrence is due, on the clock for deadlines.
+    fn next_due(&self) -> Option<u64> {
+        let here = now_at(self.now).wall.0 + self.set;
+        let ahead = self.machine.next_occurrence().map(|at| at.0.saturating_sub(here).max(0));
+        let occurrence = ahead.map(|ahead| self.now + ahead.unsigned_abs());
+        self.machine.next_deadline().map(|at| at.0).into_iter().chain(occurrence).min()
     }
 
     fn line(&mut self, line: &str) {
@@ -149,6 +173,12 @@ impl Play {
         let trigger = || -> Name { words[1].into() };
         let ask = |request| Event::Requested { token: 9, request };
         let event = match words[0] {
+            "down" => return self.now += models::time(words[1]).as_nanos() as u64,
+            "clock" => {
+                let by = i64::try_from(models::time(&words[1][1..]).as_nanos()).expect("in range");
+                self.set += if words[1].starts_with('-') { -by } else { by };
+                Event::ClockSet
+            }
             time if time.starts_with('+') => return self.pass(models::time(&time[1..])),
             "see" | "scan" | "look" | "stale" => self.observation(&words),
             "scanned" => Event::Scanned { trigger: trigger() },
@@ -302,6 +332,7 @@ impl Play {
                     trigger: created.trigger,
                     select: created.select,
                     signal: created.signal,
+                    scheduled: created.scheduled,
                     keep: keep.map(|&name| (name.into(), [].into())).collect(),
                 }))
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dagd::core::calendar::Schedule;
 use dagd::core::candidate::Kind;
 use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
@@ -13,9 +14,10 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
-    RateLimit, ReadLock, Sort, Source, TriggerSpec,
+    CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
+    RateLimit, ReadLock, ScheduleSpec, Sort, Source, TriggerSpec,
 };
+use jiff::tz::TimeZone;
 
 /// `key=value` words of a line.
 struct Words<'a>(Vec<(&'a str, &'a str)>);
@@ -105,20 +107,31 @@ fn task(name: &str, words: &Words<'_>) -> TaskSpec {
 fn trigger(what: &str, name: &str, words: &Words<'_>, line: &str) -> TriggerSpec {
     let batch = what == "watch" || words.get("batch").or(words.get("fan")).is_some();
     let overlap = match words.get("overlap") {
-        None if what == "watch" => Overlap::Coalesce,
+        None if matches!(what, "watch" | "schedule" | "absent") => Overlap::Coalesce,
         None => Overlap::Queue,
         Some("signal") => Overlap::Signal(12),
         Some(other) => word(other),
     };
     let source = match what {
         "signal" => Source::Signal { signo: 10, name: "SIGUSR1".into(), sender_uid: Vec::new() },
+        "schedule" => {
+            let cron = words.get("cron").expect("a schedule").replace('_', " ");
+            let schedule = Schedule::new(&cron, TimeZone::UTC, "UTC").expect("a schedule");
+            let catch_up = words.get("catch_up").map_or(CatchUp::Last, word);
+            Source::Schedule(Box::new(ScheduleSpec { schedule, catch_up }))
+        }
+        "absent" => Source::Absent {
+            after: words.time("after").expect("a time"),
+            of: words.get("of").expect("a trigger").into(),
+        },
         "drop" | "watch" => Source::Folder(Box::new(folder(what, name, words))),
         other => {
             assert_eq!(other, "drop", "a line of a model: {line}");
             return trigger("signal", name, words, line);
         }
     };
-    let once = what == "signal" || batch && words.get("fan").is_none();
+    let timed = matches!(what, "schedule" | "absent");
+    let once = timed || what == "signal" || batch && words.get("fan").is_none();
     TriggerSpec {
         name: name.into(),
         source,

@@ -3,7 +3,7 @@
 use dagd::core::check::{Check, KeyOf};
 use dagd::core::disposition::{Goal, Phase};
 use dagd::core::effect::{Command, Reply};
-use dagd::core::id::{Attempt, NodeIx, RunId};
+use dagd::core::id::{Attempt, NodeIx, RunId, Wall};
 use dagd::core::machine::Machine;
 use dagd::core::record::{FileClaim, Noted, Record, RunCreated};
 use dagd::core::task::{Exit, TaskState, Verdict};
@@ -42,6 +42,11 @@ fn file(claim: &FileClaim) -> String {
     format!("{} {} v{}", claim.rel.lossy(), claim.kind.word(), claim.version.mtime_ns)
 }
 
+/// A time on the clock, with the day once the first one is over.
+fn clock(at: Wall) -> String {
+    dagd::core::template::date("%d.%H:%M:%S", at, 0).expect("a format")
+}
+
 fn created(machine: &Machine, c: &RunCreated) -> String {
     let of = c.trigger.as_ref().map(|trigger| format!(" of {trigger}")).unwrap_or_default();
     let mut parts = vec![format!("run {}{of}: {}", c.run, c.reason.word())];
@@ -50,6 +55,7 @@ fn created(machine: &Machine, c: &RunCreated) -> String {
         parts.push(format!("items {}", items.join(",")));
     }
     parts.extend(c.signal.as_ref().and_then(|s| s.value).map(|value| format!("value {value}")));
+    parts.extend(c.scheduled.map(|at| format!("at {}", clock(at))));
     if !c.files.is_empty() {
         let files: Vec<String> = c.files.iter().map(file).collect();
         parts.push(format!("[{}]", files.join(", ")));
@@ -70,7 +76,9 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
             let files: Vec<String> = item.files.iter().map(file).collect();
             let of = item.trigger.as_deref().unwrap_or("nothing");
             let text = format!("item #{} of {of}: {}", item.item.0, item.reason.word());
-            if files.is_empty() { text } else { format!("{text} [{}]", files.join(", ")) }
+            let at = item.scheduled.map(|at| format!(" at {}", clock(at))).unwrap_or_default();
+            let files = files.join(", ");
+            if files.is_empty() { format!("{text}{at}") } else { format!("{text} [{files}]") }
         }
         Record::ItemDropped { item, reason, .. } => format!("dropped #{}: {reason}", item.0),
         Record::RunCreated(c) => created(machine, c),
@@ -116,6 +124,10 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
         Record::TriggerBack { trigger, .. } => format!("back {trigger}"),
         Record::TriggerRenamed { from, to, .. } => format!("renamed {from} to {to}"),
         Record::TriggerForgotten { trigger, .. } => format!("forgotten {trigger}"),
+        Record::TimeMarked { trigger, mark } => {
+            let told = if mark.told { " and told" } else { "" };
+            format!("time of {trigger} is settled to {}{told}", clock(mark.at))
+        }
         Record::FileNoted { trigger, rel, version, why, .. } => {
             let of = match why {
                 Noted::Duplicate(run) => format!(" of run {run}"),

@@ -6,6 +6,7 @@ use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
 use dagd::core::id::Name;
 use dagd::core::record::{FileClaim, SignalInfo};
 use dagd::core::selector::Selector;
+use dagd::core::trigger::Source;
 
 use super::checks;
 use super::exec::place_of;
@@ -79,7 +80,7 @@ fn step(world: &mut World) {
         6 => dispose(world),
         7 => world.check_step(),
         _ => {
-            let pause = world.rng.pick(&[1, 20, 150, 2000, 11_000]);
+            let pause = world.rng.pick(&[1, 20, 150, 2000, 11_000, 11_000, 100_000]);
             world.now += pause * 1_000_000;
         }
     }
@@ -166,7 +167,8 @@ fn reload(world: &mut World) -> Event {
 
 fn signal(world: &World, trigger: Name) -> Option<Event> {
     let spec = world.model.triggers.get(&trigger)?;
-    spec.folder().is_none().then(|| Event::Signalled { trigger, info: SignalInfo::bare("SIGUSR1") })
+    let signal = matches!(spec.source, Source::Signal { .. });
+    signal.then(|| Event::Signalled { trigger, info: SignalInfo::bare("SIGUSR1") })
 }
 
 fn fire(world: &mut World, trigger: Name) -> Option<Event> {
@@ -212,6 +214,7 @@ fn retry(world: &mut World) -> Option<Event> {
         trigger: created.trigger.clone(),
         select: created.select.clone(),
         signal: created.signal.clone(),
+        scheduled: created.scheduled,
         keep,
     };
     let files = if world.rng.chance(50) { left_files(world, &ended.files) } else { Vec::new() };

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use dagd::core::calendar::TimeMark;
 use dagd::core::candidate::{Candidate, Kind, Pending, Stage};
 use dagd::core::check::key_of;
 use dagd::core::disposition::{MoveResult, Phase};
@@ -9,12 +10,12 @@ use dagd::core::id::{Name, RunId};
 use dagd::core::machine::Machine;
 use dagd::core::machine::lane::Wait;
 use dagd::core::path::Bytes;
-use dagd::core::record::{FileClaim, Noted, Reason, Record, RunCreated};
+use dagd::core::record::{FileClaim, ItemQueued, Noted, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
 use dagd::core::trigger::{
-    FanOut, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort, SortBy,
-    TriggerSpec,
+    CatchUp, FanOut, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
+    SortBy, Source, TriggerSpec,
 };
 
 use super::check::{content, key};
@@ -30,6 +31,7 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
     match record {
         Record::ItemQueued(queued) => {
             world.accepted.insert(queued.item);
+            time_came(world, queued);
         }
         Record::AttemptStarted { run, node, .. } => {
             let facts = world.store.facts.get(run);
@@ -42,6 +44,7 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
         Record::MoveDone { run, file, phase: Phase::Before, result, .. } => {
             undelivered(world, *run, *file, result);
         }
+        Record::TimeMarked { trigger, mark } => time_marked(world, trigger, mark),
         Record::RunEnded { run, state, .. } => {
             let ended = machine.run(*run).expect("a run is there until its end is committed");
             oracle::check(ended, &world.store.facts[run], *state);
@@ -72,6 +75,9 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
             assert!(!world.model.triggers.contains_key(trigger), "{trigger} is gone");
             world.deliveries.retain(|(of, ..), _| of != trigger);
             world.keyed.retain(|(of, _)| of != trigger);
+            world.occurred.retain(|(of, _), _| of != trigger);
+            world.marks.remove(trigger);
+            world.told.remove(trigger);
         }
         _ => {}
     }
@@ -90,6 +96,55 @@ fn renamed(world: &mut World, from: &Name, to: &Name) {
     world.deliveries = deliveries.map(|((of, place, v), n)| ((other(&of), place, v), n)).collect();
     let keyed = std::mem::take(&mut world.keyed).into_iter();
     world.keyed = keyed.map(|(of, key)| (other(&of), key)).collect();
+    world.marks.remove(to);
+    world.told.remove(to);
+    let (mark, told) = (world.marks.remove(from), world.told.take(from));
+    world.marks.extend(mark.map(|mark| (to.clone(), mark)));
+    world.told.extend(told.map(|_| to.clone()));
+    world.occurred.retain(|(of, _), _| !own(of));
+    let occurred = std::mem::take(&mut world.occurred).into_iter();
+    world.occurred = occurred.map(|((of, id), at)| ((other(&of), id), at)).collect();
+}
+
+/// An occurrence is accepted once, whatever happens, and a silence is told once.
+fn time_came(world: &mut World, queued: &ItemQueued) {
+    let Some(trigger) = queued.trigger.clone() else { return };
+    let Some(spec) = world.model.triggers.get(&trigger).cloned() else { return };
+    match (&spec.source, queued.reason) {
+        (Source::Schedule(spec), Reason::Schedule) => {
+            let at = queued.scheduled.expect("a schedule has occurrences");
+            assert!(at <= world.now().wall, "{trigger}: no occurrence comes before its time");
+            let of = (trigger.clone(), spec.schedule.id().into());
+            let fresh = world.occurred.entry(of).or_default().insert(at.0);
+            assert!(fresh, "{trigger}: {at:?} occurs once");
+        }
+        (Source::Absent { .. }, Reason::Absence) => {
+            assert!(world.told.insert(trigger.clone()), "{trigger}: a silence is told once");
+        }
+        (_, reason) => {
+            let time = matches!(reason, Reason::Schedule | Reason::Absence);
+            assert!(!time || queued.parent.is_some(), "{trigger}: only time brings {reason:?}");
+        }
+    }
+}
+
+/// What is settled only grows, and with `catch_up = "all"` nothing before it is left out.
+fn time_marked(world: &mut World, trigger: &Name, mark: &TimeMark) {
+    let Some(spec) = world.model.triggers.get(trigger).cloned() else { return };
+    let old = world.marks.insert(trigger.clone(), mark.clone()).filter(|old| old.of == mark.of);
+    if !mark.told {
+        world.told.remove(trigger);
+    }
+    let Some(old) = old else { return };
+    assert!(old.at <= mark.at, "{trigger}: what is settled stays so");
+    let Source::Schedule(spec) = &spec.source else { return };
+    if spec.catch_up == CatchUp::All {
+        let seen = world.occurred.get(&(trigger.clone(), mark.of.clone()));
+        for at in spec.schedule.last(100, old.at, mark.at) {
+            let came = seen.is_some_and(|seen| seen.contains(&at.0));
+            assert!(came, "{trigger}: {at:?} is not lost");
+        }
+    }
 }
 
 fn run_created(world: &mut World, created: &RunCreated) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use dagd::core::calendar::Schedule;
 use dagd::core::candidate::Kind;
 use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
@@ -13,9 +14,10 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
-    RateLimit, ReadLock, Sort, SortBy, Source, TriggerSpec,
+    CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
+    RateLimit, ReadLock, ScheduleSpec, Sort, SortBy, Source, TriggerSpec,
 };
+use jiff::tz::TimeZone;
 
 use super::rng::Rng;
 
@@ -208,7 +210,8 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
         0..5 => drop_files(rng, &mut spec),
         5 => batch(rng, &mut spec),
         6 | 7 => watch(rng, &mut spec),
-        8..12 => groups(rng, &mut spec),
+        8..11 => groups(rng, &mut spec),
+        11 => time(rng, &mut spec),
         _ => {
             let runs = Some(1 + rng.below(2));
             (spec.overlap, spec.max_runs) = rng.pick(&[
@@ -227,6 +230,26 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
         spec.rate_limit = Some(RateLimit { runs, per });
     }
     spec
+}
+
+fn time(rng: &mut Rng, spec: &mut TriggerSpec) {
+    // Two that listen to each other would never come to rest.
+    if &*spec.name == TRIGGERS[0] || rng.chance(50) {
+        let text = rng.pick(&["* * * * *", "*/2 * * * *", "1-59/7 * * * *", "0 * * * *"]);
+        let schedule = Schedule::new(text, TimeZone::UTC, "UTC").expect("a constant schedule");
+        let catch_up = rng.pick(&[CatchUp::All, CatchUp::All, CatchUp::Last, CatchUp::None]);
+        spec.source = Source::Schedule(Box::new(ScheduleSpec { schedule, catch_up }));
+    } else {
+        let after = rng.pick(&[ms(100), ms(3000), ms(20_000)]);
+        spec.source = Source::Absent { after, of: TRIGGERS[0].into() };
+    }
+    (spec.overlap, spec.max_runs) = rng.pick(&[
+        (Overlap::Coalesce, Some(1)),
+        (Overlap::Queue, Some(1)),
+        (Overlap::Skip, Some(1)),
+        (Overlap::Restart, Some(1)),
+        (Overlap::Parallel, None),
+    ]);
 }
 
 fn folder(rng: &mut Rng, name: &str, folder: Folder) -> FolderSpec {

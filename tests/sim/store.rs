@@ -123,6 +123,7 @@ impl Store {
             | Record::TriggerResumed { .. }
             | Record::TriggerLeft { .. }
             | Record::TriggerBack { .. }
+            | Record::TimeMarked { .. }
             | Record::TriggerArmed { .. } => {}
         }
         if matches!(of, Aggregate::Ledger(_)) || matches!(record, Record::ItemDropped { .. }) {
@@ -325,6 +326,7 @@ fn relabel(record: &mut Record, from: &Name, to: &Name) {
         Record::TriggerPaused { trigger, .. }
         | Record::TriggerResumed { trigger, .. }
         | Record::TriggerArmed { trigger, .. }
+        | Record::TimeMarked { trigger, .. }
         | Record::TriggerLeft { trigger, .. }
         | Record::TriggerBack { trigger, .. }
             if trigger == from =>

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dagd::core::calendar::TimeMark;
 use dagd::core::effect::{Command, Out, Reply};
 use dagd::core::event::Event;
 use dagd::core::id::{ItemId, Mono, Name, Now, RunId, Seq, Wall};
@@ -67,6 +68,12 @@ pub(crate) struct World {
     /// When runs started since their bucket was full, in nanoseconds.
     pub(crate) starts: BTreeMap<Name, Vec<u64>>,
     pub(crate) accepted: BTreeSet<ItemId>,
+    /// Occurrences that were accepted, by trigger and schedule, with how often.
+    pub(crate) occurred: BTreeMap<(Name, Name), BTreeSet<i64>>,
+    /// Up to where time is settled.
+    pub(crate) marks: BTreeMap<Name, TimeMark>,
+    /// Triggers whose silence was told, and no run of the other since.
+    pub(crate) told: BTreeSet<Name>,
     pub(crate) crashes: u32,
     /// Files that were left out as duplicates.
     pub(crate) duplicates: u32,
@@ -110,6 +117,9 @@ impl World {
             last_item: BTreeMap::new(),
             starts: BTreeMap::new(),
             accepted: BTreeSet::new(),
+            occurred: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            told: BTreeSet::new(),
             crashes: 0,
             duplicates: 0,
             trace: None,
@@ -310,8 +320,7 @@ impl World {
 
     /// The next event, from any of the queues.
     fn take(&mut self) -> Option<Event> {
-        let machine = self.machine();
-        let due = machine.next_deadline().is_some_and(|at| at.0 <= self.now);
+        let due = self.is_due();
         let threads = self.threads.len();
         let start = self.rng.below(threads + 5);
         for turn in 0..threads + 5 {
@@ -331,9 +340,16 @@ impl World {
         None
     }
 
+    /// Whether a deadline or an occurrence is due.
+    fn is_due(&self) -> bool {
+        let occurrence = self.machine().next_occurrence();
+        self.machine().next_deadline().is_some_and(|at| at.0 <= self.now)
+            || occurrence.is_some_and(|at| at <= self.now().wall)
+    }
+
     pub(crate) fn has_events(&self) -> bool {
-        let due = self.machine().next_deadline().is_some_and(|at| at.0 <= self.now);
-        due || !self.asks.is_empty()
+        self.is_due()
+            || !self.asks.is_empty()
             || !self.checker.out.is_empty()
             || !self.exec.out.is_empty()
             || !self.exec.moved.is_empty()

@@ -84,6 +84,7 @@ pub(crate) fn run(world: &World, id: u64, files: Vec<FileClaim>) -> RunCreated {
         items: Vec::new(),
         files,
         signal: None,
+        scheduled: Some(at(9)),
         root: Some("/in".into()),
         disposition: Disposition::default(),
         key: Bytes::from(&b"key\xfe"[..]),

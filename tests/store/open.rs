@@ -161,6 +161,7 @@ fn a_reader_sees_whole_commits_while_the_writer_goes_on() {
             select: None,
             reason: Reason::Manual,
             signal: None,
+            scheduled: None,
             files: Vec::new(),
             parent: None,
             keep: Vec::new(),

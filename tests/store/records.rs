@@ -27,6 +27,7 @@ fn item(item: u64) -> Record {
             pid: Some(1),
             uid: Some(u32::MAX),
         }),
+        scheduled: Some(at(7)),
         files: vec![claim(b"\xff\n-x", 3)],
         parent: Some(RunId(9)),
         keep: vec![("a".into(), BTreeMap::from([("k".to_owned(), "v\n".to_owned())]))],

@@ -83,6 +83,7 @@ fn busy(store: &mut Store, world: &World) {
         select: None,
         reason: Reason::Manual,
         signal: None,
+        scheduled: None,
         files: vec![claim(b"w", 9)],
         parent: None,
         keep: Vec::new(),

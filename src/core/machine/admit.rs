@@ -80,6 +80,7 @@ impl Machine {
             if let Some(bucket) = self.lanes.get_mut(name).and_then(|lane| lane.bucket.as_mut()) {
                 bucket.take(now.mono);
             }
+            self.heard(now, name, out);
             self.wake_for(name);
         }
         self.plan_moves(now, run, Phase::Before, out);
@@ -102,6 +103,7 @@ impl Machine {
             items: Vec::new(),
             files: Vec::new(),
             signal: None,
+            scheduled: None,
             root: folder.map(|folder| Bytes::from(folder.root.as_path())),
             disposition: folder.map(Disposition::of).unwrap_or_default(),
             key: lane.map_or_else(Bytes::default, |lane| lane.key(None, None)),
@@ -117,13 +119,29 @@ impl Machine {
     fn run_for_items(&self, now: Now, lane: Option<&Name>, ids: Vec<ItemId>) -> RunCreated {
         let blank = self.blank_run(now, lane);
         let last = &self.items[ids.last().expect("a unit is never empty")];
-        let ItemQueued { select, reason, signal, files, parent, keep, .. } = last.clone();
+        let ItemQueued { select, reason, signal, scheduled, files, parent, keep, .. } =
+            last.clone();
         let rel = files.first().map(|file| &file.rel);
         let key =
             lane.map_or_else(Bytes::default, |lane| self.lanes[lane].key(rel, signal.as_ref()));
         let group = lane.zip(rel).and_then(|(lane, rel)| self.lanes[lane].spec.group(rel));
         let select = select.unwrap_or_else(|| blank.select.clone());
-        RunCreated { select, reason, items: ids, files, signal, parent, keep, key, group, ..blank }
+        let schedule = lane.and_then(|lane| self.lanes[lane].spec.schedule());
+        let offset = schedule.zip(scheduled).map(|(spec, at)| spec.schedule.offset(at));
+        RunCreated {
+            select,
+            reason,
+            items: ids,
+            files,
+            signal,
+            scheduled,
+            parent,
+            keep,
+            key,
+            group,
+            utc_offset_s: offset.unwrap_or(blank.utc_offset_s),
+            ..blank
+        }
     }
 
     fn run_for_files(&mut self, now: Now, name: &Name, key: Bytes, rels: &[Bytes]) -> RunCreated {

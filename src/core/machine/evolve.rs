@@ -80,6 +80,10 @@ impl Machine {
             Record::TriggerForgotten { trigger, .. } => {
                 self.dormant.remove(trigger).map(drop).ok_or("nothing is known of the trigger")
             }
+            Record::TimeMarked { trigger, mark } => {
+                self.stored(trigger).mark = Some(mark.clone());
+                Ok(())
+            }
             Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
                 self.recent.mark(self.seq, trigger, rel);
                 self.with_lane(trigger, |lane| lane.forget(rel, now.mono));

@@ -75,6 +75,7 @@ impl Machine {
             select: Some(info.select.clone()),
             reason: info.reason,
             signal: None,
+            scheduled: None,
             files,
             parent: Some(info.run),
             keep: Vec::new(),

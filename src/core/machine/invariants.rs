@@ -106,6 +106,8 @@ impl Machine {
                 }
             }
             lane.check();
+            let due = self.due.iter().filter(|(_, of)| of == name).map(|(at, _)| *at);
+            assert!(due.eq(lane.due), "a schedule has one next occurrence");
             let live =
                 self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(name)).count();
             assert_eq!(live, lane.live_runs, "live runs of a trigger are counted");

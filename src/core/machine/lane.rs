@@ -10,13 +10,14 @@ use std::time::Duration;
 use super::checks::Checks;
 use super::groups::{Groups, Standing};
 use super::rate::Bucket;
+use crate::core::calendar::TimeMark;
 use crate::core::candidate::{Candidate, Stage};
 use crate::core::effect::{Command, Out};
 use crate::core::fill::{Facts, fill};
 use crate::core::id::{ItemId, Mono, Name, Now, RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, SignalInfo};
-use crate::core::trigger::{Folder, InitialScan, Overlap, TriggerSpec};
+use crate::core::trigger::{Folder, InitialScan, Overlap, Source, TriggerSpec};
 
 /// Ready candidates above which a lane asks for no more, enough to keep any number of slots busy.
 pub const READY_HIGH: usize = 2048;
@@ -48,6 +49,12 @@ pub struct Lane {
     pub spec: Arc<TriggerSpec>,
     /// What is stored of it.
     pub stored: Stored,
+    /// When its schedule is due next.
+    pub due: Option<Wall>,
+    /// When the silence that it listens to will have lasted long enough.
+    pub silence: Option<Mono>,
+    /// The timer that looks whether it has.
+    pub(super) ear: Option<Mono>,
     /// Whether its first scan is still under way.
     pub gate: Gate,
     /// Live candidates by path below the root.
@@ -103,6 +110,8 @@ pub struct Stored {
     pub armed: bool,
     /// Since when it is not configured, if it is not.
     pub left: Option<Wall>,
+    /// Up to where its schedule or its silence is settled.
+    pub mark: Option<TimeMark>,
 }
 
 /// What a lane's first scan waits for.
@@ -133,6 +142,9 @@ impl Lane {
             bucket: spec.rate_limit.map(Bucket::full),
             spec,
             stored: Stored::default(),
+            due: None,
+            silence: None,
+            ear: None,
             gate: Gate::Open,
             candidates: BTreeMap::new(),
             away: BTreeMap::new(),
@@ -264,7 +276,7 @@ impl Lane {
         };
         let mut wanted = self.items.iter().filter(|id| items[*id].gave_way() == back);
         let first = wanted.find(|id| self.may_start(&key(id)))?;
-        let merges = |id: &&ItemId| items[*id].signal.is_some() && items[*id].parent.is_none();
+        let merges = |id: &&ItemId| items[*id].merges();
         if self.spec.overlap == Overlap::Coalesce && merges(&first) {
             let wanted = key(first);
             return Some(
@@ -283,6 +295,15 @@ impl Lane {
     /// When something may become a run without another event.
     pub(super) fn wakes(&self) -> Option<Mono> {
         self.groups.closes().into_iter().chain(self.rated).min()
+    }
+
+    /// When time lets it start a run next, unless something else happens.
+    pub fn next_at(&self) -> Option<Wall> {
+        let silent = self.stored.mark.as_ref().filter(|mark| !mark.told);
+        match &self.spec.source {
+            Source::Absent { after, .. } => silent.map(|mark| mark.at.after(*after)),
+            Source::Folder(_) | Source::Signal { .. } | Source::Schedule(_) => self.due,
+        }
     }
 
     /// For how a ready file waits.

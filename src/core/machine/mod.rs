@@ -21,6 +21,7 @@
 //! - [`moves`]: what becomes of files, until it is done
 //! - [`requests`]: what people ask for; stop and reload
 //! - [`renames`]: triggers that come, go and change their names
+//! - [`times`]: schedules and silences
 //! - [`recover`]: stored records become a machine
 
 pub mod lane;
@@ -43,6 +44,7 @@ mod recover;
 mod renames;
 mod requests;
 mod schedule;
+mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,7 +55,7 @@ use self::schedule::Schedule;
 use super::effect::{Command, Out, Reply};
 use super::event::Event;
 use super::graph::{Graph, Plan};
-use super::id::{AttemptId, ItemId, Mono, Name, Now, Rev, RunId, Seq};
+use super::id::{AttemptId, ItemId, Mono, Name, Now, Rev, RunId, Seq, Wall};
 use super::model::Model;
 use super::path::Bytes;
 use super::record::{ItemQueued, Record};
@@ -86,6 +88,10 @@ pub struct Machine {
     /// Dispositions that could not be done yet.
     stuck: BTreeMap<(RunId, u32), Stuck>,
     timers: BTreeSet<(Mono, Timer)>,
+    /// When schedules are due next: one entry for each that is.
+    due: BTreeSet<(Wall, Name)>,
+    /// Who listens to a trigger.
+    listeners: BTreeMap<Name, BTreeSet<Name>>,
     /// Mean time of a task's successful attempts, in nanoseconds.
     durations: BTreeMap<Name, u64>,
     next_run: RunId,
@@ -140,6 +146,8 @@ enum Timer {
     Move(RunId, u32),
     /// A window of a lane may close, or its rate let another run start.
     Lane(Name),
+    /// A trigger may have been silent for long enough.
+    Silence(Name),
     /// Draining has lasted long enough.
     Drained,
 }
@@ -150,6 +158,7 @@ impl Machine {
         self.seq = seq;
         match event {
             Event::Tick => self.tick(now, out),
+            Event::ClockSet => self.clock_set(now, out),
             Event::Observed(observed) => self.observe(now, observed, out),
             Event::Scanned { trigger } => self.scanned(now, &trigger, out),
             Event::Counted { trigger, files } => self.counted(now, &trigger, files, out),
@@ -171,6 +180,11 @@ impl Machine {
     /// When the next [`Event::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Mono> {
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// When the next occurrence is due: [`Event::Tick`] is, then.
+    pub fn next_occurrence(&self) -> Option<Wall> {
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// The configuration in force.
@@ -282,9 +296,11 @@ impl Machine {
                 Timer::Late(trigger) => self.late_due(now, &trigger, out),
                 Timer::Move(run, file) => self.move_due(now, run, file, out),
                 Timer::Lane(trigger) => self.lane_due(now, trigger),
+                Timer::Silence(trigger) => self.silence_due(now, &trigger, out),
                 Timer::Drained => self.hasten(now, Stopping::Term, out),
             }
         }
+        self.occurrences(now, out);
     }
 
     fn retry_due(&mut self, id: AttemptId) {

@@ -67,6 +67,8 @@ impl Recovering {
             schedule: Schedule::default(),
             stuck: BTreeMap::new(),
             timers: std::collections::BTreeSet::new(),
+            due: std::collections::BTreeSet::new(),
+            listeners: BTreeMap::new(),
             durations,
             next_run,
             next_item,
@@ -124,6 +126,7 @@ impl Recovering {
         machine.note_presence(now, out);
         machine.drop_orphans(now, out);
         out.commands.extend(machine.outstanding_moves());
+        machine.find_listeners();
         for name in names {
             machine.begin_lane(now, &name, out);
             machine.hot.insert(name);

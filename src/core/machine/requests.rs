@@ -11,30 +11,41 @@ use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
 use crate::core::model::Model;
 use crate::core::record::{FileClaim, ItemQueued, Reason, Record, SignalInfo};
 use crate::core::task::StopCause;
-use crate::core::trigger::{Overlap, TriggerSpec};
+use crate::core::trigger::{Overlap, Source, TriggerSpec};
 
 impl Machine {
     /// A signal came for a trigger.
     pub(super) fn signalled(&mut self, now: Now, trigger: &Name, info: SignalInfo, out: &mut Out) {
-        let Some(lane) = self.lanes.get(trigger) else { return };
-        let key = lane.key(None, Some(&info));
-        let busy = lane.is_busy(&key);
-        let overlap = lane.spec.overlap;
-        let item = self.fresh_item();
-        let queued = ItemQueued {
-            item,
+        if self.lanes.contains_key(trigger) {
+            let blank = self.blank_item(now, trigger, Reason::Signal);
+            self.came(now, trigger, ItemQueued { signal: Some(info), ..blank }, out);
+        }
+    }
+
+    /// An event with nothing in it but where it came from, and why.
+    pub(super) fn blank_item(&self, now: Now, trigger: &Name, reason: Reason) -> ItemQueued {
+        ItemQueued {
+            item: self.fresh_item(),
             trigger: Some(trigger.clone()),
             select: None,
-            reason: Reason::Signal,
-            signal: Some(info),
+            reason,
+            signal: None,
+            scheduled: None,
             files: Vec::new(),
             parent: None,
             keep: Vec::new(),
             at: now.wall,
-        };
-        if overlap == Overlap::Coalesce {
-            self.merge_oldest(now, trigger, out);
         }
+    }
+
+    /// An event without a file came for a trigger: it waits, or what its policy says happens.
+    pub(super) fn came(&mut self, now: Now, trigger: &Name, queued: ItemQueued, out: &mut Out) {
+        let Some(lane) = self.lanes.get(trigger) else { return };
+        let key = lane.key(None, queued.signal.as_ref());
+        let busy = lane.is_busy(&key);
+        let overlap = lane.spec.overlap;
+        let item = queued.item;
+        self.drop_oldest(now, trigger, out);
         self.emit(now, Record::ItemQueued(queued), out);
         let dropped = match overlap {
             Overlap::Queue | Overlap::Coalesce | Overlap::Parallel => None,
@@ -58,13 +69,22 @@ impl Machine {
         }
     }
 
-    /// Makes room for one more signal that waits to be merged with those before it anyway.
-    fn merge_oldest(&mut self, now: Now, trigger: &Name, out: &mut Out) {
+    /// Makes room for one more event, where the kernel does not keep it: those that wait to be
+    /// merged lose nothing by it, and time goes on whether there is room or not.
+    fn drop_oldest(&mut self, now: Now, trigger: &Name, out: &mut Out) {
         let lane = &self.lanes[trigger];
-        let merges = |item: &&ItemId| self.items[*item].signal.is_some();
+        let reason = match (lane.spec.overlap, &lane.spec.source) {
+            (Overlap::Coalesce, _) => {
+                "on_overlap = \"coalesce\": merged with those after it".to_owned()
+            }
+            (_, Source::Schedule(_) | Source::Absent { .. }) => {
+                format!("{ITEMS_MAX} events wait already, and it was the oldest")
+            }
+            (_, Source::Signal { .. } | Source::Folder(_)) => return,
+        };
+        let merges = |item: &&ItemId| self.items[*item].merges();
         let oldest = lane.items.iter().find(merges).filter(|_| lane.items.len() >= ITEMS_MAX);
         if let Some(&item) = oldest {
-            let reason = "on_overlap = \"coalesce\": merged with those after it".to_owned();
             let trigger = Some(trigger.clone());
             self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
         }
@@ -74,7 +94,8 @@ impl Machine {
     pub fn has_room_for_signals(&self) -> bool {
         let full = |lane: &Lane| {
             let merges = lane.spec.overlap == Overlap::Coalesce;
-            lane.spec.folder().is_none() && !merges && lane.items.len() >= ITEMS_MAX
+            let signal = matches!(lane.spec.source, Source::Signal { .. });
+            signal && !merges && lane.items.len() >= ITEMS_MAX
         };
         !self.lanes.values().any(full)
     }
@@ -103,6 +124,7 @@ impl Machine {
             select: None,
             reason: Reason::Manual,
             signal: None,
+            scheduled: None,
             files,
             parent: None,
             keep: Vec::new(),
@@ -122,6 +144,7 @@ impl Machine {
                 select: Some(of.select),
                 reason: Reason::Retry,
                 signal: of.signal,
+                scheduled: of.scheduled,
                 parent: Some(of.run),
                 keep: of.keep,
                 ..blank
@@ -273,6 +296,7 @@ impl Machine {
             }
             self.remove_lane(&name, out);
         }
+        self.find_listeners();
         for (name, spec) in self.model.triggers.clone() {
             let lane = self.lanes.remove(&name);
             let same = lane.as_ref().is_some_and(|lane| lane.spec.rev == spec.rev);
@@ -298,6 +322,7 @@ impl Machine {
             next.configure(spec);
             self.lanes.insert(name.clone(), next);
             self.take_over(now, &name, out);
+            self.end_time(&name);
             self.begin_lane(now, &name, out);
         }
         self.note_presence(now, out);
@@ -308,7 +333,7 @@ impl Machine {
     /// Starts a lane's first scan, or its catch-up.
     pub(super) fn begin_lane(&mut self, now: Now, name: &Name, out: &mut Out) {
         let Some(lane) = self.lanes.get_mut(name) else { return };
-        let Some(folder) = lane.spec.folder() else { return };
+        let Some(folder) = lane.spec.folder() else { return self.begin_time(now, name, out) };
         let limit = folder.initial_max;
         lane.gate = lane.first_gate();
         let trigger = name.clone();
@@ -333,6 +358,7 @@ impl Machine {
     }
 
     fn remove_lane(&mut self, name: &Name, out: &mut Out) {
+        self.end_time(name);
         if let Some(mut lane) = self.lanes.remove(name) {
             if lane.uncheck() {
                 out.commands.push(Command::Uncheck { trigger: name.clone() });

@@ -161,6 +161,7 @@ fn retry_of(id: RunId, source: RetrySource, failed: bool) -> Result<Fire, Fault>
         trigger: source.trigger,
         select: source.select,
         signal: source.signal,
+        scheduled: source.scheduled,
         keep,
     }));
     Ok(Fire { what, files })

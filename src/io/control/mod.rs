@@ -23,7 +23,7 @@ use crate::core::candidate::Version;
 use crate::core::effect::Reply;
 use crate::core::event::Request;
 use crate::core::graph::Graph;
-use crate::core::id::{ItemId, Name, Rev, RunId};
+use crate::core::id::{ItemId, Name, Rev, RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::{FileClaim, RunState, SignalInfo};
 use crate::core::selector::Selector;
@@ -139,6 +139,8 @@ pub struct RetrySource {
     pub state: String,
     /// The signal that it was for.
     pub signal: Option<SignalInfo>,
+    /// The occurrence that it was for.
+    pub scheduled: Option<Wall>,
     /// Its files, each with the place where it is; `None`: that run has deleted it.
     pub files: Vec<(FileClaim, Option<Bytes>)>,
     /// Its tasks with the word for their state and what they wrote to `DAGD_OUTPUT`.

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use crate::core::effect::Start;
 use crate::core::fill::{Facts, fill};
+use crate::core::id::Wall;
 use crate::core::record::{FileClaim, RunCreated};
 use crate::core::run::RunInfo;
 use crate::core::task::Exit;
-use crate::core::template::{Slot, Template};
+use crate::core::template::{Slot, Template, date};
 use crate::core::trigger::Group;
 
 use super::event_files::{files_path, json_path};
@@ -77,7 +78,7 @@ impl<'a> Filler<'a> {
             root: self.run.root.as_ref(),
             file: one_file(self.run).map(|file| (&file.rel, &file.path)),
             signal: self.run.signal.as_ref(),
-            at: Some((self.run.at, self.run.utc_offset_s)),
+            at: Some(self.run.date()),
         }
     }
 
@@ -132,6 +133,9 @@ pub fn variables(
         let dir = file.path.dir();
         all.push(("DAGD_DIR", if dir.is_empty() { b"/".to_vec() } else { dir.to_vec() }));
     }
+    if let Some(at) = run.scheduled {
+        all.push(("DAGD_SCHEDULED_AT", local(at, run.utc_offset_s).into_bytes()));
+    }
     if let Some(info) = &run.signal {
         all.push(("DAGD_SIGNAL", info.signal.as_bytes().to_vec()));
         let numbers = [
@@ -142,6 +146,11 @@ pub fn variables(
         all.extend(numbers.into_iter().filter_map(|(key, value)| Some((key, value?.into_bytes()))));
     }
     all
+}
+
+/// RFC 3339 with the offset of the schedule's place: its time of day is what people know.
+fn local(at: Wall, utc_offset_s: i32) -> String {
+    date("%Y-%m-%dT%H:%M:%S%:z", at, utc_offset_s).unwrap_or_default()
 }
 
 fn one_file(run: &RunCreated) -> Option<&FileClaim> {

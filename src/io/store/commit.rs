@@ -103,6 +103,7 @@ impl<'a> Batch<'a> {
                 triggers::rename(self.conn, from, to)
             }
             Record::TriggerForgotten { trigger, .. } => triggers::forget(self.conn, trigger),
+            Record::TimeMarked { trigger, .. } => self.latest("time", trigger, record),
             Record::FileNoted { trigger, rel, version, why, at } => {
                 ledger::noted(self.conn, (trigger, rel), version, *why, *at)
             }

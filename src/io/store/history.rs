@@ -126,8 +126,8 @@ fn write_run(conn: &Connection, story: &RunStory, (state, at): (RunState, Wall))
     let kept = (!created.keep.is_empty()).then(|| json(&created.keep)).transpose()?;
     conn.prepare_cached(
         "INSERT INTO runs(id, trigger, reason, state, selector, rev, parent, signal, kept, \
-         created_at, started_at, ended_at, created_ns, ended_ns) \
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+         created_at, started_at, ended_at, created_ns, ended_ns, scheduled_ns) \
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?
     .execute(params![
         int(created.run.0),
@@ -143,7 +143,8 @@ fn write_run(conn: &Connection, story: &RunStory, (state, at): (RunState, Wall))
         story.started_at().map(time),
         time(at),
         created.at.0,
-        at.0
+        at.0,
+        created.scheduled.map(|at| at.0)
     ])?;
     Ok(())
 }

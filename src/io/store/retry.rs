@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::error::{Fault, Step, StoreError};
 use super::load::run_records;
 use super::reader::{Reader, ledger_story};
-use super::runs::{RUN, signal};
+use super::runs::{RUN, scheduled, signal};
 use super::value::{StoredPath, int, parse, uint};
 use crate::core::candidate::{Kind, Version};
 use crate::core::id::{Name, Rev, RunId, Wall};
@@ -33,6 +33,8 @@ pub struct RetrySource {
     pub rev: Rev,
     /// The signal that it was for.
     pub signal: Option<SignalInfo>,
+    /// The occurrence that it was for.
+    pub scheduled: Option<Wall>,
     /// The run that it repeated itself.
     pub parent: Option<RunId>,
     /// When it was created.
@@ -93,6 +95,7 @@ fn live_source(conn: &Connection, id: RunId) -> Step<Option<RetrySource>> {
         select: created.select,
         rev: created.rev,
         signal: created.signal,
+        scheduled: created.scheduled,
         parent: created.parent,
         at: created.at,
         files: files.collect(),
@@ -115,6 +118,7 @@ fn ended_source(conn: &Connection, id: RunId) -> Step<Option<RetrySource>> {
             .map_err(|error| Fault::Contradiction(format!("run {id}: selection: {error}")))?,
         rev: Rev(row.get(5)?),
         signal: signal(row)?,
+        scheduled: scheduled(row)?,
         parent: row.get::<_, Option<i64>>(6)?.map(|run| RunId(uint(run))),
         at: Wall(row.get(12)?),
         files: retry_files(conn, id, trigger.as_deref())?,

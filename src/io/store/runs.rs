@@ -11,7 +11,7 @@ use super::load::load_run;
 use super::reader::Reader;
 use super::value::{StoredPath, int, parse, uint};
 use super::view::live_run;
-use crate::core::id::RunId;
+use crate::core::id::{RunId, Wall};
 use crate::core::record::{Record, RunCreated, SignalInfo};
 use crate::wire::{self, PathText, time};
 
@@ -28,7 +28,7 @@ pub struct RunFilter {
 
 /// The columns that [`ended_run`] reads, and the retry's look.
 pub(super) const RUN: &str = "id, trigger, reason, state, selector, rev, parent, signal, kept, created_at, \
-                   started_at, ended_at, created_ns";
+                   started_at, ended_at, created_ns, scheduled_ns";
 
 impl Reader {
     /// The runs that the filter names, the newest first, live ones included.
@@ -156,6 +156,7 @@ fn ended_detail(conn: &Connection, id: RunId) -> Step<Option<wire::RunDetail>> {
             sender_pid: info.pid,
             sender_uid: info.uid,
         }),
+        scheduled_at: scheduled(row)?.map(time),
         tasks: tasks(conn, id)?,
     }))
 }
@@ -164,6 +165,11 @@ fn ended_detail(conn: &Connection, id: RunId) -> Step<Option<wire::RunDetail>> {
 pub(super) fn signal(row: &SqlRow<'_>) -> Step<Option<SignalInfo>> {
     let text: Option<String> = row.get(7)?;
     text.map(|text| parse("signal", &text)).transpose()
+}
+
+/// The occurrence in a row of [`RUN`].
+pub(super) fn scheduled(row: &SqlRow<'_>) -> Step<Option<Wall>> {
+    Ok(row.get::<_, Option<i64>>(13)?.map(Wall))
 }
 
 fn tasks(conn: &Connection, id: RunId) -> Step<Vec<wire::Task>> {

@@ -25,7 +25,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('instance', lower(hex(randomblob(4)))), ('next_item', 1);
 
 -- What lives: the records of runs that have not ended, of events that wait for a run, and the
--- newest word on each trigger. kind: 'run', 'item', 'pause', 'armed', 'left'.
+-- newest word on each trigger. kind: 'run', 'item', 'pause', 'armed', 'left', 'time'.
 CREATE TABLE live(
   kind TEXT NOT NULL, id NOT NULL, seq INTEGER NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY(kind, id, seq)) WITHOUT ROWID;
@@ -38,7 +38,7 @@ CREATE TABLE runs(
   id INTEGER PRIMARY KEY, trigger TEXT, reason TEXT NOT NULL, state TEXT NOT NULL,
   selector TEXT NOT NULL, rev TEXT NOT NULL, parent INTEGER, signal TEXT, kept TEXT,
   created_at TEXT NOT NULL, started_at TEXT, ended_at TEXT NOT NULL,
-  created_ns INTEGER NOT NULL, ended_ns INTEGER NOT NULL);
+  created_ns INTEGER NOT NULL, ended_ns INTEGER NOT NULL, scheduled_ns INTEGER);
 CREATE INDEX runs_ended ON runs(ended_ns);
 CREATE TABLE run_files(
   run INTEGER NOT NULL, ix INTEGER NOT NULL, path NOT NULL, rel NOT NULL, kind TEXT NOT NULL,

@@ -41,7 +41,10 @@ pub(super) fn rename(conn: &Connection, from: &str, to: &str) -> Step<()> {
         }
         conn.execute("UPDATE triggers SET name = ?2 WHERE name = ?1", [from, to])?;
     }
-    conn.execute("DELETE FROM live WHERE kind IN ('pause', 'armed', 'left') AND id = ?1", [to])?;
+    conn.execute(
+        "DELETE FROM live WHERE kind IN ('pause', 'armed', 'time', 'left') AND id = ?1",
+        [to],
+    )?;
     conn.execute("DELETE FROM live WHERE kind = 'left' AND id = ?1", [from])?;
     for (kind, seq, mut record) in live_records(conn)? {
         if !relabel(&mut record, from, to) {
@@ -69,6 +72,7 @@ fn relabel(record: &mut Record, from: &str, to: &str) -> bool {
         Record::TriggerPaused { trigger, .. }
         | Record::TriggerResumed { trigger, .. }
         | Record::TriggerArmed { trigger, .. }
+        | Record::TimeMarked { trigger, .. }
             if &**trigger == from =>
         {
             *trigger = to.into();
@@ -81,7 +85,10 @@ fn relabel(record: &mut Record, from: &str, to: &str) -> bool {
 /// All that is known of a trigger is no longer known.
 pub(super) fn forget(conn: &Connection, name: &str) -> Step<()> {
     leave(conn, name)?;
-    conn.execute("DELETE FROM live WHERE kind IN ('pause', 'armed', 'left') AND id = ?1", [name])?;
+    conn.execute(
+        "DELETE FROM live WHERE kind IN ('pause', 'armed', 'time', 'left') AND id = ?1",
+        [name],
+    )?;
     Ok(())
 }
 
