@@ -129,7 +129,6 @@ pub const TRIGGER: Scope = Scope {
         "sender_uid",
         "min_depth",
         "max_depth",
-        "gitignore",
         "file_type",
         "min_size",
         "max_size",
@@ -154,7 +153,7 @@ pub const TRIGGER: Scope = Scope {
         "max_hops",
         "renamed_from",
     ],
-    later: &["subject"],
+    later: &["gitignore", "subject"],
 };
 
 /// Keys of a trigger that mean something for a folder only.
@@ -174,7 +173,6 @@ pub const FOLDER_ONLY: &[&str] = &[
     "reconcile_interval",
     "min_depth",
     "max_depth",
-    "gitignore",
     "file_type",
     "min_size",
     "max_size",

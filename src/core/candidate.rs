@@ -199,10 +199,17 @@ impl Pending {
     /// Whether only an event ends the wait, and no time.
     pub fn is_told(self) -> bool {
         match self {
-            Self::DoneFile | Self::Unreachable => true,
-            Self::ChecksumFile | Self::ChecksumDiffers | Self::SameKey => true,
-            Self::WriterOpen | Self::Unstable | Self::MinAge | Self::Settle => false,
-            Self::Unreadable | Self::Loop => false,
+            Self::DoneFile
+            | Self::Unreachable
+            | Self::ChecksumFile
+            | Self::ChecksumDiffers
+            | Self::SameKey => true,
+            Self::WriterOpen
+            | Self::Unstable
+            | Self::MinAge
+            | Self::Settle
+            | Self::Unreadable
+            | Self::Loop => false,
         }
     }
 

@@ -15,7 +15,7 @@ use super::worker::Worker;
 
 impl Worker {
     /// Takes up these triggers instead of those before.
-    pub(super) fn arm(&mut self, arming: Arming) -> Result<(), Stopped> {
+    pub(super) fn arm(&mut self, arming: &Arming) -> Result<(), Stopped> {
         // What was seen before was seen under the old ones.
         self.reporter.flush()?;
         self.reporter.arming = arming.number;

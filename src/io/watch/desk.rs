@@ -220,16 +220,16 @@ impl Desk {
         let spec = state.specs.iter().find(|spec| spec.name == *trigger);
         let Some(folder) = spec.and_then(|spec| spec.folder()) else { return };
         let root = folder.root.clone();
-        self.part(&mut state, root);
+        self.part(&mut state, &root);
     }
 
-    fn part(&self, state: &mut State, root: PathBuf) {
-        if state.stopped || state.apart.contains(&root) {
+    fn part(&self, state: &mut State, root: &Path) {
+        if state.stopped || state.apart.contains(root) {
             return;
         }
-        match self.hire(state, Some(&root)) {
+        match self.hire(state, Some(root)) {
             Ok(staff) => {
-                state.apart.insert(root.clone());
+                state.apart.insert(root.to_path_buf());
                 state.others.push(staff);
                 state.armed += 1;
                 let number = state.armed;
@@ -272,7 +272,7 @@ impl Desk {
             state.parts.places.leave_all(old.number);
             state.left.push(old.thread);
         }
-        self.part(state, root);
+        self.part(state, &root);
         state.armed += 1;
         let number = state.armed;
         state.instruct_main(number);

@@ -17,7 +17,7 @@ use crate::core::trigger::{Backend, FolderSpec};
 use super::mounts::Mounts;
 
 /// How often a folder is scanned whose events do not tell everything, if nothing else is said.
-pub const DEGRADED: Duration = Duration::from_secs(60);
+pub const DEGRADED: Duration = Duration::from_mins(1);
 
 /// How long the probe waits for its event, which comes at once where any come.
 const PROBE_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -51,10 +51,11 @@ impl Means {
         let mut all = mounts.over(base).into_iter().chain(entered);
         let by_type = all.find_map(|mount| Some((&mount.kind, mounts.nature(mount).deaf?)));
         let by_type = by_type.map(|(kind, why)| format!("{kind}: {why}"));
-        let hears = hears(base.as_path());
-        let why = match hears {
-            true => by_type,
-            false => Some("an event that was caused on purpose did not arrive".to_owned()),
+        let heard = hears(base.as_path());
+        let why = if heard {
+            by_type
+        } else {
+            Some("an event that was caused on purpose did not arrive".to_owned())
         };
         let Some(why) = why else { return Self::new(folder) };
         if folder.backend == Backend::Inotify {
@@ -68,7 +69,7 @@ impl Means {
         }
         let every = folder.reconcile_interval.unwrap_or(DEGRADED);
         let deaf = Some(format!("{} is scanned every {}: {why}", base.lossy(), text(every)));
-        Self { watches: hears, every: Some(every), deaf }
+        Self { watches: heard, every: Some(every), deaf }
     }
 
     /// One word for it.

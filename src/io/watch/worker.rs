@@ -152,7 +152,7 @@ impl Worker {
 
     fn follow(&mut self, order: Order) -> Result<(), Stopped> {
         let order = match order {
-            Order::Arm(arming) => return self.arm(arming),
+            Order::Arm(arming) => return self.arm(&arming),
             Order::Stop => return Err(Stopped),
             Order::To(order) => order,
         };
