@@ -18,6 +18,7 @@ use dagd::io::disk::{Prober, version_at};
 use dagd::io::watch::{Limits, ToWatch};
 
 #[path = "watch/bench.rs"]
+#[expect(dead_code, reason = "a part of the bench is enough here")]
 mod bench;
 
 use bench::{

@@ -317,7 +317,7 @@ pub(crate) fn alone(name: &str, program: &[&str]) -> bool {
     let text = String::from_utf8_lossy(&output.stdout);
     let passed = output.status.success() && text.contains("1 passed");
     if !passed {
-        println!("{text}");
+        std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).unwrap();
     }
     passed
 }
