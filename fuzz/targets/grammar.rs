@@ -6,7 +6,7 @@ use dagd::core::path::Bytes;
 use dagd::core::selector::Selector;
 use dagd::core::task::TaskSpec;
 use dagd::core::template::Template;
-use dagd::core::trigger::Filter;
+use dagd::core::filter::Filter;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&str, &[u8])| {
