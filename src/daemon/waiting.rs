@@ -52,8 +52,8 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
 fn is_stuck(machine: &Machine, rel: &Bytes, candidate: &Candidate) -> bool {
     let Stage::Claimed { run: id, .. } = candidate.stage else { return false };
     let Some(run) = machine.runs().get(&id) else { return false };
-    let mut own = machine.stuck().filter(|(of, ..)| *of == id);
-    own.any(|(_, file, _)| run.files().get(file as usize).is_some_and(|f| f.claim.rel == *rel))
+    let mut own = machine.stuck_of(id);
+    own.any(|(file, _)| run.files().get(file as usize).is_some_and(|f| f.claim.rel == *rel))
 }
 
 /// What a candidate waits for, or who works on it.

@@ -136,9 +136,8 @@ impl Machine {
     /// Gives up what could not be done so far: it is recorded as failed. What is being tried at
     /// this moment cannot be.
     pub(super) fn give_up_moves(&mut self, now: Now, id: RunId, out: &mut Out) -> Reply {
-        let of_run = || (id, 0)..=(id, u32::MAX);
         let planned = self.runs[&id].files().iter().filter(|file| file.planned().is_some());
-        let waits = self.stuck.range(of_run()).filter(|(_, stuck)| stuck.due.is_some());
+        let waits = self.stuck_of(id).filter(|(_, stuck)| stuck.due.is_some());
         if planned.count() != waits.count() {
             return Reply::Refused(format!("run {id} has ended and its files are being moved"));
         }
@@ -148,9 +147,8 @@ impl Machine {
 
     /// What waits for its next try is given up.
     pub(super) fn fail_stuck(&mut self, now: Now, id: RunId, out: &mut Out) {
-        let of_run = self.stuck.range((id, 0)..=(id, u32::MAX));
-        let waits = of_run.filter(|(_, stuck)| stuck.due.is_some());
-        let waits: Vec<_> = waits.map(|((_, file), stuck)| (*file, stuck.why.clone())).collect();
+        let waits = self.stuck_of(id).filter(|(_, stuck)| stuck.due.is_some());
+        let waits: Vec<_> = waits.map(|(file, stuck)| (file, stuck.why.clone())).collect();
         for (file, why) in waits {
             let planned = self.runs[&id].files()[file as usize].planned();
             if let Some(phase) = planned.map(|(phase, _)| phase) {
@@ -168,6 +166,12 @@ impl Machine {
     /// Dispositions that could not be done yet, by run and by index in its files.
     pub fn stuck(&self) -> impl Iterator<Item = (RunId, u32, &Stuck)> {
         self.stuck.iter().map(|((run, file), stuck)| (*run, *file, stuck))
+    }
+
+    /// Those of one run.
+    pub fn stuck_of(&self, run: RunId) -> impl Iterator<Item = (u32, &Stuck)> {
+        let own = self.stuck.range((run, 0)..=(run, u32::MAX));
+        own.map(|((_, file), stuck)| (*file, stuck))
     }
 }
 
