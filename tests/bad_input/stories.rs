@@ -86,7 +86,7 @@ initial_scan = "baseline"
     // One that fails and has nowhere to go stays where it is.
     fs::write(env.at("inbox/bad.csv"), "bad").unwrap();
     env.await_ended(2);
-    says(&story(&env, "inbox/bad.csv"), "quarantined", &["run 2", "failed", "dagd retry 2"]);
+    says(&story(&env, "inbox/bad.csv"), "quarantined", &["run 2", "failed", "quarantined by"]);
     assert_eq!(story(&env, "inbox/bad.csv")["run_state"], "failed");
     fs::remove_file(env.at("inbox/bad.csv")).unwrap();
     env.wait("its departure", || {

@@ -156,6 +156,13 @@ fn nothing_is_lost_whatever_becomes_of_files() {
         env.kill();
     }
     env.start();
+    let log = || fs::read_to_string(env.at("log")).unwrap_or_default();
+    env.wait("all deliveries", || {
+        let log = log();
+        let delivered: BTreeSet<&str> =
+            log.lines().filter_map(|line| line.strip_prefix("E ")).collect();
+        tokens.iter().all(|(_, _, content)| delivered.contains(content.as_str()))
+    });
     env.await_idle();
     check(&env, far.path(), &tokens, rounds);
     assert!(env.stop());
