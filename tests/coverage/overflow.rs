@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use dagd::io::watch::pulse::HUNG;
+
 use crate::common::{is_root, skip};
 use crate::world::{exactly, world};
 
@@ -79,6 +81,7 @@ fn fifty_thousand_files_over_a_queue_of_sixteen() {
     let mut wanted = Vec::new();
     write(&many, 0, 10_000, &mut wanted);
     write(&single, 0, 500, &mut wanted);
+    env.wait("an overflow", || env.counter("overflows") > 0);
     env.signal(libc::SIGSTOP);
     write(&many, 10_000, 35_000, &mut wanted);
     write(&single, 500, 1_500, &mut wanted);
@@ -86,7 +89,6 @@ fn fifty_thousand_files_over_a_queue_of_sixteen() {
     write(&single, 1_500, 2_000, &mut wanted);
     write(&many, 35_000, 48_000, &mut wanted);
     exactly(&env, &wanted);
-    assert!(env.counter("overflows") > 0, "{}", env.log());
 
     // Whatever directory was born in between is covered all the same.
     let dirs: std::collections::BTreeSet<String> =
@@ -103,4 +105,20 @@ fn fifty_thousand_files_over_a_queue_of_sixteen() {
     fs::write(many.join("marker"), "x").unwrap();
     wanted.push("many/marker".to_owned());
     exactly(&env, &wanted);
+}
+
+#[test]
+fn a_daemon_that_was_stopped_blames_no_folder() {
+    let mut env = world(TRIGGERS);
+    let many = env.mkdir("many");
+    env.mkdir("single");
+    let mut wanted = Vec::new();
+    write(&many, 0, 9_000, &mut wanted);
+    env.start();
+    // It has begun to look at them. Not it, but a folder that took that long would be a fault.
+    env.signal(libc::SIGSTOP);
+    std::thread::sleep(HUNG + std::time::Duration::from_secs(2));
+    env.signal(libc::SIGCONT);
+    exactly(&env, &wanted);
+    assert!(!env.log().contains("does not answer"), "{}", env.log());
 }

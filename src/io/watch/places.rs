@@ -233,8 +233,7 @@ impl Places {
             let (orders, rings) = (woken(0), woken(1));
             let mounts = woken(2 + usize::from(inotify.is_some()));
             if rings {
-                self.alarm.rung();
-                if check() {
+                if !self.alarm.rung() || check() {
                     self.alarm.set();
                 }
             }

@@ -19,11 +19,16 @@ use crate::core::id::Name;
 /// A call that takes longer is taken for one that does not answer: no disk that works is that slow.
 pub const HUNG: Duration = Duration::from_secs(5);
 
+/// An alarm that is heard later than this says nothing: dagd itself was stopped, or its machine.
+const LATE: Duration = Duration::from_secs(1);
+
 /// The alarm that rings a while after somebody began to touch something.
 #[derive(Debug)]
 pub struct Alarm {
     timer: OwnedFd,
     set: AtomicBool,
+    // lock: written by whoever sets the alarm, read by who hears it; held for that only
+    due: Mutex<Option<Instant>>,
 }
 
 impl Alarm {
@@ -31,7 +36,8 @@ impl Alarm {
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Self { timer, set: AtomicBool::new(false) })
+        // lock: see the field
+        Ok(Self { timer, set: AtomicBool::new(false), due: Mutex::new(None) })
     }
 
     /// Sets it, unless it is set.
@@ -39,6 +45,7 @@ impl Alarm {
         if self.set.swap(true, Ordering::SeqCst) {
             return;
         }
+        *self.due() = Some(Instant::now() + HUNG);
         let seconds = i64::try_from(HUNG.as_secs()).unwrap_or(i64::MAX);
         let once = Itimerspec {
             it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -49,10 +56,18 @@ impl Alarm {
         }
     }
 
-    /// It has rung: it can be set again.
-    pub fn rung(&self) {
+    /// It has rung: it can be set again. Returns whether it is heard in time: if not, what seems to
+    /// hang may only have stood still with everything else.
+    pub fn rung(&self) -> bool {
         rustix::io::read(&self.timer, &mut [0; 8]).ok();
+        let in_time = self.due().take().is_none_or(|due| due.elapsed() < LATE);
         self.set.store(false, Ordering::SeqCst);
+        in_time
+    }
+
+    // lock: see the field
+    fn due(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
