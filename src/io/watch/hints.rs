@@ -76,9 +76,8 @@ impl Worker {
         }
         let (mut found, mut busy) = (Some(found), false);
         for at in concerned {
-            if let Some(rel) = self.triggers[at].rel(path) {
-                self.sidecar(at, &rel)?;
-            }
+            let Some(rel) = self.triggers[at].rel(path) else { continue };
+            self.sidecar(at, &rel)?;
             let trigger = &mut self.triggers[at];
             let Some(target) = trigger.target(path) else { continue };
             // Where there has to be a done file, that is looked at first.
@@ -88,7 +87,12 @@ impl Worker {
             } else if let Some(found) = found.take_if(|_| simple) {
                 busy |= self.reporter.found(target, found, false);
             } else if let Some(root) = trigger.open() {
+                let done = target.done.as_ref() == Some(&rel);
+                let work = target.rel.clone();
                 busy |= self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
+                if done {
+                    self.reporter.measures.hurry(&trigger.name, &work);
+                }
             }
         }
         Ok(busy)

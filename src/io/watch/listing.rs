@@ -149,7 +149,9 @@ impl Worker {
         if trigger.held {
             trigger.keep(target.rel);
         } else if let Some(root) = trigger.open() {
+            let rel = target.rel.clone();
             self.reporter.look(Some(root.as_fd()), target, Origin::Event, true)?;
+            self.reporter.measures.hurry(&trigger.name, &rel);
         }
         Ok(())
     }

@@ -42,6 +42,8 @@ struct Asked {
     origin: Origin,
     /// Whether but hints have asked for it.
     hinted: bool,
+    /// Whether its done file has come: then it does not pause.
+    done: bool,
     /// Whether it is reported only if its version is not known.
     only_new: bool,
     /// Until when it pauses, if it does.
@@ -69,7 +71,7 @@ struct Pause {
 impl Pause {
     fn holds(self, asked: &Asked, now: Instant) -> bool {
         let patient = asked.hinted || (self.busy && asked.origin != Origin::Scan);
-        patient && self.until > now
+        patient && !asked.done && self.until > now
     }
 }
 
@@ -110,7 +112,20 @@ impl Measures {
         } else {
             self.due.push_back(key.clone());
             let hinted = origin == Origin::Event;
-            self.asked.insert(key, Asked { target, origin, hinted, only_new, until: None });
+            let asked = Asked { target, origin, hinted, done: false, only_new, until: None };
+            self.asked.insert(key, asked);
+        }
+    }
+
+    /// The done file of a folder that is to be measured has come, or changed.
+    pub fn hurry(&mut self, trigger: &Name, rel: &Bytes) {
+        let key = (trigger.clone(), rel.clone());
+        if let Some(asked) = self.asked.get_mut(&key) {
+            asked.done = true;
+            if let Some(until) = asked.until.take() {
+                self.pausing.remove(&(until, key.clone()));
+                self.due.push_front(key);
+            }
         }
     }
 
@@ -312,6 +327,10 @@ mod tests {
         measures.ask(target("a"), Origin::Look, false);
         assert_eq!((next(&mut measures), next(&mut measures)), (Some("a".into()), None));
         assert_eq!(measures.deadline(), None);
+        measures.ask(target("a"), Origin::Event, false);
+        assert_eq!(next(&mut measures), None);
+        measures.hurry(&"t".into(), &"a".into());
+        assert_eq!(next(&mut measures), Some("a".into()), "its done file has come");
     }
 
     #[test]
