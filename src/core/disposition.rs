@@ -118,6 +118,11 @@ pub enum MoveResult {
 }
 
 impl MoveResult {
+    /// Whether the version that was claimed was not there any more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Superseded | Self::Gone)
+    }
+
     /// The word for it.
     pub fn word(&self) -> &'static str {
         match self {
@@ -184,7 +189,7 @@ impl RunFile {
     /// Whether it went out of the run before its first task: it was another version by then, or
     /// gone.
     pub fn is_lost(&self) -> bool {
-        matches!(self.before, Some(Fate::Done(MoveResult::Superseded | MoveResult::Gone)))
+        matches!(&self.before, Some(Fate::Done(result)) if result.is_lost())
     }
 
     /// What came of it last, if anything did.

@@ -65,7 +65,10 @@ pub(crate) fn checks(rng: &mut Rng) -> Model {
             into.fan_out = FanOut::Batch;
             spec.max_runs = Some(1);
         }
-        1 => into.move_to = Some(template("/done/{run}/{rel}")),
+        1 => {
+            into.move_to = Some(template("/done/{run}/{rel}"));
+            into.pre_move = rng.chance(60).then(|| template("/work/{run}/{rel}"));
+        }
         _ => {}
     }
     spec.source = Source::Folder(Box::new(into));

@@ -156,6 +156,10 @@ impl Store {
         }
         for key in created.files.iter().filter_map(|file| file.key.clone()) {
             self.keys.insert((trigger.clone(), key), created.run);
+            // What was the same as the file of the run that this one repeats is so still.
+            for of in self.duplicates.values_mut().filter(|of| Some(**of) == created.parent) {
+                *of = created.run;
+            }
         }
         for file in created.files.iter().filter(|file| file.in_place) {
             self.duplicates.remove(&(trigger.clone(), file.rel.clone()));
@@ -235,12 +239,14 @@ impl Store {
         if self.keys.get(&key) == Some(&run) {
             self.keys.remove(&key);
         }
-        for (key, _) in self.duplicates.iter().filter(|(key, of)| key.0 == *trigger && **of == run)
-        {
-            if let Some(row) = self.rows.get_mut(key) {
-                row.open = false;
+        let (rows, duplicates) = (&mut self.rows, &mut self.duplicates);
+        duplicates.retain(|place, of| {
+            let known = place.0 != *trigger || *of != run;
+            if !known {
+                rows.remove(place);
             }
-        }
+            known
+        });
     }
 
     /// The files of a live run, where they are by now.

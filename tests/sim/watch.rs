@@ -210,6 +210,11 @@ impl Thread {
                         self.dirty.remove(target);
                     }
                 }
+                // What counts is told by the configuration that is in force when it is looked at.
+                let counts = |(trigger, rel): &(Name, Bytes)| {
+                    folder(sight.model, trigger).is_some_and(|folder| matches(folder, rel))
+                };
+                let some = some.into_iter().filter(counts).collect();
                 self.begin(Origin::Event, some, sight);
             }
             2 => {

@@ -381,12 +381,10 @@ impl World {
             let event = self.relabelled(event);
             self.say(|| format!("> {}", shown(&event)));
             if let Event::Reloaded(model) = &event {
-                let old = self.model.triggers.iter();
-                let same = |name: &Name, rev: &Arc<str>| {
-                    model.triggers.get(name).is_some_and(|spec| spec.rev == *rev)
-                };
-                let changed = old.filter(|(name, spec)| !same(name, &spec.rev));
-                let changed: BTreeSet<Name> = changed.map(|(name, _)| name.clone()).collect();
+                let rev = |of: &Model, name: &Name| of.triggers.get(name).map(|t| t.rev.clone());
+                let names = self.model.triggers.keys().chain(model.triggers.keys());
+                let changed = names.filter(|name| rev(&self.model, name) != rev(model, name));
+                let changed: BTreeSet<Name> = changed.cloned().collect();
                 for thread in &mut self.threads {
                     thread.rearm(&changed);
                 }

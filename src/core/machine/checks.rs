@@ -7,8 +7,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::Machine;
 use super::lane::Lane;
-use super::{Machine, Timer};
 use crate::core::candidate::{
     Candidate, Disk, Kind, Passed, Pending, Probe, Readiness, Seen, Stage, backoff,
 };
@@ -23,7 +23,7 @@ use crate::core::trigger::FolderSpec;
 /// the next question, few enough that each can have its file open.
 pub(super) const CHECKS_MAX: usize = 16;
 
-/// Keys that were claimed while checks were out, per trigger. Of older ones a check that began
+/// Keys that changed hands while checks were out, per trigger. Of older ones a check that began
 /// before them is asked for again, which is a look at the ledger.
 const CLAIMED_MAX: usize = 4096;
 
@@ -38,8 +38,8 @@ pub(super) struct Checks {
     keys: BTreeMap<Bytes, BTreeMap<u64, Bytes>>,
     /// Keys whose first candidate has gone: to the run, if it was delivered.
     freed: BTreeMap<Bytes, Option<RunId>>,
-    /// Keys that were claimed while checks were out.
-    claimed: BTreeMap<Bytes, (Seq, RunId)>,
+    /// Keys that were claimed, or given back, while checks were out.
+    claimed: BTreeMap<Bytes, (Seq, Option<RunId>)>,
     order: VecDeque<(Seq, Bytes)>,
     /// Candidates that have passed so far.
     turns: u64,
@@ -75,26 +75,24 @@ impl Checks {
         if self.keys.contains_key(key) {
             self.freed.insert(key.clone(), Some(by.1));
         }
+        self.note(key, by.0, Some(by.1));
+    }
+
+    /// The ledger tells something else of a key from this commit on.
+    fn note(&mut self, key: &Bytes, seq: Seq, run: Option<RunId>) {
         if self.out.is_empty() {
             // Whoever asks from now on finds it in the ledger.
             self.claimed.clear();
             self.order.clear();
             return;
         }
-        self.claimed.insert(key.clone(), by);
-        self.order.push_back((by.0, key.clone()));
+        self.claimed.insert(key.clone(), (seq, run));
+        self.order.push_back((seq, key.clone()));
         if self.order.len() > CLAIMED_MAX
             && let Some((seq, key)) = self.order.pop_front()
         {
             self.forgotten = seq;
             self.forget(seq, &key);
-        }
-    }
-
-    /// The run has not had the key after all.
-    fn unclaim(&mut self, key: &Bytes, of: RunId) {
-        if self.claimed.get(key).is_some_and(|(_, run)| *run == of) {
-            self.claimed.remove(key);
         }
     }
 
@@ -114,12 +112,16 @@ impl Checks {
         asked
     }
 
-    /// Whether a key that the ledger did not have at `seen` was claimed since; `Err`: who knows.
-    fn claimed_since(&self, key: &Bytes, seen: Seq) -> Result<Option<RunId>, ()> {
+    /// Who has a key of which the ledger told `told` at `seen`. `Err`: it has to be asked again.
+    fn holder(&self, key: &Bytes, told: Option<RunId>, seen: Seq) -> Result<Option<RunId>, ()> {
         if self.forgotten > seen {
             return Err(());
         }
-        Ok(self.claimed.get(key).filter(|(seq, _)| *seq > seen).map(|(_, run)| *run))
+        match self.claimed.get(key).filter(|(seq, _)| *seq > seen) {
+            None => Ok(told),
+            Some((_, Some(run))) => Ok(Some(*run)),
+            Some((_, None)) => Err(()),
+        }
     }
 }
 
@@ -324,8 +326,10 @@ impl Machine {
                 Finding::Differs => {
                     self.wait(now, (&trigger, &rel), Pending::ChecksumDiffers, None, out);
                 }
-                Finding::Changed => self.put_off(now, &trigger, &rel, Pending::Unstable),
-                Finding::Unreadable => self.put_off(now, &trigger, &rel, Pending::Unreadable),
+                Finding::Changed => self.put_off(now, (&trigger, &rel), Pending::Unstable, out),
+                Finding::Unreadable => {
+                    self.put_off(now, (&trigger, &rel), Pending::Unreadable, out);
+                }
             }
         }
         if let Some(lane) = self.lanes.get_mut(&trigger) {
@@ -346,11 +350,7 @@ impl Machine {
         let (key, delivered, seen) = told;
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
         if let Some(key) = &key {
-            let holder = match delivered {
-                Some(run) => Ok(Some(run)),
-                None => lane.checks.claimed_since(key, seen),
-            };
-            match holder {
+            match lane.checks.holder(key, delivered, seen) {
                 Err(()) => return self.check(now, trigger, rel, out),
                 Ok(Some(run)) => return self.note_duplicate(now, trigger, rel, run, out),
                 Ok(None) => {}
@@ -368,13 +368,12 @@ impl Machine {
     }
 
     /// Looks again later.
-    fn put_off(&mut self, now: Now, trigger: &Name, rel: &Bytes, why: Pending) {
-        let Some(lane) = self.lanes.get_mut(trigger) else { return };
-        let Some(candidate) = lane.candidates.get_mut(rel) else { return };
-        let due = now.mono.after(backoff(candidate.looks));
+    fn put_off(&mut self, now: Now, at: (&Name, &Bytes), why: Pending, out: &mut Out) {
+        let lane = self.lanes.get_mut(at.0);
+        let Some(candidate) = lane.and_then(|lane| lane.candidates.get_mut(at.1)) else { return };
+        let pause = backoff(candidate.looks);
         candidate.looks = candidate.looks.saturating_add(1);
-        lane.set_stage(rel, Stage::Pending(why, Some(due)), now.mono);
-        self.timers.insert((due, Timer::Look(trigger.clone(), rel.clone())));
+        self.wait(now, at, why, Some(pause), out);
     }
 
     fn note_duplicate(&mut self, now: Now, trigger: &Name, rel: &Bytes, run: RunId, out: &mut Out) {
@@ -411,9 +410,9 @@ impl Machine {
 }
 
 impl Lane {
-    /// A run does not hold the key any more: nothing was delivered with it.
-    pub(super) fn unclaim_key(&mut self, key: &Bytes, run: RunId) {
-        self.checks.unclaim(key, run);
+    /// A file was not delivered after all: its key is free from this commit on.
+    pub(super) fn free_key(&mut self, key: &Bytes, seq: Seq) {
+        self.checks.note(key, seq, None);
     }
 
     /// The files of a run hold their keys from now on.

@@ -269,10 +269,14 @@ impl Machine {
         let (name, claim) = (&run.info().trigger, &run.files()[file as usize].claim);
         if let Some(name) = name {
             self.recent.mark(self.seq, name, &claim.rel);
+            if phase == Phase::Before && result.is_lost() && claim.key.is_some() {
+                // What was left out because of its key is not in the ledger any more.
+                self.recent.mark_all(self.seq, name);
+            }
             let lane = self.lanes.get_mut(name).filter(|_| phase == Phase::Before);
             match (lane, result) {
                 (None, _) | (Some(_), MoveResult::Failed(_)) => {}
-                (Some(lane), MoveResult::Superseded | MoveResult::Gone) => lane.lose(id, claim),
+                (Some(lane), lost) if lost.is_lost() => lane.lose(id, claim, self.seq),
                 // It leaves its path to others while its run goes on.
                 (Some(lane), _) => lane.take_away(id, claim),
             }

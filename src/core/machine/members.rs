@@ -133,10 +133,10 @@ impl Lane {
     }
 
     /// A file of the run turned out to be another one, or gone, before anything was done for it.
-    pub(super) fn lose(&mut self, run: RunId, file: &FileClaim) {
+    pub(super) fn lose(&mut self, run: RunId, file: &FileClaim, seq: Seq) {
         self.unclaim(run, &file.rel);
         if let Some(key) = &file.key {
-            self.unclaim_key(key, run);
+            self.free_key(key, seq);
         }
     }
 

@@ -101,7 +101,7 @@ impl Machine {
         let candidate = self.lanes.get(&trigger)?.candidates.get(&rel);
         let changed = candidate
             .is_some_and(|c| matches!(c.stage, Stage::Claimed { run, changed: true } if run == id));
-        let lost = matches!(result, MoveResult::Superseded | MoveResult::Gone);
+        let lost = result.is_lost();
         let stays = matches!(result, MoveResult::Failed(_));
         let again = lost && claim.key.is_some();
         let scan = again.then(|| Command::Scan { trigger: trigger.clone() });

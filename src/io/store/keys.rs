@@ -20,6 +20,13 @@ pub(super) fn claimed(conn: &Connection, created: &RunCreated) -> Step<()> {
         return Ok(());
     }
     let trigger = triggers::number(conn, trigger)?;
+    if let Some(parent) = created.parent {
+        // What was the same as the file of the run that this one repeats is the same as its file.
+        conn.prepare_cached(
+            "UPDATE ledger SET run = ?3 WHERE trigger = ?1 AND state = 'duplicate' AND run = ?2",
+        )?
+        .execute(params![trigger, int(parent.0), int(created.run.0)])?;
+    }
     let mut insert = conn.prepare_cached(
         "INSERT OR REPLACE INTO keys(trigger, key, run, rel, at) VALUES(?1, ?2, ?3, ?4, ?5)",
     )?;

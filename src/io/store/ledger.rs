@@ -71,10 +71,10 @@ pub(super) fn moved(
     let (dir, name) = (PathCell(file.rel.dir()), PathCell(file.rel.name()));
     let (run, at) = (int(created.run.0), time(at));
     let here = file.in_place && !created.disposition.takes(file);
-    if let (Phase::Before, MoveResult::Superseded | MoveResult::Gone, Some(key), Some(trigger)) =
-        (phase, result, &file.key, trigger)
+    if let (Phase::Before, true, Some(key), Some(trigger)) =
+        (phase, result.is_lost(), &file.key, trigger)
     {
-        undelivered(conn, trigger, key, run, &at)?;
+        undelivered(conn, trigger, key, run)?;
     }
     match result {
         MoveResult::Moved { to, .. } => conn
@@ -109,15 +109,14 @@ pub(super) fn moved(
     Ok(())
 }
 
-/// Nothing was delivered with the key after all: it is free, and what was left out because of it is
-/// as good as new.
-fn undelivered(conn: &Connection, trigger: i64, key: &Bytes, run: i64, at: &str) -> Step<()> {
+/// Nothing was delivered with the key after all: it is free, and nothing is known any more of what
+/// was left out because of it.
+fn undelivered(conn: &Connection, trigger: i64, key: &Bytes, run: i64) -> Step<()> {
     keys::freed(conn, trigger, key, run)?;
     conn.prepare_cached(
-        "UPDATE ledger SET open = 0, at = ?3 \
-         WHERE trigger = ?1 AND run = ?2 AND state = 'duplicate'",
+        "DELETE FROM ledger WHERE trigger = ?1 AND run = ?2 AND state = 'duplicate'",
     )?
-    .execute(params![trigger, run, at])?;
+    .execute(params![trigger, run])?;
     Ok(())
 }
 

@@ -66,6 +66,7 @@ CREATE TABLE ledger(
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, open INTEGER NOT NULL, run INTEGER,
   state TEXT NOT NULL, location,
   at TEXT NOT NULL, PRIMARY KEY(trigger, dir, name)) WITHOUT ROWID;
+CREATE INDEX ledger_duplicates ON ledger(trigger, run) WHERE state = 'duplicate';
 CREATE INDEX ledger_location ON ledger(location) WHERE location IS NOT NULL;
 CREATE INDEX ledger_quarantined ON ledger(trigger) WHERE state = 'quarantined' AND open = 1;
 
