@@ -198,7 +198,9 @@ pub struct TriggerStatus {
     pub reason: Option<String>,
     /// How completeness of files is established: `proved`, `inferred` or `none`; null for signals.
     pub readiness: Option<String>,
-    /// Folders that are watched.
+    /// How changes are noticed: `events`, `scans`, or `events, scans`; null for signals.
+    pub noticed_by: Option<String>,
+    /// Folders that are watched or scanned.
     pub directories: u64,
     /// Files or events that are not ready.
     pub pending: u64,

@@ -224,7 +224,7 @@ fn what_cannot_be_read_is_told() {
         let mut bench = Bench::new();
         bench.write("x", "abc");
         let path = bench.dir.path().join("x");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
         bench.check("x", None, Some(KeyOf::Content));
         assert_eq!(bench.answer().finding, Finding::Unreadable);
         return;
@@ -277,7 +277,7 @@ fn what_changes_while_it_is_read_goes_back() {
             fs::rename(path.with_extension("new"), path).unwrap();
         }),
         ("touched", |path| {
-            File::open(path).unwrap().set_modified(std::time::SystemTime::now()).unwrap()
+            File::open(path).unwrap().set_modified(std::time::SystemTime::now()).unwrap();
         }),
         ("relabelled", |path| {
             fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -199,6 +199,7 @@ fn at_a_glance() -> Status {
         state: state.to_owned(),
         reason: None,
         readiness: (kind != "signal").then(|| "proved".to_owned()),
+        noticed_by: (kind != "signal").then(|| "events".to_owned()),
         directories: u64::from(kind != "signal"),
         pending: 0,
         late: 0,

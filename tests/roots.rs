@@ -9,6 +9,8 @@ mod bench;
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
+#[path = "roots/daemon.rs"]
+mod daemon;
 #[path = "roots/fuse.rs"]
 mod fuse;
 #[path = "roots/hang.rs"]
@@ -17,3 +19,5 @@ mod hang;
 mod means;
 #[path = "roots/places.rs"]
 mod places;
+#[path = "roots/reach.rs"]
+mod reach;

@@ -97,7 +97,7 @@ fn peak(pid: i32) -> u64 {
 fn peak_max(env: &Env) -> u64 {
     let live = env.json(&["status"])["max_live_runs"].as_u64().unwrap() * IN_A_BATCH;
     let known = [READY_HIGH, 64 * BATCH_MAX, 2 * RECENT_MAX].map(|files| files as u64);
-    32 * 1024 + (live + known.iter().sum::<u64>()) / 2
+    32 * 1024 + u64::midpoint(live, known.iter().sum())
 }
 
 /// Delivers all that is there, and again all that is new after a second start: nothing. `last` is
@@ -187,9 +187,9 @@ fn a_flat_folder_is_read_twice_at_most() {
     make(files, |n| top.join(n.to_string()));
     let last = top.join("zzz");
     fs::write(&last, "x").unwrap();
-    let mut list = Command::new("ls");
-    list.arg("-f").arg(&top).stdout(std::process::Stdio::null());
-    assert!(traced(&list, &env.at("traces-ls")).output().unwrap().status.success());
+    let mut lister = Command::new("ls");
+    lister.arg("-f").arg(&top).stdout(std::process::Stdio::null());
+    assert!(traced(&lister, &env.at("traces-ls")).output().unwrap().status.success());
     let once = bytes_read(&env.at("traces-ls"), &top);
     assert!(once > files as u64, "nothing was traced");
 

@@ -1,8 +1,6 @@
 //! The watch thread against the real kernel: real inotify, real files, real writers. Each test
 //! asserts what arrives, and waits on that with a deadline.
 
-#![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
-
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -481,4 +479,25 @@ fn versions_tell_files_apart() {
     assert_eq!(readiness(Path::new("/proc"), ReadLock::Lease), "inferred");
     assert_eq!(readiness(dir.path(), ReadLock::Changed), "inferred");
     assert_eq!(readiness(dir.path(), ReadLock::None), "none");
+}
+
+#[test]
+fn a_huge_tree_that_goes_is_forgotten_at_once() {
+    if std::env::var_os("ALONE").is_none() {
+        return assert!(alone("a_huge_tree_that_goes_is_forgotten_at_once", &[]));
+    }
+    let mut bench = Bench::armed();
+    for n in 0..8000 {
+        fs::create_dir_all(bench.at(&format!("{}/{}/{}", n / 1000, n / 10 % 100, n % 10))).unwrap();
+    }
+    fs::create_dir(bench.at("kept")).unwrap();
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| c.directories == 8810));
+    for n in 0..8 {
+        fs::remove_dir_all(bench.at(&format!("{n}"))).unwrap();
+    }
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| c.directories == 2));
+    fs::write(bench.at("kept/f"), b"x").unwrap();
+    bench.delivered("t", ["kept/f"]);
+    // Nobody is still busy with it.
+    bench.until(|_| tasks("notify-rs inoti").len() == 1);
 }

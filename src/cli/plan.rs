@@ -18,7 +18,7 @@ use crate::core::task::{Body, Rule, TaskSpec};
 use crate::core::template::{self, Piece, Slot, Template};
 use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::config_files;
-use crate::io::control::below;
+use crate::io::control::{below, rule_against};
 
 /// Options of `plan`.
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ impl Supposed<'_> {
             (Some(folder), None) => {
                 Some(format!("it does not lie below {}", folder.root.display()))
             }
-            (Some(folder), Some(rel)) => folder.rejects_path(rel).map(|rule| rule.to_string()),
+            (Some(folder), Some(rel)) => rule_against(folder, rel),
         }
     }
 

@@ -8,7 +8,7 @@ use super::disposition::{Disposed, Phase};
 use super::id::{AttemptId, Name, RunId, Wall};
 use super::model::Model;
 use super::path::Bytes;
-use super::record::SignalInfo;
+use super::record::{Placed, SignalInfo};
 use super::selector::Selector;
 use super::task::Ended;
 
@@ -21,6 +21,13 @@ pub enum Event {
     ClockSet,
     /// The watch side looked at paths.
     Observed(Observed),
+    /// The watch side knows on which file systems a trigger's files lie.
+    Placed {
+        /// The trigger.
+        trigger: Name,
+        /// The file systems.
+        places: Vec<Placed>,
+    },
     /// The watch side has gone through all of a trigger's folder.
     Scanned {
         /// The trigger.

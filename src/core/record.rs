@@ -30,6 +30,15 @@ pub enum Aggregate {
     Ledger(Name),
 }
 
+/// A file system on which files of a trigger lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The directory from which on it holds files, relative to the root; empty for the root.
+    pub dir: Bytes,
+    /// Which file system: the same words when it is mounted again, others for another one.
+    pub what: String,
+}
+
 /// A fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -137,6 +146,16 @@ pub enum Record {
     TriggerResumed {
         /// The trigger.
         trigger: Name,
+        /// When.
+        at: Wall,
+    },
+    /// Where a trigger's files lie from now on: what is missing on one file system tells nothing
+    /// about what was delivered from another.
+    FilesPlaced {
+        /// The trigger.
+        trigger: Name,
+        /// The file systems; the root's is among them.
+        places: Vec<Placed>,
         /// When.
         at: Wall,
     },
@@ -476,9 +495,9 @@ impl Record {
             | Self::TriggerForgotten { trigger, .. }
             | Self::TimeMarked { trigger, .. }
             | Self::TriggerRenamed { to: trigger, .. } => Aggregate::Trigger(trigger.clone()),
-            Self::FileNoted { trigger, .. } | Self::FileDeparted { trigger, .. } => {
-                Aggregate::Ledger(trigger.clone())
-            }
+            Self::FilesPlaced { trigger, .. }
+            | Self::FileNoted { trigger, .. }
+            | Self::FileDeparted { trigger, .. } => Aggregate::Ledger(trigger.clone()),
         }
     }
 }

@@ -56,7 +56,8 @@ fn names(record: &Record) -> [Option<&'static str>; 2] {
         | Record::TriggerBack { .. }
         | Record::TriggerRenamed { .. }
         | Record::TimeMarked { .. }
-        | Record::TriggerForgotten { .. } => return [None, None],
+        | Record::TriggerForgotten { .. }
+        | Record::FilesPlaced { .. } => return [None, None],
     };
     [Some(kind), reason]
 }

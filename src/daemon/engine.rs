@@ -404,6 +404,9 @@ impl Engine {
                 }
                 None
             }
+            FromWatch::Placed { trigger, places } => {
+                self.is_current(&trigger, arming).then_some(Event::Placed { trigger, places })
+            }
             FromWatch::Scanned { trigger } => {
                 self.is_current(&trigger, arming).then_some(Event::Scanned { trigger })
             }

@@ -149,10 +149,11 @@ impl Ledger for PatientLedger {
         &mut self,
         trigger: &str,
         dir: &[u8],
+        place: &str,
         after: &[u8],
         limit: usize,
     ) -> Vec<(Bytes, Row)> {
-        self.read(|reader| reader.open_rows(trigger, dir, after, limit))
+        self.read(|reader| reader.open_rows(trigger, dir, place, after, limit))
     }
 
     fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes> {

@@ -18,7 +18,7 @@ use crate::core::record::{Aggregate, Record, RunState};
 use crate::core::run::Run;
 use crate::core::selector::Selector;
 use crate::core::trigger::{FileType, FolderSpec, Source};
-use crate::io::control::below;
+use crate::io::control::{below, rule_against};
 use crate::io::store::{lock, log_name};
 use crate::io::{config_files, disk, signals};
 
@@ -235,7 +235,7 @@ fn fire_file(path: &Path, folder: Option<&FolderSpec>) -> Result<FireFile, Daemo
     let path = Bytes::from(path.as_path());
     let inside = folder
         .and_then(|folder| Some((folder, below(&folder.root, &path)?)))
-        .filter(|(folder, rel)| folder.rejects_path(rel).is_none());
+        .filter(|(folder, rel)| rule_against(folder, rel).is_none());
     Ok(match inside {
         Some((folder, rel)) => {
             let path = Bytes::from(folder.root.join(rel.as_path()).as_path());

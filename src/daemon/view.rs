@@ -147,14 +147,17 @@ fn trigger(
     now: Now,
 ) -> wire::TriggerStatus {
     let (kind, source) = lane.spec.source.told();
-    let missing = covered.is_some_and(|covered| !covered.exists);
+    let missing = covered.and_then(|covered| match covered.silent {
+        Some(since) => Some(format!("the folder has not answered for {} s", since.as_secs())),
+        None => (!covered.exists).then(|| "the folder does not exist".to_owned()),
+    });
     let (stuck, first) = stuck_of(machine, &lane.spec.name);
     let (state, reason) = match (&lane.stored.paused, missing, lane.gate) {
         (Some(why), _, _) => ("paused", Some(why.clone())),
-        (None, true, _) => ("waiting", Some("the folder does not exist".to_owned())),
-        (None, false, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
-        (None, false, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
-        (None, false, Gate::Open) => {
+        (None, Some(why), _) => ("waiting", Some(why)),
+        (None, None, Gate::Counting) => ("active", Some("counting for the first scan".to_owned())),
+        (None, None, Gate::Baseline) => ("active", Some("the first scan is under way".to_owned())),
+        (None, None, Gate::Open) => {
             let full = lane.candidates.len() >= CANDIDATES_MAX;
             let why = || format!("{CANDIDATES_MAX} files wait: more are read when some have gone");
             let moving = first.map(|stuck| format!("moving: {}", stuck.why));
@@ -177,6 +180,7 @@ fn trigger(
         state: state.to_owned(),
         reason,
         readiness: covered.map(|covered| covered.readiness.to_owned()),
+        noticed_by: covered.map(|covered| covered.noticed_by.to_owned()),
         directories: covered.map_or(0, |covered| covered.directories),
         pending: lane.candidates.iter().filter(pending).count() as u64,
         late: overdue.len() as u64,

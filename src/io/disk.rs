@@ -1,9 +1,9 @@
 //! Looks at candidate files: what is there, which version, and whether anybody still writes.
 //!
-//! The only place that opens a file that somebody dropped. It opens beneath a root, never follows a
-//! symbolic link, never opens what is not a regular file, never reads content and never changes
-//! anything. What a finding means is decided in [`crate::core::candidate`]. Folders that count as a
-//! whole are measured in [`tree`].
+//! The only place that opens a file that somebody dropped. It opens beneath a root, follows no
+//! symbolic link unless the trigger says so, never opens what is not a regular file, never reads
+//! content and never changes anything. What a finding means is decided in [`crate::core::candidate`].
+//! Folders that count as a whole are measured in [`tree`].
 
 mod tree;
 
@@ -24,7 +24,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::core::candidate::{Disk, Probe, Version};
 use crate::core::path::Bytes;
-use crate::core::trigger::{FileType as Work, ReadLock};
+use crate::core::trigger::{FileType as Work, FollowSymlinks, ReadLock};
 
 pub use tree::{Tree, tree_at};
 
@@ -51,8 +51,9 @@ pub fn version_at(path: &Path) -> io::Result<Option<Version>> {
 
 /// Whether anything but a directory is at `rel` beneath `root`. What cannot be looked at is not
 /// there.
-pub fn is_there(root: BorrowedFd<'_>, rel: &Bytes) -> bool {
-    beneath(root, rel, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+pub fn is_there(root: BorrowedFd<'_>, rel: &Bytes, follow: FollowSymlinks) -> bool {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    at(root, rel, flags, follow == FollowSymlinks::All)
         .is_ok_and(|fd| stat_of(fd.as_fd()).is_ok_and(|stat| !is(&stat, FileType::Directory)))
 }
 
@@ -129,16 +130,36 @@ pub fn stamp(fd: BorrowedFd<'_>) -> io::Result<Stamp> {
     Ok(Stamp { version: version_of(fd, &stat), changed_ns: nanos(&stat.stx_ctime) })
 }
 
-/// Finds what is at `rel` beneath `root`. Errors: what keeps dagd from looking, such as a directory
-/// that may not be searched or a path that is too long.
-pub fn find(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<Found> {
+/// Finds what is at `rel` beneath `root`, for a trigger that follows links so: a link at the end is
+/// the regular file that it leads to, wherever that is, or [`Found::Other`]. Errors: what keeps
+/// dagd from looking, such as a directory that may not be searched or a path that is too long.
+pub fn find(root: BorrowedFd<'_>, rel: &Bytes, follow: FollowSymlinks) -> io::Result<Found> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = match beneath(root, rel, flags) {
-        Ok(fd) => fd,
-        // LOOP: a symbolic link on the way; XDEV: an escape from the root.
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(Found::Absent),
+    let found = match at(root, rel, flags, follow == FollowSymlinks::All) {
+        Ok(fd) => found(fd)?,
+        Err(errno) if is_nothing(errno) => return Ok(Found::Absent),
         Err(errno) => return Err(errno.into()),
     };
+    if follow == FollowSymlinks::Never || !matches!(found, Found::Other) {
+        return Ok(found);
+    }
+    match at(root, rel, OFlags::PATH | OFlags::CLOEXEC, true) {
+        Ok(fd) => Ok(match self::found(fd)? {
+            file @ Found::File(_) => file,
+            _ => Found::Other,
+        }),
+        Err(errno) if is_nothing(errno) => Ok(Found::Absent),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Whether an error says that nothing is there, or nothing that may be reached. LOOP: a symbolic
+/// link on the way; XDEV: an escape from the root.
+fn is_nothing(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
+}
+
+fn found(fd: OwnedFd) -> io::Result<Found> {
     let stat = stat_of(fd.as_fd())?;
     Ok(match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::RegularFile => {
@@ -152,18 +173,29 @@ pub fn find(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<Found> {
     })
 }
 
-/// Opens the directory `rel` beneath `root` (itself, if `rel` is empty) for reading. Errors: what
-/// the kernel says, `NotADirectory` for a symbolic link.
-pub fn open_dir(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<(Dir, DirId)> {
-    let fd = beneath(root, rel, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+/// Opens the directory `rel` beneath `root` (itself, if `rel` is empty) for reading; through links
+/// only for a trigger that follows them all. Errors: what the kernel says, `NotADirectory` for a
+/// symbolic link.
+pub fn open_dir(
+    root: BorrowedFd<'_>,
+    rel: &Bytes,
+    follow: FollowSymlinks,
+) -> io::Result<(Dir, DirId)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = at(root, rel, flags, follow == FollowSymlinks::All)?;
     let id = dir_id(fd.as_fd())?;
     Ok((Dir::new(fd)?, id))
 }
 
 /// Opens the directory `rel` beneath `root` (itself, if `rel` is empty) to ask what is in it,
-/// without a right to read it. Errors: see [`open_dir`].
-pub fn open_folder(root: BorrowedFd<'_>, rel: &Bytes) -> io::Result<OwnedFd> {
-    Ok(beneath(root, rel, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?)
+/// without a right to read it; through links as [`open_dir`]. Errors: see there.
+pub fn open_folder(
+    root: BorrowedFd<'_>,
+    rel: &Bytes,
+    follow: FollowSymlinks,
+) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(at(root, rel, flags, follow == FollowSymlinks::All)?)
 }
 
 /// Whether a regular file has this name in a folder; also `false` where nobody can tell.
@@ -325,9 +357,16 @@ pub fn unknown(error: &io::Error) -> Disk {
     Disk::File { version: Version::unknown(), probe }
 }
 
+/// Opens `rel` beneath `root`, through no link.
 fn beneath(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags) -> Result<OwnedFd, Errno> {
+    at(root, rel, flags, false)
+}
+
+/// Opens `rel` beneath `root`, or with `through` wherever links lead.
+fn at(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags, through: bool) -> Result<OwnedFd, Errno> {
     let path: &[u8] = if rel.as_bytes().is_empty() { b"." } else { rel.as_bytes() };
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let how = if through { ResolveFlags::empty() } else { beneath } | ResolveFlags::NO_MAGICLINKS;
     let mut last = Errno::AGAIN;
     for _ in 0..RACES_MAX {
         match openat2(root, path, flags, Mode::empty(), how) {

@@ -229,6 +229,7 @@ fn told(name: &str, kind: &str) -> wire::TriggerStatus {
         state: "active".to_owned(),
         reason: None,
         readiness: None,
+        noticed_by: None,
         directories: 1,
         pending: 0,
         queued: 0,

@@ -11,7 +11,7 @@ use dagd::core::graph::Graph;
 use dagd::core::id::{Attempt, ItemId, Mono, Name, NodeIx, Rev, RunId, Wall};
 use dagd::core::path::Bytes;
 use dagd::core::record::{
-    FileClaim, ItemQueued, Noted, Reason, Record, RunCreated, RunState, SignalInfo,
+    FileClaim, ItemQueued, Noted, Placed, Reason, Record, RunCreated, RunState, SignalInfo,
 };
 use dagd::core::selector::Selector;
 use dagd::core::sidecar::Sidecar;
@@ -306,14 +306,6 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     let phase = || proptest::sample::select(vec![Phase::Before, Phase::After]);
     let at = || any::<i64>().prop_map(Wall);
     let run = || any::<u64>().prop_map(RunId);
-    let whys = vec![
-        Noted::Baseline,
-        Noted::Kinds,
-        Noted::Signalled,
-        Noted::Skipped,
-        Noted::Duplicate(RunId(7)),
-    ];
-    let why = proptest::sample::select(whys);
     let ends = vec![RunState::Cancelled, RunState::Failed, RunState::Succeeded];
     let ends = proptest::sample::select(ends);
     prop_oneof![
@@ -341,6 +333,22 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             Record::MoveDone { run, file, phase, result, at }
         }),
         (run(), ends, at()).prop_map(|(run, state, at)| Record::RunEnded { run, state, at }),
+        any_trigger_record(),
+    ]
+}
+
+/// What becomes of triggers and of files that no run has.
+fn any_trigger_record() -> impl Strategy<Value = Record> {
+    let at = || any::<i64>().prop_map(Wall);
+    let whys = vec![
+        Noted::Baseline,
+        Noted::Kinds,
+        Noted::Signalled,
+        Noted::Skipped,
+        Noted::Duplicate(RunId(7)),
+    ];
+    let why = proptest::sample::select(whys);
+    prop_oneof![
         (any_name(), "\\PC{0,9}", any::<bool>(), at()).prop_map(
             |(trigger, reason, flooded, at)| {
                 Record::TriggerPaused { trigger, reason, flooded, at }
@@ -362,6 +370,9 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         (any_name(), any_bytes(), any_version(), why, at()).prop_map(
             |(trigger, rel, version, why, at)| Record::FileNoted { trigger, rel, version, why, at }
         ),
+        (any_name(), any_bytes(), "\\PC{0,9}", at()).prop_map(|(trigger, dir, what, at)| {
+            Record::FilesPlaced { trigger, places: vec![Placed { dir, what }], at }
+        }),
         (any_name(), any_bytes(), at()).prop_map(|(trigger, rel, at)| Record::FileDeparted {
             trigger,
             rel,

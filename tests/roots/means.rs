@@ -80,13 +80,13 @@ fn what_others_write_is_found_where_no_event_tells() {
     // As it is configured by default.
     bench.arm(vec![trigger("t", &bench.at("far"), true)]);
     bench.delivered("t", ["old"]);
-    let coverage = bench.coverage("t").unwrap();
-    assert_eq!(coverage.noticed_by, "events, scans");
+    let noticed_by = |bench: &Bench| bench.coverage("t").unwrap().noticed_by;
+    bench.until(|bench| noticed_by(bench) == "events, scans");
     let line = format!(
         "{} is scanned every 60 s: fuse.hanging: changes made behind the mount make no events",
         bench.at("far").display()
     );
-    assert_eq!(coverage.problems, [line]);
+    assert_eq!(bench.coverage("t").unwrap().problems, [line]);
     bench.arm(vec![with("t", &bench.at("far"), |folder| folder.reconcile_interval = Some(SOON))]);
     far.put("new");
     bench.delivered("t", ["old", "new"]);

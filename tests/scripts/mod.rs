@@ -173,7 +173,10 @@ impl Play {
         let trigger = || -> Name { words[1].into() };
         let ask = |request| Event::Requested { token: 9, request };
         let event = match words[0] {
-            "down" => return self.now += models::time(words[1]).as_nanos() as u64,
+            "down" => {
+                let by = u64::try_from(models::time(words[1]).as_nanos()).expect("in range");
+                return self.now += by;
+            }
             "clock" => {
                 let by = i64::try_from(models::time(&words[1][1..]).as_nanos()).expect("in range");
                 self.set += if words[1].starts_with('-') { -by } else { by };

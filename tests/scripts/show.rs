@@ -86,11 +86,7 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
             format!("started {}", attempt(machine, *run, *node, *at))
         }
         Record::AttemptEnded { run, node, attempt: at, ended, stop, verdict } => {
-            let exit = match &ended.exit {
-                Exit::Code(code) => code.to_string(),
-                Exit::Signal(signal) => format!("sig{signal}"),
-                other => other.error().unwrap_or_default(),
-            };
+            let exit = exited(&ended.exit);
             let stop = stop.map(|stop| format!(" by {stop:?}")).unwrap_or_default();
             let verdict = match verdict {
                 Verdict::Final(end) => state(*end),
@@ -136,7 +132,20 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
             let (rel, at, why) = (rel.lossy(), version.mtime_ns, why.word());
             format!("noted {trigger} {rel} v{at}: {why}{of}")
         }
+        Record::FilesPlaced { trigger, places, .. } => {
+            let places =
+                places.iter().map(|placed| format!("{}: {}", placed.dir.lossy(), placed.what));
+            format!("placed {trigger} {}", places.collect::<Vec<_>>().join(", "))
+        }
         Record::FileDeparted { trigger, rel, .. } => format!("departed {trigger} {}", rel.lossy()),
+    }
+}
+
+fn exited(exit: &Exit) -> String {
+    match exit {
+        Exit::Code(code) => code.to_string(),
+        Exit::Signal(signal) => format!("sig{signal}"),
+        other => other.error().unwrap_or_default(),
     }
 }
 

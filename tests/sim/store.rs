@@ -124,7 +124,8 @@ impl Store {
             | Record::TriggerLeft { .. }
             | Record::TriggerBack { .. }
             | Record::TimeMarked { .. }
-            | Record::TriggerArmed { .. } => {}
+            | Record::TriggerArmed { .. }
+            | Record::FilesPlaced { .. } => {}
         }
         if matches!(of, Aggregate::Ledger(_)) || matches!(record, Record::ItemDropped { .. }) {
             return;

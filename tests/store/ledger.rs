@@ -4,7 +4,7 @@ use dagd::core::candidate::{Kind, Row};
 use dagd::core::disposition::MoveResult;
 use dagd::core::id::RunId;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Record, RunState};
+use dagd::core::record::{Placed, Record, RunState};
 use dagd::io::store::{Reader, Store, Story};
 use tempfile::TempDir;
 
@@ -208,7 +208,7 @@ fn rows_are_walked_folder_by_folder_with_any_bytes_in_names() {
     }
     let (mut after, mut walked) = (Vec::new(), Vec::new());
     loop {
-        let rows = s.reader.open_rows("orders", b"d", &after, 2).unwrap();
+        let rows = s.reader.open_rows("orders", b"d", "", &after, 2).unwrap();
         let Some((last, _)) = rows.last() else { break };
         after = last.as_bytes().to_vec();
         walked.extend(rows.into_iter().map(|(name, row)| (name, row.version.size)));
@@ -216,11 +216,43 @@ fn rows_are_walked_folder_by_folder_with_any_bytes_in_names() {
     let expected: [(&[u8], u64); 4] =
         [(b"b\n", 2), (b"\xc3\xa9", 3), (b"\xff", 4), (b"\xff\xfe", 5)];
     assert_eq!(walked, expected.map(|(name, n)| (Bytes::from(name), n)));
-    assert_eq!(s.reader.open_rows("orders", b"", b"", 9).unwrap().len(), 1, "the root itself");
+    assert_eq!(s.reader.open_rows("orders", b"", "", b"", 9).unwrap().len(), 1, "the root itself");
 
     let all: Vec<Bytes> = [&b"-"[..], b"d", b"d/e", b"z\xff"].map(Bytes::from).into();
     assert_eq!(s.reader.dirs("orders", b"", 100).unwrap(), all);
     assert_eq!(s.reader.dirs("orders", b"d", 1).unwrap(), all[2..3]);
     assert_eq!(s.reader.dirs("orders", b"z\xff", 100).unwrap(), []);
     assert_eq!(s.reader.dirs("none", b"", 100).unwrap(), []);
+}
+
+#[test]
+fn rows_know_on_which_file_system_their_files_lay() {
+    let mut s = Setup::new();
+    let places = |places: &[(&str, &str)]| Record::FilesPlaced {
+        trigger: "orders".into(),
+        places: places
+            .iter()
+            .map(|(dir, what)| Placed { dir: (*dir).into(), what: (*what).to_owned() })
+            .collect(),
+        at: at(1),
+    };
+    // Nobody knows of the first; it may be anywhere.
+    s.claim(1, b"m/first", 1);
+    s.commit(&[places(&[("", "/"), ("m", "tmpfs"), ("m/n", "ext4 UUID=1")])]);
+    for (run, rel) in (2u64..).zip([&b"top"[..], b"m/a", b"mm/b", b"m/n/c", b"m/n/d/e"]) {
+        s.claim(run, rel, run);
+    }
+    s.commit(&[places(&[("", "/")]), noted("m/bare", 9)]);
+    let mut rows = |dir: &[u8], place: &str| -> Vec<String> {
+        let rows = s.reader.open_rows("orders", dir, place, b"", 9).unwrap();
+        rows.into_iter().map(|(name, _)| name.lossy().into_owned()).collect()
+    };
+    assert_eq!(rows(b"", "/"), ["top"]);
+    assert_eq!(rows(b"m", "/"), ["bare", "first"]);
+    assert_eq!(rows(b"m", "tmpfs"), ["a", "first"]);
+    assert_eq!(rows(b"m", "another"), ["first"]);
+    assert_eq!(rows(b"mm", "/"), ["b"]);
+    assert_eq!(rows(b"m/n", "ext4 UUID=1"), ["c"]);
+    assert_eq!(rows(b"m/n/d", "ext4 UUID=1"), ["e"]);
+    assert_eq!(rows(b"m/n/d", "/"), [""; 0]);
 }

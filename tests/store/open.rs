@@ -209,7 +209,7 @@ fn an_idle_reader_does_not_hold_back_the_log() {
     store.commit(&whole_run(&world, 1, vec![claim(b"a", 1)]), &world).unwrap();
     reader.run(RunId(1)).unwrap().unwrap();
     reader.ledger_row("orders", &"a".into()).unwrap().unwrap();
-    reader.open_rows("orders", b"", b"", 1).unwrap();
+    reader.open_rows("orders", b"", "", b"", 1).unwrap();
     reader.dirs("orders", b"", 1).unwrap();
     reader.load().unwrap();
     let busy: i64 = rusqlite::Connection::open(store.path())

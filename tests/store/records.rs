@@ -105,6 +105,11 @@ fn passing() -> Vec<Record> {
             version: version(1),
             at: at(1),
         },
+        Record::FilesPlaced {
+            trigger: trigger.into(),
+            places: vec![dagd::core::record::Placed { dir: "x".into(), what: "tmpfs".to_owned() }],
+            at: at(1),
+        },
         Record::FileDeparted { trigger: trigger.into(), rel, at: at(1) },
     ]
 }

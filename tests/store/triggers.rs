@@ -196,7 +196,7 @@ fn a_large_ledger_goes_in_steps() {
     conn.execute(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
          INSERT INTO ledger SELECT 1, printf('%03d', i % 1000), printf('file-%d', i), \
-         x'00112233445566778899aabbccddeeff', i, i, 1, NULL, 'baseline', NULL, '2026' FROM n",
+         x'00112233445566778899aabbccddeeff', i, i, 1, NULL, 'baseline', NULL, '2026', NULL FROM n",
         [ROWS],
     )
     .unwrap();

@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, bounded};
 use dagd::core::candidate::{Disk, Origin, Probe, Row, Seen};
 use dagd::core::filter::Filter;
 use dagd::core::path::Bytes;
+use dagd::core::record::Placed;
 use dagd::core::selector::Selector;
 use dagd::core::trigger::{Folder, FolderSpec, Overlap, Source, TriggerSpec};
 use dagd::io::watch::{
@@ -27,7 +28,14 @@ pub(crate) type Rows = BTreeMap<(String, Bytes), Row>;
 /// A ledger in memory.
 #[derive(Clone, Default)]
 // lock: shared between the test and the watch thread
-pub(crate) struct Memory(pub(crate) Arc<Mutex<Rows>>);
+pub(crate) struct Memory(pub(crate) Arc<Mutex<Rows>>, Arc<Mutex<Places>>);
+
+/// Where the files of a trigger lie, and on which file system each that was delivered lay.
+#[derive(Default)]
+struct Places {
+    now: BTreeMap<String, Vec<Placed>>,
+    of: BTreeMap<(String, Bytes), String>,
+}
 
 impl Memory {
     pub(crate) fn of(&self, trigger: &str) -> Vec<(Bytes, Row)> {
@@ -50,11 +58,15 @@ impl Ledger for Memory {
         &mut self,
         trigger: &str,
         dir: &[u8],
+        place: &str,
         after: &[u8],
         max: usize,
     ) -> Vec<(Bytes, Row)> {
-        let mut rows: Vec<_> = (self.of(trigger).into_iter())
-            .filter(|(rel, _)| rel.dir() == dir && rel.name() > after)
+        let all = self.of(trigger);
+        let places = self.1.lock().unwrap();
+        let is_of = |rel: &Bytes| places.of[&(trigger.to_owned(), rel.clone())] == place;
+        let mut rows: Vec<_> = (all.into_iter())
+            .filter(|(rel, _)| rel.dir() == dir && rel.name() > after && is_of(rel))
             .map(|(rel, row)| (Bytes::from(rel.name()), row))
             .collect();
         rows.sort_by(|a, b| a.0.cmp(&b.0));
@@ -182,6 +194,9 @@ impl Bench {
         let Ok(message) = self.from.recv_timeout(Duration::from_millis(20)) else { return };
         match message.what {
             FromWatch::Apart { .. } => {}
+            FromWatch::Placed { trigger, places } => {
+                self.ledger.1.lock().unwrap().now.insert(trigger.to_string(), places);
+            }
             FromWatch::Scanned { .. } => self.scanned += 1,
             FromWatch::Counted { files, .. } => self.counted = Some(files),
             FromWatch::Observed(observed) => {
@@ -204,6 +219,14 @@ impl Bench {
                 if !known {
                     *self.versions.entry(key.clone()).or_default() += 1;
                 }
+                let mut places = self.ledger.1.lock().unwrap();
+                let over = |placed: &&Placed| {
+                    placed.dir == "".into()
+                        || key.1.as_bytes().starts_with(placed.dir.join(b"").as_bytes())
+                };
+                let nearest = places.now[&key.0].iter().filter(over);
+                let what = nearest.max_by_key(|p| p.dir.as_bytes().len()).unwrap().what.clone();
+                places.of.insert(key.clone(), what);
                 rows.insert(key, Row { version: version.clone(), open: true, run: None });
             }
             Disk::File { .. } => return,

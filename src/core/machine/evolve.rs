@@ -84,6 +84,8 @@ impl Machine {
                 self.stored(trigger).mark = Some(mark.clone());
                 Ok(())
             }
+            // Only the ledger knows where files lie.
+            Record::FilesPlaced { .. } => Ok(()),
             Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
                 self.recent.mark(self.seq, trigger, rel);
                 self.with_lane(trigger, |lane| lane.forget(rel, now.mono));

@@ -160,6 +160,9 @@ impl Machine {
             Event::Tick => self.tick(now, out),
             Event::ClockSet => self.clock_set(now, out),
             Event::Observed(observed) => self.observe(now, observed, out),
+            Event::Placed { trigger, places } => {
+                self.emit(now, Record::FilesPlaced { trigger, places, at: now.wall }, out);
+            }
             Event::Scanned { trigger } => self.scanned(now, &trigger, out),
             Event::Counted { trigger, files } => self.counted(now, &trigger, files, out),
             Event::Checked(checked) => self.checked(now, checked, out),

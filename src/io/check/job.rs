@@ -94,7 +94,8 @@ impl Job {
         if told(&root, &check)?.is_none() && wanted.checksum.is_some() {
             return Err(Finding::Untold);
         }
-        let found = disk::find(root.as_fd(), &check.rel).map_err(|error| finding(&error))?;
+        let found =
+            disk::find(root.as_fd(), &check.rel, check.follow).map_err(|error| finding(&error))?;
         let Found::File(found) = found else { return Err(Finding::Changed) };
         let file = File::from(found.open().map_err(|errno| finding(&errno.into()))?);
         let stamp = disk::stamp(file.as_fd()).map_err(|error| finding(&error))?;
@@ -139,7 +140,7 @@ impl Job {
     /// All is read: is it still the same file, and what does the checksum file say by now?
     fn compare(self, digests: Digests) -> (Step, Option<Known>) {
         let Self { check, root, stamp, wanted, .. } = self;
-        let now = disk::find(root.as_fd(), &check.rel);
+        let now = disk::find(root.as_fd(), &check.rel, check.follow);
         let same = match now {
             Ok(Found::File(found)) => disk::stamp(found.as_fd()).map_err(|error| finding(&error)),
             Ok(_) => Err(Finding::Changed),
@@ -174,7 +175,7 @@ fn known_key(check: &Check) -> Option<Bytes> {
 fn told(root: &OwnedFd, check: &Check) -> Result<Option<Vec<u8>>, Finding> {
     let Some((sidecar, kind)) = &check.checksum else { return Ok(None) };
     let rel = sidecar.of(&check.rel);
-    let found = match disk::find(root.as_fd(), &rel) {
+    let found = match disk::find(root.as_fd(), &rel, check.follow) {
         Ok(Found::File(found)) => found,
         Ok(_) => return Ok(None),
         Err(error) => return Err(finding(&error)),

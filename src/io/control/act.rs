@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Request as Http, State};
 
 use super::files;
-use super::place::below;
+use super::place::{below, rule_against};
 use super::reply::{Answer, App, Fault, blocking, body};
 use super::routes::{exact, no_run, run_id};
 use super::{Ask, History, RetrySource};
@@ -271,7 +271,7 @@ fn replays(
         } else if let Some(folder) = trigger.folder()
             && let Some(rel) = below(&folder.root, path)
         {
-            match folder.rejects_path(&rel) {
+            match rule_against(folder, &rel) {
                 Some(rule) => rules.push(format!("`{}` ({rule})", trigger.name)),
                 None => {
                     found.push((trigger.name.clone(), files::for_trigger(trigger, path)?));

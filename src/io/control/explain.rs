@@ -7,13 +7,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::place::below;
+use super::place::{below, rule_against};
 use super::{History, Told};
 use crate::core::candidate::Version;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::core::scope::Ignored;
-use crate::core::trigger::{FileType, Folder, FolderSpec, TriggerSpec};
+use crate::core::trigger::{FileType, Folder, FolderSpec, FollowSymlinks, TriggerSpec};
 use crate::wire::{Explain, ExplainTrigger, PathText, PendingEntry};
 
 /// What an explanation is made from, beside the history.
@@ -48,7 +48,12 @@ pub fn explain(
         };
         let place = Bytes::from(folder.root.join(rel.as_path()).as_path());
         let version = (view.look)(place.as_path(), folder.file_type).ok().flatten();
-        let seen = Sight { path: &place, exact: path, now, version };
+        // For a trigger that follows links a link is the file that it leads to.
+        let follows = version.is_none() && folder.follow_symlinks != FollowSymlinks::Never;
+        let target = place.as_path().canonicalize().ok().filter(|_| follows && now == "other");
+        let target = target.and_then(|at| (view.look)(&at, folder.file_type).ok().flatten());
+        let now = if target.is_some() { "file" } else { now };
+        let seen = Sight { path: &place, exact: path, now, version: version.or(target) };
         let told = history.explain_row(&trigger.name, &rel)?;
         let mut story = one(&seen, trigger, folder, &rel, told, view.pending);
         if let Some(whole) = whole {
@@ -103,7 +108,7 @@ fn one(
     if let Some(alive) = alive {
         return waiting(name, alive);
     }
-    if let Some(rule) = folder.rejects_path(rel) {
+    if let Some(rule) = rule_against(folder, rel) {
         let text = format!("it does not count under `{name}`: {rule}; change that rule to have it");
         return entry(name, "ignored", text);
     }

@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use super::place::below;
+use super::place::{below, rule_against};
 use super::reply::Fault;
 use crate::core::candidate::{Kind, Version};
 use crate::core::event::FireFile;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::core::record::FileClaim;
-use crate::core::trigger::{FileType, TriggerSpec};
+use crate::core::trigger::{FileType, FollowSymlinks, TriggerSpec};
 use crate::io::disk;
 
 /// A file that `trigger` is to run for: below its root, passing its filter, there.
@@ -23,12 +23,15 @@ pub(super) fn for_trigger(trigger: &TriggerSpec, path: &Bytes) -> Result<FireFil
         let root = folder.root.display();
         return Err(Fault::refused(format!("{path:?} does not lie below {root} of `{name}`")));
     };
-    if let Some(rule) = folder.rejects_path(&rel) {
+    if let Some(rule) = rule_against(folder, &rel) {
         return Err(Fault::refused(format!("{path:?} does not count under `{name}`: {rule}")));
     }
     // Named through a link: the ledger knows it by its name below the root.
     let path = Bytes::from(folder.root.join(rel.as_path()).as_path());
-    Ok(FireFile { version: there(&path, folder.file_type)?, rel, path, in_place: true })
+    let leads = path.as_path().canonicalize().ok();
+    let target = leads.filter(|_| folder.follow_symlinks != FollowSymlinks::Never);
+    let target = target.map_or_else(|| path.clone(), |path| Bytes::from(&*path));
+    Ok(FireFile { version: there(&target, folder.file_type)?, rel, path, in_place: true })
 }
 
 /// A file that a selection is to run for, wherever it is.

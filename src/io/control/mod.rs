@@ -31,7 +31,7 @@ use crate::core::trigger::TriggerSpec;
 use crate::wire;
 
 pub use explain::{View, explain};
-pub use place::below;
+pub use place::{below, rule_against};
 pub use server::{Server, spawn};
 
 /// Questions that wait for the engine, at most: as many as there can be connections.

@@ -1,10 +1,12 @@
 //! Where a path lies in relation to the folders of triggers.
 //!
-//! Only names and links; never opens a file.
+//! Names, links and what the watch side knows of rules; never opens a dropped file.
 
 use std::path::Path;
 
 use crate::core::path::Bytes;
+use crate::core::trigger::FolderSpec;
+use crate::io::watch::rules;
 
 /// The path relative to `root`, if it lies below it: by its name, or where links lead. The file
 /// itself may be gone; its folder may be, too, if the name alone tells.
@@ -24,6 +26,12 @@ fn lexically_below(root: &Path, path: &Path) -> Option<Bytes> {
     // `strip_prefix` compares components, so that `//` and `/./` do not matter.
     let rel: Vec<&[u8]> = rel.iter().map(std::os::unix::ffi::OsStrExt::as_bytes).collect();
     (!rel.is_empty()).then(|| Bytes::from(rel.join(&b'/')))
+}
+
+/// The rule by which a path does not count under a trigger, or `None` if it does.
+pub fn rule_against(folder: &FolderSpec, rel: &Bytes) -> Option<String> {
+    let by_name = folder.rejects_path(rel).map(|rule| rule.to_string());
+    by_name.or_else(|| rules::against(folder, rel).map(|out| out.to_string()))
 }
 
 #[cfg(test)]

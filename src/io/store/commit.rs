@@ -104,6 +104,9 @@ impl<'a> Batch<'a> {
             }
             Record::TriggerForgotten { trigger, .. } => triggers::forget(self.conn, trigger),
             Record::TimeMarked { trigger, .. } => self.latest("time", trigger, record),
+            Record::FilesPlaced { trigger, places, .. } => {
+                ledger::placed(self.conn, trigger, places)
+            }
             Record::FileNoted { trigger, rel, version, why, at } => {
                 ledger::noted(self.conn, (trigger, rel), version, *why, *at)
             }

@@ -12,16 +12,49 @@ use crate::core::candidate::{Kind, Row, Version};
 use crate::core::disposition::{MoveResult, Phase};
 use crate::core::id::{Name, RunId, Wall};
 use crate::core::path::Bytes;
-use crate::core::record::{FileClaim, Noted, RunCreated, RunState};
+use crate::core::record::{FileClaim, Noted, Placed, RunCreated, RunState};
 use crate::wire::time;
 
 const UPSERT: &str = "\
-    INSERT INTO ledger(trigger, dir, name, file, size, mtime_ns, open, run, state, location, at) \
-    VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10) \
+    INSERT INTO ledger(trigger, dir, name, file, size, mtime_ns, open, run, state, location, at, \
+    place) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11) \
     ON CONFLICT(trigger, dir, name) DO UPDATE SET \
     file = excluded.file, size = excluded.size, mtime_ns = excluded.mtime_ns, \
     open = excluded.open, run = excluded.run, state = excluded.state, location = NULL, \
-    at = excluded.at";
+    at = excluded.at, place = excluded.place";
+
+/// Where a trigger's files lie from now on.
+pub(super) fn placed(conn: &Connection, trigger: &Name, places: &[Placed]) -> Step<()> {
+    let trigger = triggers::number(conn, trigger)?;
+    conn.prepare_cached("DELETE FROM placed WHERE trigger = ?1")?.execute([trigger])?;
+    for Placed { dir, what } in places {
+        conn.prepare_cached("INSERT OR IGNORE INTO places(what) VALUES(?1)")?.execute([what])?;
+        conn.prepare_cached(
+            "INSERT OR REPLACE INTO placed(trigger, dir, place) \
+             SELECT ?1, ?2, id FROM places WHERE what = ?3",
+        )?
+        .execute(params![trigger, PathCell(dir.as_bytes()), what])?;
+    }
+    Ok(())
+}
+
+/// The file system on which a file lies: that of the folder over it which is nearest.
+fn place(conn: &Connection, trigger: i64, rel: &Bytes) -> Step<Option<i64>> {
+    let mut query = conn.prepare_cached("SELECT dir, place FROM placed WHERE trigger = ?1")?;
+    let rows =
+        query.query_map([trigger], |sql| Ok((sql.get::<_, StoredPath>(0)?.0, sql.get(1)?)))?;
+    let mut nearest: Option<(usize, i64)> = None;
+    for row in rows {
+        let (dir, place) = row?;
+        let dir = dir.as_bytes();
+        let over = dir.is_empty()
+            || rel.as_bytes().strip_prefix(dir).is_some_and(|rest| rest.first() == Some(&b'/'));
+        if over && nearest.is_none_or(|(length, _)| length <= dir.len()) {
+            nearest = Some((dir.len(), place));
+        }
+    }
+    Ok(nearest.map(|(_, place)| place))
+}
 
 /// A run claims a file. In its place, it becomes the delivered version; a deleted one is not there,
 /// so its row is closed. Elsewhere (a repeated run finds it where an earlier one moved it), only
@@ -43,7 +76,8 @@ pub(super) fn claimed(conn: &Connection, created: &RunCreated, file: &FileClaim)
             file.kind != Kind::Deleted,
             run,
             "running",
-            at
+            at,
+            place(conn, trigger, &file.rel)?
         ])?;
     } else {
         conn.prepare_cached(
@@ -172,7 +206,8 @@ pub(super) fn noted(
         true,
         run,
         why.word(),
-        time(at)
+        time(at),
+        place(conn, trigger, rel)?
     ])?;
     Ok(())
 }

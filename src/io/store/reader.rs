@@ -113,7 +113,7 @@ impl Reader {
     }
 
     /// At most `limit` open rows of the folder `dir` (relative to the root, empty for the root
-    /// itself), by name, after the name `after`; from the first if that is empty. Names that are
+    /// itself) that may be of the file system `place`, by name, after the name `after`; from the first if that is empty. Names that are
     /// UTF-8 come before those that are not, each kind ordered by its bytes.
     ///
     /// # Errors
@@ -122,6 +122,7 @@ impl Reader {
         &mut self,
         trigger: &str,
         dir: &[u8],
+        place: &str,
         after: &[u8],
         limit: usize,
     ) -> Result<Vec<(Bytes, Row)>, StoreError> {
@@ -130,9 +131,10 @@ impl Reader {
             let mut query = conn.prepare_cached(
                 "SELECT name, file, size, mtime_ns, open, run FROM ledger \
                  WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) AND dir = ?2 AND name > ?3 AND open = 1 \
+                 AND (place IS NULL OR place = (SELECT id FROM places WHERE what = ?5)) \
                  ORDER BY name LIMIT ?4",
             )?;
-            let key = params![trigger, PathCell(dir), PathCell(after), limit];
+            let key = params![trigger, PathCell(dir), PathCell(after), limit, place];
             let rows = query
                 .query_map(key, |sql| Ok((sql.get::<_, StoredPath>(0)?.0, ledger::row(sql, 1)?)))?;
             Ok(rows.collect::<Result<_, _>>()?)

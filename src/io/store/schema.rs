@@ -58,14 +58,22 @@ CREATE TABLE attempts(
 CREATE TABLE triggers(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
 CREATE TABLE orphans(id INTEGER PRIMARY KEY);
 
+-- File systems on which delivered files lie or lay, and where each trigger's lie at present: from
+-- the folder `dir`, relative to the root, on. What is missing on one tells nothing about another.
+CREATE TABLE places(id INTEGER PRIMARY KEY, what TEXT NOT NULL UNIQUE);
+CREATE TABLE placed(
+  trigger INTEGER NOT NULL, dir NOT NULL, place INTEGER NOT NULL, PRIMARY KEY(trigger, dir)
+  ) WITHOUT ROWID;
+
 -- Which version of which file was delivered, to which run, how that stands, where the file is now.
 -- open: that version was at its path when dagd last looked. location: where a run took it.
 -- state: of the run; 'quarantined' if it has failed and the version stays.
+-- place: where it was delivered from; NULL if nobody knows.
 CREATE TABLE ledger(
   trigger INTEGER NOT NULL, dir NOT NULL, name NOT NULL, file BLOB NOT NULL,
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, open INTEGER NOT NULL, run INTEGER,
-  state TEXT NOT NULL, location,
-  at TEXT NOT NULL, PRIMARY KEY(trigger, dir, name)) WITHOUT ROWID;
+  state TEXT NOT NULL, location, at TEXT NOT NULL, place INTEGER, PRIMARY KEY(trigger, dir, name)
+  ) WITHOUT ROWID;
 CREATE INDEX ledger_duplicates ON ledger(trigger, run) WHERE state = 'duplicate';
 CREATE INDEX ledger_location ON ledger(location) WHERE location IS NOT NULL;
 CREATE INDEX ledger_quarantined ON ledger(trigger) WHERE state = 'quarantined' AND open = 1;

@@ -32,8 +32,8 @@ pub(super) fn rename(conn: &Connection, from: &str, to: &str) -> Step<()> {
         if let Some(own) = find(conn, to)? {
             conn.execute(
                 "INSERT OR REPLACE INTO ledger \
-                 (trigger, dir, name, file, size, mtime_ns, open, run, state, location, at) \
-                 SELECT ?1, dir, name, file, size, mtime_ns, open, run, state, location, at \
+                 (trigger, dir, name, file, size, mtime_ns, open, run, state, location, at, place) \
+                 SELECT ?1, dir, name, file, size, mtime_ns, open, run, state, location, at, place \
                  FROM ledger WHERE trigger = ?2 AND run IS NOT NULL",
                 [old, own],
             )?;
@@ -95,6 +95,10 @@ pub(super) fn forget(conn: &Connection, name: &str) -> Step<()> {
 /// The rows under a name are nobody's from now on.
 fn leave(conn: &Connection, name: &str) -> Step<()> {
     conn.execute("INSERT INTO orphans(id) SELECT id FROM triggers WHERE name = ?1", [name])?;
+    conn.execute(
+        "DELETE FROM placed WHERE trigger = (SELECT id FROM triggers WHERE name = ?1)",
+        [name],
+    )?;
     conn.execute("DELETE FROM triggers WHERE name = ?1", [name])?;
     Ok(())
 }

@@ -7,10 +7,10 @@ use crate::core::path::Bytes;
 
 use super::FromWatch;
 use super::cover::{Covered, News};
-use super::desk::Arming;
 use super::mounts::Mounts;
 use super::report::Stopped;
 use super::roots::Armed;
+use super::staff::Arming;
 use super::worker::Worker;
 
 impl Worker {
@@ -85,7 +85,7 @@ impl Worker {
                 reporter.prober.readiness(&trigger.folder.root, trigger.folder.proof());
         }
         let roots: BTreeSet<Bytes> =
-            triggers.iter().filter_map(|t| t.root.as_ref()).map(|r| r.base.clone()).collect();
+            triggers.iter().flat_map(|trigger| trigger.bases().cloned()).collect();
         inbox.set_roots(roots.into_iter().collect());
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{Dir, FileType};
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
-use crate::core::trigger::FileType as Work;
+use crate::core::trigger::{FileType as Work, FollowSymlinks};
 use crate::io::disk::{self, Found};
 
 use super::cover::News;
@@ -83,7 +83,8 @@ impl Worker {
         let at = self.triggers.iter().position(|trigger| trigger.wants(&path, None))?;
         let root = self.triggers[at].open()?;
         let rel = self.triggers[at].rel(&path)?;
-        let (dir, id) = match disk::open_dir(root.as_fd(), &rel) {
+        let follow = self.triggers[at].folder.follow_symlinks;
+        let (dir, id) = match disk::open_dir(root.as_fd(), &rel, follow) {
             Ok(opened) => opened,
             Err(error) if is_gone(&error) => return None,
             Err(error) => {
@@ -97,9 +98,17 @@ impl Worker {
             self.cover.release(&[path]);
             return None;
         }
-        if self.cover.enter(&path, id) {
-            for trigger in &mut self.triggers {
-                trigger.directories += u64::from(trigger.wants(&path, Some(mount)));
+        let new = self.cover.enter(&path, id);
+        for trigger in &mut self.triggers {
+            if !trigger.wants(&path, Some(mount)) {
+                continue;
+            }
+            trigger.directories += u64::from(new);
+            if let (true, Ok(fd), Some(rel)) =
+                (trigger.folder.gitignore, dir.fd(), trigger.rel(&path))
+            {
+                // Whatever is out by now is given up once all is read.
+                self.unwanted |= trigger.scene.ignores.read(fd, &rel);
             }
         }
         self.must_read(&path, news, &dir).then_some(Open { path, news, mount, dir })
@@ -109,7 +118,9 @@ impl Worker {
     /// known, and no folders where nobody wants them or there are none.
     fn must_read(&self, path: &Bytes, news: News, dir: &Dir) -> bool {
         let deep = |trigger: &Armed| trigger.folder.recursive && trigger.rel(path).is_some();
+        let links = |trigger: &Armed| trigger.folder.follow_symlinks == FollowSymlinks::All;
         news != News::Known
+            || self.triggers.iter().any(|trigger| deep(trigger) && links(trigger))
             || (self.triggers.iter().any(deep) && !dir.fd().is_ok_and(disk::is_leaf))
     }
 
@@ -135,10 +146,12 @@ impl Worker {
         let (path, news, mount) = (open.path.join(name), open.news, open.mount);
         match entry.file_type() {
             FileType::Directory => return self.found_dir(path, news, mount),
-            FileType::RegularFile => return self.found(&path, news, false),
+            FileType::RegularFile => return self.found(&path, news, FileType::RegularFile),
+            FileType::Symlink => return self.found_symlink(&path, news),
             FileType::Unknown => match self.find(&path) {
                 Some(Found::Directory(_)) => return self.found_dir(path, news, mount),
-                Some(Found::File(_)) => return self.found(&path, news, false),
+                Some(Found::File(_)) => return self.found(&path, news, FileType::RegularFile),
+                Some(Found::Other) => return self.found_symlink(&path, news),
                 _ => {}
             },
             _ => {}
@@ -149,25 +162,34 @@ impl Worker {
     fn found_dir(&mut self, path: Bytes, news: News, mount: u64) -> Result<(), Stopped> {
         // A poll looks for what is new; a directory that is known has its own watch or poll.
         let known = news == News::Polled && self.cover.get(&path).is_some();
-        self.found(&path, news, true)?;
+        self.found(&path, news, FileType::Directory)?;
         if !known && self.triggers.iter().any(|trigger| trigger.wants(&path, Some(mount))) {
             self.cover.ask(path, news);
         }
         Ok(())
     }
 
-    /// A file was found, or a folder, which is news only where folders are work.
-    fn found(&mut self, path: &Bytes, news: News, folder: bool) -> Result<(), Stopped> {
+    /// There is a link, or nothing that counts.
+    fn found_symlink(&mut self, path: &Bytes, news: News) -> Result<(), Stopped> {
+        self.found_link(path, news);
+        self.found(path, news, FileType::Symlink)
+    }
+
+    /// A file was found; or a folder, which is news only where folders are work; or a link, which
+    /// counts as the file that it leads to for those that follow it.
+    fn found(&mut self, path: &Bytes, news: News, kind: FileType) -> Result<(), Stopped> {
         let origin = match news {
             News::Known => return Ok(()),
             News::Polled => Origin::Scan,
             News::Arrived => Origin::Event,
         };
         for trigger in &mut self.triggers {
-            if folder && trigger.folder.file_type == Work::File {
-                continue;
-            }
-            let Some(target) = trigger.target(path) else { continue };
+            let counts = match kind {
+                FileType::Directory => trigger.folder.file_type == Work::Dir,
+                FileType::Symlink => trigger.folder.follow_symlinks != FollowSymlinks::Never,
+                _ => true,
+            };
+            let Some(target) = trigger.target(path).filter(|_| counts) else { continue };
             if trigger.held {
                 trigger.keep(target.rel);
             } else if let Some(root) = trigger.open() {
@@ -181,7 +203,8 @@ impl Worker {
     fn find(&mut self, path: &Bytes) -> Option<Found> {
         let trigger = self.triggers.iter_mut().find(|trigger| trigger.rel(path).is_some())?;
         let (root, rel) = (trigger.open()?, trigger.rel(path)?);
-        disk::find(root.as_fd(), &rel).ok()
+        // No links: what they lead to is found later.
+        disk::find(root.as_fd(), &rel, FollowSymlinks::Never).ok()
     }
 }
 

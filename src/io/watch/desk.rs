@@ -4,7 +4,7 @@
 //! else to answer gets a worker of its own, and so does one that once did not answer. Nobody here
 //! waits for a worker.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,24 +19,14 @@ use crate::core::trigger::TriggerSpec;
 
 use super::dirty::{Inbox, Order};
 use super::places::Places;
-use super::pulse::{HUNG, Pulse};
+use super::pulse::HUNG;
 use super::report::Reporter;
+use super::staff::{Staff, Standing};
 use super::worker::Worker;
 use super::{Coverage, Ledger, Limits, Published, ToWatch, Told};
 
 /// How long the end of workers is waited for that touch a file system when dagd stops.
 const END_MAX: Duration = Duration::from_secs(1);
-
-/// A set of triggers to take up, and its number.
-#[derive(Debug, Clone)]
-pub struct Arming {
-    /// What is found under it is told with this number.
-    pub number: u64,
-    /// All triggers of the worker.
-    pub specs: Vec<Arc<TriggerSpec>>,
-    /// Whether the worker serves one root that may hang.
-    pub apart: bool,
-}
 
 /// What all workers are made of.
 pub struct Parts {
@@ -52,18 +42,6 @@ pub struct Parts {
     pub limits: Limits,
 }
 
-/// A worker, seen from outside.
-struct Staff {
-    number: u64,
-    /// The root that it serves, if it is apart.
-    root: Option<PathBuf>,
-    inbox: Arc<Inbox>,
-    stop: Sender<()>,
-    coverage: Published,
-    pulse: Arc<Pulse>,
-    thread: JoinHandle<()>,
-}
-
 struct State {
     parts: Parts,
     /// The newest arming.
@@ -73,8 +51,7 @@ struct State {
     acks: Vec<(u64, Sender<()>)>,
     /// Roots with a worker of their own, as configured: at most one for each trigger.
     apart: BTreeSet<PathBuf>,
-    held: BTreeSet<Name>,
-    counts: BTreeMap<Name, u64>,
+    standing: Standing,
     /// The worker of all other roots; `None` before the start and after its thread could not be
     /// started.
     main: Option<Staff>,
@@ -102,8 +79,7 @@ impl Desk {
             specs: Vec::new(),
             acks: Vec::new(),
             apart: BTreeSet::new(),
-            held: BTreeSet::new(),
-            counts: BTreeMap::new(),
+            standing: Standing::default(),
             main: None,
             others: Vec::new(),
             left: Vec::new(),
@@ -145,18 +121,7 @@ impl Desk {
     /// Hands an order to the worker that serves its trigger; never waits.
     pub fn send(&self, to: ToWatch) {
         let mut state = self.lock();
-        match &to {
-            ToWatch::Hold(name) => {
-                state.held.insert(name.clone());
-            }
-            ToWatch::Release(name) => {
-                state.held.remove(name);
-            }
-            ToWatch::Count(name, limit) => {
-                state.counts.insert(name.clone(), *limit);
-            }
-            ToWatch::Scan(_) | ToWatch::Look(..) => {}
-        }
+        state.standing.note(&to);
         if let Some(staff) = state.server(to.trigger()) {
             staff.inbox.order(Order::To(to));
         }
@@ -179,25 +144,25 @@ impl Desk {
             spec.folder().map(|folder| folder.root.clone())
         };
         let before = mem::replace(&mut state.specs, specs);
-        let State { specs, held, counts, apart, .. } = &mut *state;
+        let State { specs, standing, apart, others, left, .. } = &mut *state;
         // What was asked for a folder that the trigger no longer has is void.
         let stays =
             |name: &Name| root(name, specs).is_some_and(|now| root(name, &before) == Some(now));
-        held.retain(&stays);
-        counts.retain(|name, _| stays(name));
+        standing.retain(stays);
         let roots: BTreeSet<&Path> =
             specs.iter().filter_map(|spec| Some(spec.folder()?.root.as_path())).collect();
         apart.retain(|root| roots.contains(root.as_path()));
-        let State { others, left, apart, .. } = &mut *state;
         let stays = |staff: &Staff| staff.root.as_ref().is_some_and(|root| apart.contains(root));
         for staff in others.extract_if(.., |staff| !stays(staff)) {
-            staff.stop();
+            staff.end();
             left.push(staff.thread);
         }
         state.armed += 1;
         let number = state.armed;
         state.acks.extend(ack.map(|ack| (number, ack)));
-        state.brief(number);
+        for staff in state.staffs() {
+            staff.brief(number, state.specs_of(staff));
+        }
         number
     }
 
@@ -230,10 +195,9 @@ impl Desk {
         match self.hire(state, Some(root)) {
             Ok(staff) => {
                 state.apart.insert(root.to_path_buf());
-                state.others.push(staff);
                 state.armed += 1;
-                let number = state.armed;
-                state.instruct(state.others.len() - 1, number);
+                staff.instruct(state.armed, state.specs_of(&staff), &state.standing);
+                state.others.push(staff);
             }
             Err(error) => {
                 tracing::warn!(%error, root = %root.display(), "no thread for a folder that may hang");
@@ -245,14 +209,11 @@ impl Desk {
     /// that it has to be set again.
     pub fn check(&self) -> bool {
         let mut state = self.lock();
-        let touched = state.main.as_ref().and_then(|main| main.pulse.touched());
-        if let Some((trigger, since)) = touched
-            && since >= HUNG
-        {
+        let hangs = state.main.as_ref().and_then(|main| main.hangs(HUNG));
+        if let Some((trigger, _)) = hangs {
             self.leave_main(&mut state, &trigger);
         }
-        let State { main, others, .. } = &*state;
-        main.iter().chain(others).any(|staff| staff.pulse.touched().is_some_and(|(_, t)| t < HUNG))
+        state.staffs().any(|staff| staff.pulse.touched().is_some_and(|(_, since)| since < HUNG))
     }
 
     /// The main worker hangs: another one goes on with all roots but the one that does not answer.
@@ -266,52 +227,35 @@ impl Desk {
             }
         };
         tracing::warn!(root = %root.display(), "a folder does not answer");
-        if let Some(old) = state.main.replace(new) {
+        if let Some(old) = state.main.take() {
             old.pulse.abandon();
-            old.stop();
+            old.end();
             state.parts.places.leave_all(old.number);
             state.left.push(old.thread);
         }
         self.part(state, &root);
         state.armed += 1;
-        let number = state.armed;
-        state.instruct_main(number);
+        new.instruct(state.armed, state.specs_of(&new), &state.standing);
+        state.main = Some(new);
     }
 
     /// How well each trigger is covered, as last published, and what does not answer.
     pub fn coverage(&self) -> Vec<Coverage> {
         let state = self.lock();
-        let mut all = Vec::new();
-        for staff in state.main.iter().chain(&state.others) {
-            // lock: see `Published`
-            let published = staff.coverage.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let hung = staff.pulse.touched().filter(|(_, since)| *since >= HUNG);
-            let apart = staff.root.is_some();
-            for spec in state.specs_of(staff) {
-                let known = published.iter().find(|coverage| coverage.trigger == spec.name);
-                let mut coverage = match known {
-                    Some(known) => known.clone(),
-                    None if apart => Coverage::unknown(spec.name.clone()),
-                    None => continue,
-                };
-                coverage.silent = hung.as_ref().filter(|_| apart).map(|(_, since)| *since);
-                all.push(coverage);
-            }
-        }
-        all
+        state.staffs().flat_map(|staff| staff.coverage(&state.specs_of(staff), HUNG)).collect()
     }
 
     /// Waits for the workers to end, apart from those that hang. A worker that panicked is told.
     pub fn close(&self) -> std::thread::Result<()> {
         let mut state = self.lock();
-        let hangs =
-            |staff: &Staff| staff.pulse.touched().is_some_and(|(_, since)| since >= END_MAX);
         let (main, others) = (state.main.take(), mem::take(&mut state.others));
         let left = mem::take(&mut state.left);
         drop(state);
         let staffs: Vec<Staff> = main.into_iter().chain(others).collect();
         let deadline = Instant::now() + END_MAX * 10;
-        while staffs.iter().any(|staff| !staff.thread.is_finished() && !hangs(staff))
+        while staffs
+            .iter()
+            .any(|staff| !staff.thread.is_finished() && staff.hangs(END_MAX).is_none())
             && Instant::now() < deadline
         {
             // A worker ends at its next step; one that hangs tells nobody when it would.
@@ -327,71 +271,25 @@ impl Desk {
     }
 }
 
-impl Staff {
-    fn stop(&self) {
-        // Full means that it was told before, disconnected that it has ended.
-        self.stop.try_send(()).ok();
-        self.inbox.order(Order::Stop);
-    }
-}
-
 impl State {
+    fn staffs(&self) -> impl Iterator<Item = &Staff> {
+        self.main.iter().chain(&self.others)
+    }
+
     fn stop(&mut self) {
         self.stopped = true;
-        self.main.iter().chain(&self.others).for_each(Staff::stop);
+        self.staffs().for_each(Staff::end);
         self.parts.places.stop();
     }
 
     /// The worker that serves a trigger.
     fn server(&self, trigger: &Name) -> Option<&Staff> {
-        let spec = self.specs.iter().find(|spec| spec.name == *trigger);
-        let root = spec.and_then(|spec| Some(spec.folder()?.root.as_path()));
-        let own = |staff: &&Staff| root.is_some() && staff.root.as_deref() == root;
-        self.others.iter().find(own).or(self.main.as_ref())
+        let spec = self.specs.iter().find(|spec| spec.name == *trigger)?;
+        self.staffs().find(|staff| staff.serves(spec, &self.apart))
     }
 
     /// The triggers that a worker serves.
     fn specs_of(&self, staff: &Staff) -> Vec<Arc<TriggerSpec>> {
-        let serves = |spec: &&Arc<TriggerSpec>| {
-            let Some(folder) = spec.folder() else { return false };
-            match &staff.root {
-                Some(root) => folder.root == *root,
-                None => !self.apart.contains(&folder.root),
-            }
-        };
-        self.specs.iter().filter(serves).cloned().collect()
-    }
-
-    /// Tells all workers what they serve.
-    fn brief(&self, number: u64) {
-        for staff in self.main.iter().chain(&self.others) {
-            let (specs, apart) = (self.specs_of(staff), staff.root.is_some());
-            staff.inbox.order(Order::Arm(Arming { number, specs, apart }));
-        }
-    }
-
-    /// Tells a worker that begins what it serves and what was ordered for that before. Its first
-    /// scans make good what others have missed.
-    fn instruct(&self, other: usize, number: u64) {
-        self.instruct_one(&self.others[other], number);
-    }
-
-    fn instruct_main(&self, number: u64) {
-        self.main.iter().for_each(|main| self.instruct_one(main, number));
-    }
-
-    fn instruct_one(&self, staff: &Staff, number: u64) {
-        let (specs, apart) = (self.specs_of(staff), staff.root.is_some());
-        let names: Vec<Name> = specs.iter().map(|spec| spec.name.clone()).collect();
-        staff.inbox.order(Order::Arm(Arming { number, specs, apart }));
-        for name in names {
-            if self.held.contains(&name) {
-                staff.inbox.order(Order::To(ToWatch::Hold(name.clone())));
-            }
-            if let Some(limit) = self.counts.get(&name) {
-                staff.inbox.order(Order::To(ToWatch::Count(name.clone(), *limit)));
-            }
-            staff.inbox.order(Order::To(ToWatch::Scan(name)));
-        }
+        self.specs.iter().filter(|spec| staff.serves(spec, &self.apart)).cloned().collect()
     }
 }

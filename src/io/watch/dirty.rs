@@ -15,7 +15,7 @@ use crate::core::id::Name;
 use crate::core::path::Bytes;
 
 use super::ToWatch;
-use super::desk::Arming;
+use super::staff::Arming;
 
 /// Hints that wait at most: some 10 MB. More of them say less than a scan costs.
 pub const DIRTY_MAX: usize = 65_536;

@@ -3,15 +3,17 @@
 //! A hint says that something happened to a name. What it was is found by looking: a file is
 //! reported, a directory is covered, a root is armed or given up.
 
+use std::io;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
-use crate::core::trigger::FileType;
+use crate::core::trigger::{FileType, FollowSymlinks};
 use crate::io::disk::{self, DirId, Found};
 
 use super::cover::News;
+use super::ignores::is_ignore_file;
 use super::report::{BATCH_MAX, Stopped};
 use super::way::parent;
 use super::worker::Worker;
@@ -44,6 +46,8 @@ impl Worker {
     pub(super) fn step_hints(&mut self) -> Result<(), Stopped> {
         for _ in 0..BATCH_MAX {
             let Some((path, how)) = self.hints.next() else { break };
+            // The hint before may have led to another root.
+            self.tell_places()?;
             if self.hint(&path, how.gone)? && how.closed {
                 self.closing(path.clone());
             }
@@ -63,16 +67,21 @@ impl Worker {
             let Some(root) = self.triggers[at].open() else { continue };
             let Some(rel) = self.triggers[at].rel(path) else { continue };
             self.reporter.before_look(Origin::Event)?;
-            first = Some(disk::find(root.as_fd(), &rel));
+            let follow = self.triggers[at].folder.follow_symlinks;
+            first = Some((follow, disk::find(root.as_fd(), &rel, follow)));
             break;
         }
-        let Some(found) = first else { return Ok(false) };
+        let Some((follow, found)) = first else { return Ok(false) };
+        self.hint_at_link(&concerned, path, &found);
         if let Ok(Found::Directory(id)) = &found {
             self.directory(path, id, gone);
             return self.folder_changed(&concerned, path);
         }
         if self.cover.get(path).is_some() {
             self.vanish(path, gone);
+        }
+        if is_ignore_file(path.name()) {
+            self.hint_at_ignores(&concerned, &dir);
         }
         let (mut found, mut busy) = (Some(found), false);
         for at in concerned {
@@ -84,7 +93,7 @@ impl Worker {
             let simple = target.done.is_none() && target.work == FileType::File;
             if trigger.held {
                 trigger.keep(target.rel);
-            } else if let Some(found) = found.take_if(|_| simple) {
+            } else if let Some(found) = found.take_if(|_| simple && target.follow == follow) {
                 busy |= self.reporter.found(target, found, false);
             } else if let Some(root) = trigger.open() {
                 let done = target.done.as_ref() == Some(&rel);
@@ -96,6 +105,27 @@ impl Worker {
             }
         }
         Ok(busy)
+    }
+
+    /// Whether what is at the path leads to a directory has to be looked at, if it may, or did.
+    fn hint_at_link(&mut self, concerned: &[usize], path: &Bytes, found: &io::Result<Found>) {
+        for &at in concerned {
+            let trigger = &self.triggers[at];
+            if trigger.folder.follow_symlinks != FollowSymlinks::All {
+                continue;
+            }
+            let Some(rel) = trigger.rel(path) else { continue };
+            if matches!(found, Ok(Found::Other)) || trigger.scene.grafts.contains_key(&rel) {
+                self.ask_link(at, rel, News::Arrived);
+            }
+        }
+    }
+
+    /// An ignore file has changed: its directory is read again, and all below.
+    fn hint_at_ignores(&mut self, concerned: &[usize], dir: &Bytes) {
+        if concerned.iter().any(|&at| self.triggers[at].folder.gitignore) {
+            self.cover.ask(dir.clone(), News::Arrived);
+        }
     }
 
     /// A hint concerned a folder: those for which folders are work look at it.

@@ -9,7 +9,7 @@ use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use notify::event::{AccessKind, ModifyKind, RenameMode};
 use notify::{
@@ -21,6 +21,7 @@ use crate::core::path::Bytes;
 
 use super::backend::{Outcome, Problem};
 use super::dirty::{How, Inbox};
+use super::flood::{Flood, Gate};
 
 /// No reads, or our own looks would be hints. No plain writes: a million appends would cost the
 /// writer twice the time and three times the processor. So a truncation by path, which makes
@@ -32,15 +33,19 @@ fn mask() -> EventKindMask {
         | EventKindMask::ACCESS_CLOSE
 }
 
-/// A watcher and the flag that silences it once it is replaced.
+/// A watcher, and what its thread is told.
 struct Watcher {
-    notify: RecommendedWatcher,
-    retired: Arc<AtomicBool>,
+    /// `None` only while it is dropped.
+    notify: Option<RecommendedWatcher>,
+    gate: Arc<Gate>,
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.gate.retired.store(true, Ordering::Relaxed);
+        // First, because its thread must still be there to hear of it.
+        self.notify = None;
+        self.gate.let_go();
     }
 }
 
@@ -62,10 +67,15 @@ impl Inotify {
 
     /// Watches directories; the outcomes have the order of the paths.
     pub fn watch(&mut self, paths: &[Bytes]) -> Vec<Outcome> {
-        let watcher = match &mut self.current {
-            Ok(watcher) => &mut watcher.notify,
-            Err(problem) => return vec![Outcome::Failed(problem.clone()); paths.len()],
+        let failed = |problem: &Problem| vec![Outcome::Failed(problem.clone()); paths.len()];
+        let Watcher { notify, gate } = match &mut self.current {
+            Ok(watcher) => watcher,
+            Err(problem) => return failed(problem),
         };
+        let Some((watcher, _call)) = notify.as_mut().zip(gate.call()) else {
+            return failed(&replaced());
+        };
+        gate.watches.fetch_add(paths.len(), Ordering::Relaxed);
         let config =
             || WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
         let mut ops: Vec<_> = paths.iter().map(|p| PathOp::Watch(path_of(p), config())).collect();
@@ -93,10 +103,11 @@ impl Inotify {
 
     /// Stops watching a few directories; each costs as much as there are watches.
     pub fn unwatch(&mut self, paths: &[Bytes]) {
-        let Ok(watcher) = &mut self.current else { return };
+        let Ok(Watcher { notify, gate }) = &mut self.current else { return };
+        let Some((watcher, _call)) = notify.as_mut().zip(gate.call()) else { return };
         let mut ops: Vec<_> = paths.iter().map(|path| PathOp::Unwatch(path_of(path))).collect();
         // An unknown path ends the batch; it is what is wanted, so go on behind it.
-        while let Err(error) = watcher.notify.update_paths(mem::take(&mut ops)) {
+        while let Err(error) = watcher.update_paths(mem::take(&mut ops)) {
             if error.remaining.is_empty() {
                 break;
             }
@@ -107,8 +118,7 @@ impl Inotify {
     /// Begins with a new watcher that watches nothing. With `overlap`, the old one goes on until
     /// [`Inotify::settle`].
     pub fn renew(&mut self, overlap: bool) {
-        let broken = Problem::Broken("the watcher is being replaced".to_owned());
-        let old = mem::replace(&mut self.current, Err(broken)).ok();
+        let old = mem::replace(&mut self.current, Err(replaced())).ok();
         self.old = old.filter(|_| overlap);
         self.current = start(&self.inbox);
     }
@@ -127,16 +137,23 @@ impl Inotify {
 }
 
 fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
-    let retired = Arc::new(AtomicBool::new(false));
-    let (silenced, inbox) = (retired.clone(), inbox.clone());
-    let handler = move |event| {
-        if !silenced.load(Ordering::Relaxed) {
-            hint(&inbox, event);
+    let gate = Arc::new(Gate::default());
+    let (shared, inbox) = (gate.clone(), inbox.clone());
+    let mut flood = Flood::default();
+    let handler = move |event: notify::Result<Event>| {
+        if shared.retired.load(Ordering::Relaxed) {
+            return;
         }
+        if flood.grows(&event, shared.watches.load(Ordering::Relaxed)) && shared.doom() {
+            tracing::info!("very many folders are going, watching anew");
+            inbox.lose();
+            shared.end();
+        }
+        hint(&inbox, event);
     };
     let config = Config::default().with_event_kinds(mask()).with_follow_symlinks(false);
     match RecommendedWatcher::new(handler, config) {
-        Ok(notify) => Ok(Watcher { notify, retired }),
+        Ok(notify) => Ok(Watcher { notify: Some(notify), gate }),
         Err(error) => {
             tracing::warn!(%error, "no inotify instance, folders are polled");
             Err(match error.kind {
@@ -145,6 +162,10 @@ fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
             })
         }
     }
+}
+
+fn replaced() -> Problem {
+    Problem::Broken("the watcher is being replaced".to_owned())
 }
 
 /// Turns an event into hints. The flag that hints were lost comes without a path.

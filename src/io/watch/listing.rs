@@ -199,9 +199,10 @@ impl Worker {
             asked.not_before <= now && !self.triggers.iter().any(|t| t.held && t.name == *name)
         })?;
         let (key, asked) = self.listings.asked.shift_remove_index(due)?;
-        let root = self.trigger(&key.0)?.open()?;
+        let trigger = self.trigger(&key.0)?;
+        let (root, follow) = (trigger.open()?, trigger.folder.follow_symlinks);
         // What cannot be read is told by the coverage.
-        let (dir, _) = disk::open_dir(root.as_fd(), &key.1).ok()?;
+        let (dir, _) = disk::open_dir(root.as_fd(), &key.1, follow).ok()?;
         Some(Open { key, stems: asked.stems, dir, names: 0 })
     }
 }

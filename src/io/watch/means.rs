@@ -52,11 +52,8 @@ impl Means {
         let by_type = all.find_map(|mount| Some((&mount.kind, mounts.nature(mount).deaf?)));
         let by_type = by_type.map(|(kind, why)| format!("{kind}: {why}"));
         let heard = hears(base.as_path());
-        let why = if heard {
-            by_type
-        } else {
-            Some("an event that was caused on purpose did not arrive".to_owned())
-        };
+        let silence = || Some("an event that was caused on purpose did not arrive".to_owned());
+        let why = if heard { by_type } else { silence() };
         let Some(why) = why else { return Self::new(folder) };
         if folder.backend == Backend::Inotify {
             let every = folder.reconcile_interval;

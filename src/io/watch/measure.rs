@@ -254,7 +254,7 @@ impl Worker {
                 let found = match begun {
                     Err(error) => Err(error),
                     Ok(Some(_)) => Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG)),
-                    Ok(None) => match disk::find(root.as_fd(), &target.rel) {
+                    Ok(None) => match disk::find(root.as_fd(), &target.rel, target.follow) {
                         // It came this moment: its hint is on its way.
                         Ok(disk::Found::Directory(_)) => return Ok(None),
                         found => found,
@@ -295,12 +295,13 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::{Measures, Origin, Target};
-    use crate::core::trigger::{FileType, ReadLock};
+    use crate::core::trigger::{FileType, FollowSymlinks, ReadLock};
 
     fn target(rel: &str) -> Target {
         Target {
             trigger: "t".into(),
             rel: rel.into(),
+            follow: FollowSymlinks::Never,
             lock: ReadLock::Auto,
             work: FileType::Dir,
             done: None,

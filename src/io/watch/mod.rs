@@ -10,19 +10,25 @@ pub mod cover;
 pub mod descend;
 pub mod desk;
 pub mod dirty;
+pub mod flood;
 pub mod hints;
+pub mod ignores;
 pub mod inotify;
+pub mod links;
 pub mod listing;
 pub mod means;
 pub mod measure;
 pub mod mounts;
 pub mod places;
 pub mod pulse;
+pub mod reach;
 pub mod recover;
 pub mod report;
 pub mod roots;
+pub mod rules;
 pub mod scan;
 pub mod seek;
+pub mod staff;
 pub mod sweep;
 pub mod way;
 pub mod worker;
@@ -39,6 +45,7 @@ use crossbeam_channel::Sender;
 use crate::core::candidate::{Observed, Row};
 use crate::core::id::Name;
 use crate::core::path::Bytes;
+use crate::core::record::Placed;
 use crate::core::trigger::TriggerSpec;
 
 use desk::{Desk, Parts};
@@ -53,12 +60,14 @@ pub trait Ledger: Send {
     /// The row of a path relative to the trigger's root.
     fn row(&mut self, trigger: &str, rel: &Bytes) -> Option<Row>;
 
-    /// Open rows of files right in `dir` (relative to the root, empty for the root itself) whose
-    /// name is greater than `after`, in order of their names, `limit` at most.
+    /// Open rows of files right in `dir` (relative to the root, empty for the root itself) that
+    /// were delivered from the file system `place`, or from nobody knows which, and whose name is
+    /// greater than `after`, in order of their names, `limit` at most.
     fn open_rows(
         &mut self,
         trigger: &str,
         dir: &[u8],
+        place: &str,
         after: &[u8],
         limit: usize,
     ) -> Vec<(Bytes, Row)>;
@@ -87,6 +96,13 @@ pub enum FromWatch {
     Apart {
         /// The trigger.
         trigger: Name,
+    },
+    /// Where a trigger's files lie: what is told of it after this was seen there.
+    Placed {
+        /// The trigger.
+        trigger: Name,
+        /// The file systems.
+        places: Vec<Placed>,
     },
     /// A full scan of a trigger has ended; all that it found was sent before.
     Scanned {

@@ -81,8 +81,12 @@ impl Mount {
     /// What is mounted, told so that the same file system tells the same when it comes back: by
     /// its UUID where there is one, since names of devices change.
     pub fn identity(&self) -> String {
-        let what = match self.source.as_bytes().first() {
-            Some(b'/') => uuid(self.source.as_path())
+        if self.point == "/".into() {
+            // It is always there, also after a move to another disk.
+            return "/".to_owned();
+        }
+        let what = match self.source.as_bytes() {
+            source if source.starts_with(b"/dev/") => uuid(self.source.as_path())
                 .map_or_else(|| self.source.lossy().into_owned(), |uuid| format!("UUID={uuid}")),
             // Of file systems without a device only those of other machines have a name.
             _ if self.nature_alone().may_hang => self.source.lossy().into_owned(),

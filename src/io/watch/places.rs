@@ -68,10 +68,20 @@ impl Followed {
 struct Table {
     /// Bounded by the triggers, and each by the components of its path.
     ways: BTreeMap<Follower, Followed>,
-    /// The watch of each directory on a way.
-    dirs: BTreeMap<Bytes, i32>,
+    /// The watch of each directory on a way, and whether it tells of names in it as well.
+    dirs: BTreeMap<Bytes, (i32, bool)>,
     mounts: Mounts,
     stopped: bool,
+}
+
+impl Table {
+    /// Gives up a watch that no directory has any more.
+    fn unwatch(&self, fd: &OwnedFd, wd: i32) {
+        if !self.dirs.values().any(|(kept, _)| *kept == wd) {
+            // An error means that it has gone with its directory.
+            inotify::remove_watch(fd, wd).ok();
+        }
+    }
 }
 
 /// What is followed, and by whom.
@@ -128,56 +138,72 @@ impl Places {
             },
         };
         let dirs: Vec<Bytes> = followed.through.iter().cloned().collect();
-        let old = {
-            // In the table before they are watched: nobody gives up a watch that is wanted.
-            let mut table = self.table();
-            table.ways.insert(who.clone(), followed);
-            table.dirs.clone()
-        };
+        // In the table before they are watched: nobody gives up a watch that is wanted.
+        let was = self.table().ways.insert(who.clone(), followed);
         let fd = self.instance()?;
-        let mut fresh = false;
+        let mut outcome = Ok(false);
         for dir in dirs {
-            let names = if hinged.contains(&dir) { NAMES } else { WatchFlags::empty() };
-            match inotify::add_watch(&*fd, dir.as_path(), ITSELF | names) {
-                Ok(wd) => {
-                    fresh |= old.get(&dir) != Some(&wd);
-                    self.table().dirs.insert(dir, wd);
-                }
-                // Gone or another thing by now: that is for the next walk.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => fresh = true,
-                Err(Errno::NOSPC) => return Err(Problem::Limit),
-                Err(errno) => {
-                    return Err(Problem::Refused(io::Error::from(errno).kind().to_string()));
-                }
+            match self.watch(&fd, &dir, hinged.contains(&dir)) {
+                Ok(fresh) => outcome = outcome.map(|any| any | fresh),
+                Err(problem) => outcome = Err(problem),
             }
         }
-        self.tidy();
-        Ok(fresh)
+        self.tidy(was);
+        outcome
+    }
+
+    /// Watches a directory on a way. Returns whether it tells of more than before.
+    fn watch(&self, fd: &OwnedFd, dir: &Bytes, names: bool) -> Result<bool, Problem> {
+        let flags = if names { ITSELF | NAMES } else { ITSELF };
+        match inotify::add_watch(fd, dir.as_path(), flags) {
+            Ok(wd) => {
+                let mut table = self.table();
+                let was = table.dirs.get(dir).copied();
+                let same = was.filter(|(was, _)| *was == wd).map(|(_, names)| names);
+                // A watch keeps what it was once asked to tell.
+                table.dirs.insert(dir.clone(), (wd, names || same == Some(true)));
+                if let Some((was, _)) = was.filter(|(was, _)| *was != wd) {
+                    table.unwatch(fd, was);
+                }
+                Ok(same.is_none() || (names && same == Some(false)))
+            }
+            // Gone or another thing by now: that is for the next walk.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(true),
+            Err(Errno::NOSPC) => Err(Problem::Limit),
+            Err(errno) => Err(Problem::Refused(io::Error::from(errno).kind().to_string())),
+        }
     }
 
     /// Follows a way no longer.
     pub fn leave(&self, who: &Follower) {
-        self.table().ways.remove(who);
-        self.tidy();
+        let was = self.table().ways.remove(who);
+        self.tidy(was);
     }
 
     /// The worker follows nothing any more.
     pub fn leave_all(&self, worker: u64) {
-        self.table().ways.retain(|(number, _), _| *number != worker);
-        self.tidy();
+        let left: Vec<Followed> = {
+            let mut table = self.table();
+            table
+                .ways
+                .extract_if(.., |(number, _), _| *number == worker)
+                .map(|(_, way)| way)
+                .collect()
+        };
+        self.tidy(left);
     }
 
-    /// Gives up watches that nobody wants any more.
-    fn tidy(&self) {
-        let Some(fd) = self.inotify().clone() else { return };
+    /// Gives up the watches of ways that are followed no longer, apart from those that others want.
+    fn tidy(&self, left: impl IntoIterator<Item = Followed>) {
+        let fd = self.inotify().clone();
         let mut table = self.table();
-        let Table { ways, dirs, .. } = &mut *table;
-        let wanted = |dir: &Bytes| ways.values().any(|way| way.through.contains(dir));
-        let old: Vec<(Bytes, i32)> = dirs.extract_if(.., |dir, _| !wanted(dir)).collect();
-        let kept: BTreeSet<i32> = dirs.values().copied().collect();
-        for (_, wd) in old.into_iter().filter(|(_, wd)| !kept.contains(wd)) {
-            // An error means that it has gone with its directory.
-            inotify::remove_watch(&*fd, wd).ok();
+        for dir in left.into_iter().flat_map(|way| way.through) {
+            if table.ways.values().any(|way| way.through.contains(&dir)) {
+                continue;
+            }
+            if let Some(((wd, _), fd)) = table.dirs.remove(&dir).zip(fd.as_ref()) {
+                table.unwatch(fd, wd);
+            }
         }
     }
 
@@ -232,10 +258,8 @@ impl Places {
             let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
             let (orders, rings) = (woken(0), woken(1));
             let mounts = woken(2 + usize::from(inotify.is_some()));
-            if rings {
-                if !self.alarm.rung() || check() {
-                    self.alarm.set();
-                }
+            if rings && (!self.alarm.rung() || check()) {
+                self.alarm.set();
             }
             if orders {
                 // It counts how often it was called; nobody wants to know.
@@ -262,7 +286,7 @@ impl Places {
                 continue;
             }
             let name = event.file_name().map(std::ffi::CStr::to_bytes);
-            for (dir, _) in table.dirs.iter().filter(|(_, wd)| **wd == event.wd()) {
+            for (dir, _) in table.dirs.iter().filter(|(_, (wd, _))| *wd == event.wd()) {
                 let concerned = |way: &&Followed| match name {
                     Some(name) => way.hinges.contains(&dir.join(name)),
                     None => way.through.contains(dir),

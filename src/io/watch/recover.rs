@@ -4,6 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::path::Bytes;
+
 use super::cover::News;
 use super::descend::Reading;
 use super::dirty::{Lost, beneath};
@@ -29,9 +31,8 @@ impl Worker {
         if lost.is_empty() {
             return;
         }
-        let concerns = |trigger: &Armed| {
-            lost.all || trigger.root.as_ref().is_some_and(|root| lost.roots.contains(&root.base))
-        };
+        let concerns =
+            |trigger: &Armed| lost.all || trigger.bases().any(|base| lost.roots.contains(base));
         for trigger in self.triggers.iter_mut().filter(|trigger| concerns(trigger)) {
             trigger.overflows += 1;
         }
@@ -64,14 +65,19 @@ impl Worker {
             self.forget(base, true);
         }
         for at in 0..self.triggers.len() {
-            let trigger = &mut self.triggers[at];
-            let Some(root) = &trigger.root else { continue };
-            let (base, bytes) = (root.base.clone(), root.base.as_bytes());
-            if lost.all || lost.roots.iter().any(|r| beneath(r.as_bytes(), bytes).is_some()) {
-                self.cover.ask(base.clone(), News::Known);
-                self.check_root(at, false);
+            let over = |base: &&Bytes| {
+                let is_over = |root: &Bytes| beneath(root.as_bytes(), base.as_bytes()).is_some();
+                lost.all || lost.roots.iter().any(is_over)
+            };
+            let bases: Vec<Bytes> = self.triggers[at].bases().filter(over).cloned().collect();
+            if bases.is_empty() {
+                continue;
             }
-            if lost.all || lost.roots.contains(&base) {
+            for base in &bases {
+                self.cover.ask(base.clone(), News::Known);
+            }
+            self.check_root(at, false);
+            if lost.all || bases.iter().any(|base| lost.roots.contains(base)) {
                 scans.push(self.triggers[at].name.clone());
             }
         }

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use crate::core::candidate::{Disk, Observed, Origin, Probe, Row, Seen};
 use crate::core::id::{Name, Seq};
 use crate::core::path::Bytes;
-use crate::core::trigger::{FileType, ReadLock};
+use crate::core::trigger::{FileType, FollowSymlinks, ReadLock};
 use crate::io::disk::{self, Found, FoundFile, Prober};
 
 use super::measure::Measures;
@@ -42,6 +42,8 @@ pub struct Target {
     pub rel: Bytes,
     /// How much it wants to know.
     pub lock: ReadLock,
+    /// Which links count.
+    pub follow: FollowSymlinks,
     /// What it takes for work.
     pub work: FileType,
     /// The file that has to be there before it is complete, relative to the root.
@@ -54,7 +56,7 @@ impl Target {
     /// Whether what tells that it is complete is there. To be asked before the file itself is
     /// looked at: then what is found is complete.
     pub fn is_done(&self, root: BorrowedFd<'_>) -> bool {
-        self.done.as_ref().is_none_or(|done| disk::is_there(root, done))
+        self.done.as_ref().is_none_or(|done| disk::is_there(root, done, self.follow))
     }
 }
 
@@ -76,11 +78,12 @@ impl Rows {
         &mut self,
         trigger: &str,
         dir: &[u8],
+        place: &str,
         after: &[u8],
         limit: usize,
     ) -> Vec<(Bytes, Row)> {
         self.pulse.rest();
-        self.ledger.open_rows(trigger, dir, after, limit)
+        self.ledger.open_rows(trigger, dir, place, after, limit)
     }
 
     /// See [`Ledger::dirs`].
@@ -208,7 +211,7 @@ impl Reporter {
         self.before_look(Origin::Event)?;
         self.pulse.touch(&target.trigger);
         let done = target.is_done(root);
-        let disk = match disk::find(root, &target.rel) {
+        let disk = match disk::find(root, &target.rel, target.follow) {
             Ok(Found::File(file)) => self.probe(&target, file, done),
             Ok(Found::Absent) => Disk::Absent,
             Ok(Found::Other | Found::Directory(_)) => Disk::Other,
@@ -238,7 +241,8 @@ impl Reporter {
         self.before_look(origin)?;
         self.pulse.touch(&target.trigger);
         let done = root.is_none_or(|root| target.is_done(root));
-        let found = root.map_or(Ok(Found::Absent), |root| disk::find(root, &target.rel));
+        let found =
+            root.map_or(Ok(Found::Absent), |root| disk::find(root, &target.rel, target.follow));
         Ok(self.complete(target, found, done, only_new))
     }
 
@@ -265,6 +269,13 @@ impl Reporter {
             .collect::<Vec<_>>()
         };
         self.recent.iter().flat_map(of).collect()
+    }
+
+    /// Forgets what was reported of a trigger: its files lie elsewhere now.
+    pub fn forget(&mut self, trigger: &Name) {
+        for recent in &mut self.recent {
+            recent.retain(|(name, _)| name != trigger);
+        }
     }
 
     /// Sends what has been seen.

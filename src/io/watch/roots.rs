@@ -3,7 +3,6 @@
 //! Watches nothing itself and holds no root open: an open root would keep its file system from
 //! being unmounted. Roots are found in [`super::seek`].
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +11,7 @@ use indexmap::IndexSet;
 
 use crate::core::id::Name;
 use crate::core::path::Bytes;
+use crate::core::record::Placed;
 use crate::core::trigger::{FolderSpec, TriggerSpec};
 use crate::io::disk::{self, DirId};
 
@@ -19,6 +19,7 @@ use super::backend::Problem;
 use super::dirty::{DIRTY_MAX, beneath};
 use super::means::Means;
 use super::pulse::Pulse;
+use super::reach::{Reach, Scene};
 use super::report::Target;
 
 /// The longest path that a program can open, with the byte that ends it.
@@ -53,10 +54,12 @@ pub struct Armed {
     pub folder: FolderSpec,
     /// Its root, if it exists.
     pub root: Option<Root>,
-    /// The mount that its root was on last.
-    pub last_mount: Option<u64>,
-    /// Mounts that begin beneath its root, by number and path. Bounded by the kernel's limit.
-    pub foreign: BTreeSet<(u64, Bytes)>,
+    /// Where its files lie; the root's place is the first.
+    pub places: Vec<Placed>,
+    /// What was told of that.
+    pub told: Vec<Placed>,
+    /// What was found beneath its root that tells how far it reaches.
+    pub scene: Scene,
     /// Why its root cannot be opened although it exists.
     pub trouble: Option<String>,
     /// Why the way to its root cannot be followed.
@@ -94,8 +97,9 @@ impl Armed {
             rev: spec.rev.clone(),
             folder: spec.folder()?.clone(),
             root: None,
-            last_mount: None,
-            foreign: BTreeSet::new(),
+            places: Vec::new(),
+            told: Vec::new(),
+            scene: Scene::default(),
             trouble: None,
             unfollowed: None,
             held: false,
@@ -115,46 +119,61 @@ impl Armed {
 
     /// Takes over what another revision of the trigger, with the same root, knew.
     pub fn inherit(&mut self, was: Self) {
-        (self.root, self.last_mount, self.foreign) = (was.root, was.last_mount, was.foreign);
+        (self.root, self.places, self.told) = (was.root, was.places, was.told);
+        self.scene.foreign = was.scene.foreign;
         (self.held, self.kept, self.overflows) = (was.held, was.kept, was.overflows);
         (self.trouble, self.unfollowed) = (was.trouble, was.unfollowed);
         (self.directories, self.unread) = (was.directories, was.unread);
     }
 
-    /// The path relative to the root, if there is a root over it.
+    /// How far it reaches.
+    pub fn reach(&self) -> Reach<'_> {
+        let base = self.root.as_ref().map(|root| &root.base);
+        Reach { folder: &self.folder, base, scene: &self.scene }
+    }
+
+    /// A path without links, relative to the root, if it is there and the path belongs to it.
     pub fn rel(&self, path: &Bytes) -> Option<Bytes> {
-        let root = self.root.as_ref()?;
-        beneath(root.base.as_bytes(), path.as_bytes()).map(Bytes::from)
+        self.root.as_ref()?;
+        self.reach().rel(path)
+    }
+
+    /// The file system on which the files right in a directory lie; `None` if that is one of which
+    /// none count.
+    pub fn place_of(&self, dir: &Bytes) -> Option<&str> {
+        if self.reach().mount_over(dir).is_some() && !self.folder.cross_filesystem {
+            return None;
+        }
+        let over = self.places.iter().filter(|placed| {
+            beneath(placed.dir.as_bytes(), dir.as_bytes()).is_some()
+                || placed.dir == Bytes::default()
+        });
+        over.max_by_key(|placed| placed.dir.as_bytes().len()).map(|placed| placed.what.as_str())
+    }
+
+    /// The directories under which all of its own lie.
+    pub fn bases(&self) -> impl Iterator<Item = &Bytes> {
+        let grafts = self.scene.grafts.values().map(|graft| &graft.base);
+        self.root.iter().map(|root| &root.base).chain(grafts)
     }
 
     /// Whether the directory `path` on the mount `mount` (unknown if `None`) is to be watched for
     /// the trigger.
     pub fn wants(&self, path: &Bytes, mount: Option<u64>) -> bool {
-        let Some((root, rel)) = self.root.as_ref().zip(self.rel(path)) else { return false };
-        self.means.watches
-            && mount.is_none_or(|mount| mount == root.id.mount)
-            && self.wants_rel(&rel)
+        let rel = self.rel(path).filter(|_| self.means.watches);
+        mount.is_none_or(|mount| self.enters(mount)) && rel.is_some_and(|rel| self.wants_rel(&rel))
     }
 
-    /// Whether a directory relative to the root, on the root's mount, belongs to the trigger.
+    /// Whether a directory relative to the root belongs to the trigger.
     pub fn wants_rel(&self, rel: &Bytes) -> bool {
-        if rel.as_bytes().is_empty() {
-            return true;
-        }
-        if self.is_foreign(rel) && !self.folder.cross_filesystem {
-            return false;
-        }
-        self.folder.enters(rel)
+        self.reach().enters(rel)
     }
 
-    /// Whether another mount begins at a path relative to the root, or over it.
-    fn is_foreign(&self, rel: &Bytes) -> bool {
-        let Some(root) = self.root.as_ref().filter(|_| !self.foreign.is_empty()) else {
-            return false;
-        };
-        let path = root.base.join(rel.as_bytes());
-        let over = |point: &Bytes| beneath(point.as_bytes(), path.as_bytes()).is_some();
-        self.foreign.iter().any(|(_, point)| over(point))
+    /// Whether a directory that was opened belongs to the trigger, by the mount that it is on.
+    pub fn enters(&self, mount: u64) -> bool {
+        let home = self.root.as_ref().is_some_and(|root| root.id.mount == mount);
+        let graft = || self.scene.grafts.values().any(|graft| graft.mount == mount);
+        self.folder.cross_filesystem || home || graft()
     }
 
     /// What a change at `path` is a change of, as a target, if that counts.
@@ -165,7 +184,7 @@ impl Armed {
 
     /// The same for a path relative to the root.
     pub fn target_rel(&self, rel: &Bytes) -> Option<Target> {
-        let work = self.folder.work_at(rel).filter(|_| self.wants_rel(&Bytes::from(rel.dir())));
+        let work = self.reach().work_at(rel).filter(|_| self.wants_rel(&Bytes::from(rel.dir())));
         work.map(|work| self.any_target(work))
     }
 
@@ -176,6 +195,7 @@ impl Armed {
             trigger: self.name.clone(),
             lock: self.folder.read_lock,
             work: self.folder.file_type,
+            follow: self.folder.follow_symlinks,
             done: self.folder.done_of(&rel),
             reachable: root + rel.as_bytes().len() + 2 <= PATH_MAX,
             rel,
@@ -212,7 +232,12 @@ impl Armed {
             };
             format!("{count} cannot be read: {why}; let dagd's user read and search it")
         });
-        self.trouble.clone().into_iter().chain(deaf).chain(way).chain(unread).collect()
+        let links = self.scene.more_links.then(|| {
+            let root = self.folder.root.display();
+            format!("more links below {root} lead to folders than are followed; remove some")
+        });
+        let all = self.trouble.clone().into_iter().chain(deaf).chain(way);
+        all.chain(unread).chain(links).collect()
     }
 
     /// Closes the root.

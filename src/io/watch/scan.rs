@@ -4,6 +4,7 @@
 //! that ends it. It stops after a bounded step and goes on later, so that hints are served in
 //! between; that of a held trigger waits.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use rustix::fs::{Dir, FileType};
 use crate::core::candidate::Origin;
 use crate::core::id::Name;
 use crate::core::path::Bytes;
-use crate::core::trigger::{FileType as Work, FolderSpec};
+use crate::core::trigger::{FileType as Work, FolderSpec, FollowSymlinks};
 use crate::io::disk::{self, Found};
 
 use super::FromWatch;
@@ -38,6 +39,8 @@ pub struct Walk {
     /// Directories still to be read, relative to the root. Depth first, so that it stays short.
     stack: Vec<Bytes>,
     open: Option<(Bytes, Dir)>,
+    /// Links that it has gone into.
+    links: BTreeSet<Bytes>,
     /// Directories read.
     dirs: u64,
     /// Directories that could not be read: how many, one of them, and why.
@@ -55,6 +58,7 @@ impl Walk {
             purpose,
             stack: vec![Bytes::default()],
             open: None,
+            links: BTreeSet::new(),
             dirs: 0,
             unread: None,
             measured: None,
@@ -202,14 +206,19 @@ impl Worker {
             return Ok(false);
         }
         walk.measured = None;
-        let mount = self.triggers[at].root.as_ref().map(|root| root.id.mount);
+        let follow = self.triggers[at].folder.follow_symlinks;
         for _ in 0..STEP_MAX {
             let Some((dir, stream)) = &mut walk.open else {
-                let Some(rel) = walk.stack.pop() else { return Ok(Self::listed(walk)) };
-                match disk::open_dir(root.as_fd(), &rel) {
+                let Some(rel) = walk.stack.pop() else {
+                    // Links that were found are looked at before it goes on.
+                    let waits = self.links.keys().any(|(name, _)| *name == walk.trigger);
+                    return Ok(!waits && Self::listed(walk));
+                };
+                match disk::open_dir(root.as_fd(), &rel, follow) {
                     // Another file system is not entered.
-                    Ok((_, id)) if Some(id.mount) != mount => {}
+                    Ok((_, id)) if !self.triggers[at].enters(id.mount) => {}
                     Ok((dir, _)) => {
+                        self.read_ignores(at, &rel, &dir);
                         walk.open = Some((rel, dir));
                         walk.dirs += 1;
                     }
@@ -228,22 +237,24 @@ impl Worker {
             }
             let rel = dir.join(name);
             let kind = match entry.file_type() {
-                FileType::Unknown => match disk::find(root.as_fd(), &rel) {
-                    Ok(Found::Directory(_)) => FileType::Directory,
-                    Ok(Found::File(_)) => FileType::RegularFile,
-                    _ => continue,
-                },
+                FileType::Unknown => kind_of(root.as_fd(), &rel),
                 kind => kind,
             };
             let work = self.triggers[at].folder.file_type;
             let seen_enough = match (kind, work) {
                 (FileType::Directory, Work::File) => self.walk_into(at, walk, rel, true),
                 (FileType::Directory, Work::Dir) => {
-                    let whole = self.triggers[at].folder.work_at(&rel).is_some();
+                    let whole = self.triggers[at].reach().work_at(&rel).is_some();
                     self.walk_into(at, walk, rel.clone(), !whole);
-                    whole && self.walk_over(at, walk, rel)?
+                    whole && self.walk_over(at, walk, rel, false)?
                 }
-                (FileType::RegularFile, Work::File) => self.walk_over(at, walk, rel)?,
+                (FileType::RegularFile, Work::File) => self.walk_over(at, walk, rel, false)?,
+                (FileType::Symlink, Work::File) if follow != FollowSymlinks::Never => {
+                    if follow == FollowSymlinks::All {
+                        self.ask_link(at, rel.clone(), News::Known);
+                    }
+                    self.walk_over(at, walk, rel, true)?
+                }
                 _ => false,
             };
             if seen_enough || walk.measured.is_some() {
@@ -262,6 +273,25 @@ impl Worker {
         !walk.is_scan()
     }
 
+    /// The running walks of a trigger go into the directory that a link leads to, once.
+    pub(super) fn walk_also(&mut self, at: usize, link: &Bytes) {
+        let name = &self.triggers[at].name;
+        for walk in self.walks.iter_mut().filter(|walk| walk.trigger == *name) {
+            if walk.sweep.is_none() && walk.links.insert(link.clone()) {
+                walk.stack.push(link.clone());
+            }
+        }
+    }
+
+    fn read_ignores(&mut self, at: usize, rel: &Bytes, dir: &Dir) {
+        let trigger = &mut self.triggers[at];
+        if trigger.folder.gitignore
+            && let Ok(fd) = dir.fd()
+        {
+            self.unwanted |= trigger.scene.ignores.read(fd, rel);
+        }
+    }
+
     /// A walk has come to a folder; `deeper`: it goes on in it. Never returns that it has seen
     /// enough.
     fn walk_into(&mut self, at: usize, walk: &mut Walk, rel: Bytes, deeper: bool) -> bool {
@@ -269,7 +299,7 @@ impl Worker {
         if !trigger.wants_rel(&rel) {
             return false;
         }
-        let path = trigger.root.as_ref().map(|root| root.base.join(rel.as_bytes()));
+        let path = trigger.reach().path(&rel);
         let path = path.filter(|path| trigger.means.watches && self.cover.get(path).is_none());
         if let Some(path) = path {
             self.cover.ask(path, News::Arrived);
@@ -281,16 +311,24 @@ impl Worker {
     }
 
     /// A walk has come to a regular file. Returns whether it has seen enough.
-    fn walk_over(&mut self, at: usize, walk: &mut Walk, rel: Bytes) -> Result<bool, Stopped> {
+    fn walk_over(
+        &mut self,
+        at: usize,
+        walk: &mut Walk,
+        rel: Bytes,
+        link: bool,
+    ) -> Result<bool, Stopped> {
         let trigger = &mut self.triggers[at];
-        if trigger.folder.rejects(&rel).is_some() {
+        if trigger.folder.rejects(&rel).is_some()
+            || trigger.reach().against(&rel, trigger.folder.file_type == Work::Dir).is_some()
+        {
             return Ok(false);
         }
         let root = trigger.open();
         let root = root.as_ref().map(|root| root.as_fd());
         match &mut walk.purpose {
             Purpose::Count { limit, files } => {
-                *files += u64::from(counts(&trigger.folder, root, &rel));
+                *files += u64::from(counts(&trigger.folder, root, &rel, link));
                 Ok(*files > *limit)
             }
             Purpose::Scan { .. } => {
@@ -303,15 +341,25 @@ impl Worker {
     }
 }
 
-/// Whether a name that counts is delivered by a first scan: its size may not count. What a folder
-/// holds is not known before it is measured.
-fn counts(folder: &FolderSpec, root: Option<BorrowedFd<'_>>, rel: &Bytes) -> bool {
+/// Whether a name that counts is delivered by a first scan: its size may not count, and a link may
+/// lead to no file. What a folder holds is not known before it is measured.
+fn counts(folder: &FolderSpec, root: Option<BorrowedFd<'_>>, rel: &Bytes, link: bool) -> bool {
     let any = folder.min_size == 0 && folder.max_size == u64::MAX;
-    if any || folder.file_type == Work::Dir {
+    if (any && !link) || folder.file_type == Work::Dir {
         return true;
     }
-    match root.map(|root| disk::find(root, rel)) {
+    match root.map(|root| disk::find(root, rel, folder.follow_symlinks)) {
         Some(Ok(Found::File(file))) => folder.rejects_size(file.version.size).is_none(),
-        _ => true,
+        _ => !link,
+    }
+}
+
+/// What is there, where a file system's listings do not tell.
+fn kind_of(root: BorrowedFd<'_>, rel: &Bytes) -> FileType {
+    match disk::find(root, rel, FollowSymlinks::Never) {
+        Ok(Found::Directory(_)) => FileType::Directory,
+        Ok(Found::File(_)) => FileType::RegularFile,
+        Ok(Found::Other) => FileType::Symlink,
+        _ => FileType::Unknown,
     }
 }

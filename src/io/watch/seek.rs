@@ -9,12 +9,15 @@ use std::time::Instant;
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
+use crate::core::record::Placed;
 use crate::io::disk;
 
+use super::FromWatch;
 use super::cover::News;
 use super::dirty::beneath;
 use super::means::Means;
-use super::mounts::Mounts;
+use super::mounts::{Mount, Mounts};
+use super::report::Stopped;
 use super::roots::Root;
 use super::way::{self, End};
 use super::worker::Worker;
@@ -23,9 +26,16 @@ use super::worker::Worker;
 /// or somebody is changing it all the while, which will be told.
 const SEEKS_MAX: usize = 64;
 
+/// File systems that are told for one trigger, at most; those that do not fit are taken for the one
+/// over them.
+const PLACES_MAX: usize = 256;
+
 impl Worker {
     /// Roots that a hint concerns are checked.
     pub(super) fn touch_roots(&mut self, path: &Bytes, gone: bool) {
+        if gone {
+            self.touch_grafts(path);
+        }
         for at in 0..self.triggers.len() {
             let Some(root) = &self.triggers[at].root else { continue };
             if gone && beneath(path.as_bytes(), root.base.as_bytes()).is_some() {
@@ -42,13 +52,19 @@ impl Worker {
         self.mounts = Mounts::read().unwrap_or_default();
         for at in 0..self.triggers.len() {
             self.check_root(at, true);
-            let Some(root) = &self.triggers[at].root else { continue };
-            let now = foreign(&self.mounts, &root.base);
-            let before = std::mem::replace(&mut self.triggers[at].foreign, now.clone());
+            let trigger = &self.triggers[at];
+            if trigger.root.is_none() {
+                continue;
+            }
+            let now: BTreeSet<(u64, Bytes)> =
+                trigger.bases().flat_map(|base| foreign(&self.mounts, base)).collect();
+            let before = std::mem::replace(&mut self.triggers[at].scene.foreign, now.clone());
             for (_, point) in now.symmetric_difference(&before) {
                 self.remounted(point);
             }
+            self.ask_links(at);
             self.assess(at);
+            self.locate(at);
         }
     }
 
@@ -86,21 +102,39 @@ impl Worker {
             return;
         }
         self.lose_root(at);
-        match found {
+        match found.map(|root| self.settle_root(root)) {
             Some(root) => self.take_root(at, root, news),
             None => self.roots_changed(),
         }
     }
 
+    /// Reads the table of mounts as it is while the root is this one: what is seen under the root
+    /// is told to be of the file system that the table has for it.
+    fn settle_root(&mut self, mut root: Root) -> Root {
+        for _ in 0..SEEKS_MAX {
+            self.mounts = Mounts::read().unwrap_or_default();
+            match open(&root.base) {
+                Ok(now) if now != root => root = now,
+                // If it cannot be opened any more, that is found at the next look.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        root
+    }
+
     /// Walks to a root and follows the way: first followed, then walked again, since it may have
     /// changed in between.
-    fn walk_to(&mut self, at: usize) -> End {
+    pub(super) fn walk_to(&mut self, at: usize) -> End {
         let mut end = End::Away;
         for _ in 0..SEEKS_MAX {
             let trigger = &mut self.triggers[at];
             self.reporter.pulse.touch(&trigger.name);
             let may_hang = |path: &Bytes| may_hang(&self.mounts, path);
-            let way = way::walk(&trigger.folder.root, |path| !self.apart && may_hang(path));
+            let shuns = |path: &Bytes| !self.apart && may_hang(path);
+            let mut way = way::walk(&trigger.folder.root, shuns);
+            for link in &trigger.scene.links {
+                way.join(way::walk(&trigger.folder.root.join(link.as_path()), shuns));
+            }
             let who = (self.number, trigger.name.clone());
             // Nobody tells there what others do, so that there is nothing to follow.
             let fresh = self.places.follow(&who, &self.inbox, &way, may_hang);
@@ -115,13 +149,42 @@ impl Worker {
     }
 
     /// The root may hang: it is served by a worker of its own from now on.
-    fn set_apart(&mut self, at: usize) {
+    pub(super) fn set_apart(&mut self, at: usize) {
         let name = self.triggers[at].name.clone();
         self.lose_root(at);
         self.triggers[at].apart = true;
         self.places.leave(&(self.number, name.clone()));
         self.drop_walks(&name);
         self.desk.set_apart(&name);
+    }
+
+    /// Finds out where a trigger's files lie.
+    pub(super) fn locate(&mut self, at: usize) {
+        let trigger = &self.triggers[at];
+        let Some(root) = &trigger.root else { return };
+        let identity = |path| self.mounts.over(path).map(Mount::identity).unwrap_or_default();
+        let place = |dir: Bytes, path| Placed { dir, what: identity(path) };
+        let below = trigger.scene.foreign.iter().filter(|_| trigger.folder.cross_filesystem);
+        let below = below.filter_map(|(_, point)| Some(place(trigger.rel(point)?, point)));
+        let grafts =
+            trigger.scene.grafts.iter().map(|(rel, graft)| place(rel.clone(), &graft.base));
+        let all = [place(Bytes::default(), &root.base)].into_iter().chain(below).chain(grafts);
+        let places: Vec<Placed> = all.take(PLACES_MAX).collect();
+        let trigger = &mut self.triggers[at];
+        if trigger.places != places {
+            trigger.places = places;
+            self.reporter.forget(&trigger.name);
+        }
+    }
+
+    /// Tells where files lie, before anything is told that was seen there.
+    pub(super) fn tell_places(&mut self) -> Result<(), Stopped> {
+        for trigger in self.triggers.iter_mut().filter(|trigger| trigger.told != trigger.places) {
+            trigger.told.clone_from(&trigger.places);
+            let (trigger, places) = (trigger.name.clone(), trigger.places.clone());
+            self.reporter.send(FromWatch::Placed { trigger, places })?;
+        }
+        Ok(())
     }
 
     /// Finds out how changes beneath a root are noticed.
@@ -149,8 +212,15 @@ impl Worker {
         trigger.close();
         if let Some(root) = trigger.root.take() {
             tracing::info!(trigger = &*trigger.name, root = %root.base.lossy(), "root has gone");
+            let scene = std::mem::take(&mut trigger.scene);
             // Nobody told the backend: it hears of what goes from the directory above.
             self.forget(&root.base, false);
+            for graft in scene.grafts.into_values() {
+                self.forget(&graft.base, false);
+                if self.triggers.iter().any(|other| other.wants(&graft.base, None)) {
+                    self.cover.ask(graft.base, News::Arrived);
+                }
+            }
             // Others that share the tree still want it.
             for other in self.triggers.iter().filter_map(|trigger| trigger.root.as_ref()) {
                 if beneath(other.base.as_bytes(), root.base.as_bytes()).is_some() {
@@ -170,18 +240,17 @@ impl Worker {
             return self.set_apart(at);
         }
         let trigger = &mut self.triggers[at];
-        let mount = trigger.last_mount.replace(root.id.mount);
-        let same_mount = mount.is_none_or(|last| last == root.id.mount);
-        trigger.foreign = foreign(&self.mounts, &root.base);
+        trigger.scene.foreign = foreign(&self.mounts, &root.base).collect();
         trigger.root = Some(root);
         self.assess(at);
+        self.locate(at);
         let trigger = &mut self.triggers[at];
         if trigger.means.watches {
             self.cover.ask(base.clone(), if news { News::Arrived } else { News::Known });
         } else if news {
             trigger.next_scan = Some(Instant::now());
         }
-        if news && same_mount {
+        if news {
             let name = trigger.name.clone();
             self.sweep(&name, Bytes::default(), true, Origin::Event);
         }
@@ -191,12 +260,14 @@ impl Worker {
 }
 
 /// Whether a call on a path may have to wait for somebody else.
-fn may_hang(mounts: &Mounts, path: &Bytes) -> bool {
+pub(super) fn may_hang(mounts: &Mounts, path: &Bytes) -> bool {
     mounts.over(path).is_some_and(|mount| mounts.nature(mount).may_hang)
 }
 
-fn foreign(mounts: &Mounts, base: &Bytes) -> BTreeSet<(u64, Bytes)> {
-    mounts.beneath(base).map(|mount| (mount.id, mount.point.clone())).collect()
+/// The mounts that begin beneath a directory, by number and path.
+pub(super) fn foreign(mounts: &Mounts, base: &Bytes) -> impl Iterator<Item = (u64, Bytes)> {
+    let all: Vec<_> = mounts.beneath(base).map(|m| (m.id, m.point.clone())).collect();
+    all.into_iter()
 }
 
 fn open(base: &Bytes) -> Result<Root, String> {

@@ -100,10 +100,11 @@ impl Worker {
         // Without a root nothing is known to be gone: it may only be unmounted.
         let Some(root) = self.triggers[at].open() else { return Ok(true) };
         let name = sweep.trigger.clone();
+        let follow = self.triggers[at].folder.follow_symlinks;
         if !sweep.also.is_empty() {
             for rel in sweep.also.drain(sweep.also.len().saturating_sub(STEP_MAX)..) {
                 self.reporter.before_look(sweep.origin)?;
-                let found = disk::find(root.as_fd(), &rel);
+                let found = disk::find(root.as_fd(), &rel, follow);
                 if is_gone(&found, self.triggers[at].folder.file_type) {
                     self.reporter.found(self.triggers[at].any_target(rel), found, false);
                 }
@@ -112,11 +113,15 @@ impl Worker {
         }
         for _ in 0..STEP_MAX / PAGE {
             let ledger = &mut self.reporter.ledger;
-            let rows = ledger.open_rows(&name, sweep.dir.as_bytes(), &sweep.after, PAGE);
+            // What is missing tells nothing about what was delivered from another file system.
+            let place = self.triggers[at].place_of(&sweep.dir);
+            let rows = place.map_or(Vec::new(), |place| {
+                ledger.open_rows(&name, sweep.dir.as_bytes(), place, &sweep.after, PAGE)
+            });
             let full = rows.len() >= PAGE;
             self.reporter.pulse.touch(&name);
             // Nearly all are there: to see that takes one call for each, to look at it four.
-            let folder = disk::open_folder(root.as_fd(), &sweep.dir).ok();
+            let folder = disk::open_folder(root.as_fd(), &sweep.dir, follow).ok();
             let is_there = |file: &Bytes| {
                 folder.as_ref().is_some_and(|folder| disk::holds_file(folder.as_fd(), file))
             };
@@ -127,7 +132,7 @@ impl Worker {
                 }
                 let rel = sweep.dir.join(file.as_bytes());
                 self.reporter.before_look(sweep.origin)?;
-                let found = disk::find(root.as_fd(), &rel);
+                let found = disk::find(root.as_fd(), &rel, follow);
                 if is_gone(&found, self.triggers[at].folder.file_type) {
                     self.reporter.found(self.triggers[at].any_target(rel), found, true);
                 }

@@ -28,6 +28,14 @@ pub struct Way {
     pub end: End,
 }
 
+impl Way {
+    /// Follows what another way leads through as well.
+    pub fn join(&mut self, other: Self) {
+        self.through.extend(other.through);
+        self.hinges.extend(other.hinges);
+    }
+}
+
 /// Where a way ends.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End {

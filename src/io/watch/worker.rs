@@ -3,14 +3,14 @@
 //! Sleeps when there is nothing to do, with a timeout only where a timer is pending. Hints are
 //! served between any two steps of what takes long.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::core::id::Name;
 use crate::core::path::Bytes;
 
-use super::cover::Cover;
+use super::cover::{Cover, News};
 use super::descend::Reading;
 use super::desk::Desk;
 use super::dirty::{Hints, How, Inbox, Order};
@@ -40,8 +40,12 @@ pub struct Worker {
     pub(super) reading: Reading,
     pub(super) hints: indexmap::map::IntoIter<Bytes, How>,
     pub(super) closing: Vec<Closing>,
+    /// Links to be looked at, by trigger and path relative to its root.
+    pub(super) links: BTreeMap<(Name, Bytes), News>,
     pub(super) walks: VecDeque<Walk>,
     pub(super) sweeps: VecDeque<Sweep>,
+    /// Whether directories may be covered that nobody wants any more.
+    pub(super) unwanted: bool,
     pub(super) listings: Listings,
     /// Whether the published coverage is out of date.
     pub(super) changed: bool,
@@ -80,8 +84,10 @@ impl Worker {
             reading: Reading::default(),
             hints: Hints::new().into_iter(),
             closing: Vec::new(),
+            links: BTreeMap::new(),
             walks: VecDeque::new(),
             sweeps: VecDeque::new(),
+            unwanted: false,
             listings: Listings::default(),
             changed: false,
             coverage,
@@ -124,7 +130,9 @@ impl Worker {
         self.step_hints()?;
         self.step_closing()?;
         self.timers();
+        self.tell_places()?;
         self.step_cover()?;
+        self.step_links();
         self.step_kept()?;
         self.step_sweep()?;
         self.step_listing()?;
@@ -147,7 +155,7 @@ impl Worker {
 
     /// Whether directories are still to be watched or read.
     pub(super) fn is_covering(&self) -> bool {
-        self.cover.is_waiting() || !self.reading.is_empty()
+        self.cover.is_waiting() || !self.reading.is_empty() || !self.links.is_empty()
     }
 
     fn follow(&mut self, order: Order) -> Result<(), Stopped> {
@@ -255,6 +263,10 @@ impl Worker {
         }
         if self.is_covering() {
             return;
+        }
+        if std::mem::take(&mut self.unwanted) {
+            self.release_unwanted();
+            self.roots_changed();
         }
         self.cover.settled();
         if let Some(arming) = self.uncovered.take() {
