@@ -74,6 +74,7 @@ fn scope(spec: &mut FolderSpec, raw: &RawTrigger<'_>, defaults: &RawTrigger<'_>)
     put(&mut spec.follow_symlinks, symlinks, default);
     let (cross, default) = (raw.cross_filesystem.as_ref(), defaults.cross_filesystem.as_ref());
     put(&mut spec.cross_filesystem, cross, default);
+    put(&mut spec.gitignore, raw.gitignore.as_ref(), defaults.gitignore.as_ref());
     put(&mut spec.backend, raw.backend.as_ref(), defaults.backend.as_ref());
     put(&mut spec.poll_interval, raw.poll_interval.as_ref(), defaults.poll_interval.as_ref());
     spec.reconcile_interval = raw.reconcile_interval.or(defaults.reconcile_interval);

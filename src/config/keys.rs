@@ -129,6 +129,7 @@ pub const TRIGGER: Scope = Scope {
         "sender_uid",
         "min_depth",
         "max_depth",
+        "gitignore",
         "file_type",
         "min_size",
         "max_size",
@@ -153,7 +154,7 @@ pub const TRIGGER: Scope = Scope {
         "max_hops",
         "renamed_from",
     ],
-    later: &["gitignore", "subject"],
+    later: &["subject"],
 };
 
 /// Keys of a trigger that mean something for a folder only.
@@ -173,6 +174,7 @@ pub const FOLDER_ONLY: &[&str] = &[
     "reconcile_interval",
     "min_depth",
     "max_depth",
+    "gitignore",
     "file_type",
     "min_size",
     "max_size",

@@ -127,6 +127,8 @@ pub struct RawTrigger<'s> {
     pub follow_symlinks: Option<FollowSymlinks>,
     /// `cross_filesystem`.
     pub cross_filesystem: Option<bool>,
+    /// `gitignore`.
+    pub gitignore: Option<bool>,
     /// `backend`.
     pub backend: Option<Backend>,
     /// `poll_interval`.
@@ -228,9 +230,8 @@ impl<'s> RawTrigger<'s> {
             "exclude" => self.exclude = values::patterns(reader, value),
             "default_ignores" => self.default_ignores = reader.flag(value),
             "hidden" => self.hidden = reader.flag(value),
-            "follow_symlinks" => {
-                self.follow_symlinks = reader.choice(value, &SYMLINKS, &["files", "all"]);
-            }
+            "gitignore" => self.gitignore = reader.flag(value),
+            "follow_symlinks" => self.follow_symlinks = reader.choice(value, &SYMLINKS, &[]),
             "cross_filesystem" => self.cross_filesystem = reader.flag(value),
             "kinds" => self.kinds = values::kinds(reader, value),
             "file_type" => {
@@ -339,7 +340,11 @@ const READ_LOCKS: [(&str, ReadLock); 4] = [
 const FAN_OUTS: [(&str, FanOut); 4] =
     [("file", FanOut::File), ("batch", FanOut::Batch), ("dir", FanOut::Dir), ("key", FanOut::Key)];
 
-const SYMLINKS: [(&str, FollowSymlinks); 1] = [("never", FollowSymlinks::Never)];
+const SYMLINKS: [(&str, FollowSymlinks); 3] = [
+    ("never", FollowSymlinks::Never),
+    ("files", FollowSymlinks::Files),
+    ("all", FollowSymlinks::All),
+];
 
 const FILE_TYPES: [(&str, FileType); 2] = [("file", FileType::File), ("dir", FileType::Dir)];
 

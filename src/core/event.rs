@@ -6,9 +6,10 @@ use super::candidate::Observed;
 use super::check::Checked;
 use super::disposition::{Disposed, Phase};
 use super::id::{AttemptId, Name, RunId, Wall};
+use super::ledger::Placed;
 use super::model::Model;
 use super::path::Bytes;
-use super::record::{Placed, SignalInfo};
+use super::record::SignalInfo;
 use super::selector::Selector;
 use super::task::Ended;
 

@@ -27,6 +27,7 @@ pub mod candidate;
 pub mod disposition;
 pub mod effect;
 pub mod event;
+pub mod ledger;
 pub mod record;
 pub mod run;
 

@@ -12,6 +12,7 @@ use super::calendar::TimeMark;
 use super::candidate::{Kind, Origin, Version};
 use super::disposition::{Disposition, Goal, MoveResult, Phase};
 use super::id::{Attempt, ItemId, Name, NodeIx, Rev, RunId, Wall};
+use super::ledger::{Noted, Placed};
 use super::path::Bytes;
 use super::selector::Selector;
 use super::task::{Ended, StopCause, Verdict};
@@ -28,15 +29,6 @@ pub enum Aggregate {
     Trigger(Name),
     /// Nothing that lives: the record only changes the ledger.
     Ledger(Name),
-}
-
-/// A file system on which files of a trigger lie.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placed {
-    /// The directory from which on it holds files, relative to the root; empty for the root.
-    pub dir: Bytes,
-    /// Which file system: the same words when it is mounted again, others for another one.
-    pub what: String,
 }
 
 /// A fact.
@@ -226,35 +218,6 @@ pub enum Record {
         /// When.
         at: Wall,
     },
-}
-
-/// Why a version is remembered without a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Noted {
-    /// It was there before the trigger.
-    Baseline,
-    /// The trigger's `kinds` leave it out.
-    Kinds,
-    /// The trigger was busy, and `on_overlap` is `skip`.
-    Skipped,
-    /// The trigger was busy, and `on_overlap` is `signal`: the running tasks were told.
-    Signalled,
-    /// A file with the same key was delivered to this run.
-    Duplicate(RunId),
-}
-
-impl Noted {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Baseline => "baseline",
-            Self::Kinds => "kinds",
-            Self::Skipped => "skipped",
-            Self::Signalled => "signalled",
-            Self::Duplicate(_) => "duplicate",
-        }
-    }
 }
 
 /// An accepted event.

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::core::disposition::MoveResult;
-use crate::core::record::{Noted, Record, RunState};
+use crate::core::ledger::Noted;
+use crate::core::record::{Record, RunState};
 
 /// Counters by name. The names are a fixed few: see [`Counters::count`].
 #[derive(Debug, Default)]

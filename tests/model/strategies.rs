@@ -9,10 +9,9 @@ use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
 use dagd::core::id::{Attempt, ItemId, Mono, Name, NodeIx, Rev, RunId, Wall};
+use dagd::core::ledger::{Noted, Placed};
 use dagd::core::path::Bytes;
-use dagd::core::record::{
-    FileClaim, ItemQueued, Noted, Placed, Reason, Record, RunCreated, RunState, SignalInfo,
-};
+use dagd::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated, RunState, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::sidecar::Sidecar;
 use dagd::core::task::{Ended, Exit, Rule, SkipCause, StopCause, TaskSpec, TaskState, Verdict};

@@ -4,8 +4,9 @@ use dagd::core::check::{Check, KeyOf};
 use dagd::core::disposition::{Goal, Phase};
 use dagd::core::effect::{Command, Reply};
 use dagd::core::id::{Attempt, NodeIx, RunId, Wall};
+use dagd::core::ledger::Noted;
 use dagd::core::machine::Machine;
-use dagd::core::record::{FileClaim, Noted, Record, RunCreated};
+use dagd::core::record::{FileClaim, Record, RunCreated};
 use dagd::core::task::{Exit, TaskState, Verdict};
 
 fn task(machine: &Machine, run: RunId, node: NodeIx) -> String {

@@ -7,10 +7,11 @@ use dagd::core::candidate::{Candidate, Kind, Pending, Stage};
 use dagd::core::check::key_of;
 use dagd::core::disposition::{MoveResult, Phase};
 use dagd::core::id::{Name, RunId};
+use dagd::core::ledger::Noted;
 use dagd::core::machine::Machine;
 use dagd::core::machine::lane::Wait;
 use dagd::core::path::Bytes;
-use dagd::core::record::{FileClaim, ItemQueued, Noted, Reason, Record, RunCreated};
+use dagd::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
 use dagd::core::trigger::{

@@ -8,10 +8,11 @@ use dagd::core::candidate::{Kind, Row, Version};
 use dagd::core::disposition::{MoveResult, Phase};
 use dagd::core::graph::Graph;
 use dagd::core::id::{AttemptId, ItemId, Name, NodeIx, Now, Rev, RunId};
+use dagd::core::ledger::Noted;
 use dagd::core::machine::{Recovering, Start};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Aggregate, FileClaim, Noted, Record, RunCreated, RunState};
+use dagd::core::record::{Aggregate, FileClaim, Record, RunCreated, RunState};
 use dagd::core::task::{TaskState, Verdict};
 
 /// What is on disk, and survives a crash.

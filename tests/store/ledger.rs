@@ -3,8 +3,9 @@
 use dagd::core::candidate::{Kind, Row};
 use dagd::core::disposition::MoveResult;
 use dagd::core::id::RunId;
+use dagd::core::ledger::Placed;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Placed, Record, RunState};
+use dagd::core::record::{Record, RunState};
 use dagd::io::store::{Reader, Store, Story};
 use tempfile::TempDir;
 
@@ -58,7 +59,7 @@ fn departed(rel: &str) -> Record {
 
 fn noted(rel: &str, n: u64) -> Record {
     Record::FileNoted {
-        why: dagd::core::record::Noted::Baseline,
+        why: dagd::core::ledger::Noted::Baseline,
         trigger: "orders".into(),
         rel: rel.into(),
         version: version(n),

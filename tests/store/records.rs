@@ -99,7 +99,7 @@ fn passing() -> Vec<Record> {
         dropped(7),
         over(4, RunState::Cancelled),
         Record::FileNoted {
-            why: dagd::core::record::Noted::Baseline,
+            why: dagd::core::ledger::Noted::Baseline,
             trigger: trigger.into(),
             rel: rel.clone(),
             version: version(1),
@@ -107,7 +107,7 @@ fn passing() -> Vec<Record> {
         },
         Record::FilesPlaced {
             trigger: trigger.into(),
-            places: vec![dagd::core::record::Placed { dir: "x".into(), what: "tmpfs".to_owned() }],
+            places: vec![dagd::core::ledger::Placed { dir: "x".into(), what: "tmpfs".to_owned() }],
             at: at(1),
         },
         Record::FileDeparted { trigger: trigger.into(), rel, at: at(1) },

@@ -18,7 +18,7 @@ fn commits_with_a_large_ledger() {
     let begun = Instant::now();
     for batch in 0..ROWS / 1000 {
         let rows = (0..1000).map(|n| Record::FileNoted {
-            why: dagd::core::record::Noted::Baseline,
+            why: dagd::core::ledger::Noted::Baseline,
             trigger: "orders".into(),
             rel: format!("{:03}/file-{n}.csv", batch % 100 * 3).as_str().into(),
             version: version(batch * 1000 + n),

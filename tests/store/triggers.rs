@@ -1,8 +1,9 @@
 //! Triggers that are renamed and forgotten, and keys.
 
 use dagd::core::id::{ItemId, Name, RunId};
+use dagd::core::ledger::Noted;
 use dagd::core::path::Bytes;
-use dagd::core::record::{FileClaim, Noted, Reason, Record, RunState};
+use dagd::core::record::{FileClaim, Reason, Record, RunState};
 use dagd::io::store::{Keep, RunFilter, Store};
 
 use crate::common::{World, at, claim, created, over, reader, run, store, version, whole_run};

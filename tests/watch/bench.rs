@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use dagd::core::candidate::{Disk, Origin, Probe, Row, Seen};
 use dagd::core::filter::Filter;
+use dagd::core::ledger::Placed;
 use dagd::core::path::Bytes;
-use dagd::core::record::Placed;
 use dagd::core::selector::Selector;
 use dagd::core::trigger::{Folder, FolderSpec, Overlap, Source, TriggerSpec};
 use dagd::io::watch::{

@@ -15,8 +15,9 @@ use crate::core::candidate::{
 use crate::core::check::{Check, Checked, Finding, key_of};
 use crate::core::effect::{Command, Out};
 use crate::core::id::{Name, Now, RunId, Seq};
+use crate::core::ledger::Noted;
 use crate::core::path::Bytes;
-use crate::core::record::{FileClaim, Noted, Record};
+use crate::core::record::{FileClaim, Record};
 use crate::core::trigger::FolderSpec;
 
 /// Checks that are asked for at once, per trigger: enough that the one who reads never waits for

@@ -10,8 +10,9 @@ use crate::core::candidate::{
 };
 use crate::core::effect::{Command, Out};
 use crate::core::id::{Mono, Name, Now, Seq};
+use crate::core::ledger::Noted;
 use crate::core::path::Bytes;
-use crate::core::record::{Noted, Record};
+use crate::core::record::Record;
 use crate::core::trigger::Overlap;
 
 impl Machine {

@@ -11,8 +11,9 @@ use super::{keys, triggers};
 use crate::core::candidate::{Kind, Row, Version};
 use crate::core::disposition::{MoveResult, Phase};
 use crate::core::id::{Name, RunId, Wall};
+use crate::core::ledger::{Noted, Placed};
 use crate::core::path::Bytes;
-use crate::core::record::{FileClaim, Noted, Placed, RunCreated, RunState};
+use crate::core::record::{FileClaim, RunCreated, RunState};
 use crate::wire::time;
 
 const UPSERT: &str = "\

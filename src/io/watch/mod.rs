@@ -44,8 +44,8 @@ use crossbeam_channel::Sender;
 
 use crate::core::candidate::{Observed, Row};
 use crate::core::id::Name;
+use crate::core::ledger::Placed;
 use crate::core::path::Bytes;
-use crate::core::record::Placed;
 use crate::core::trigger::TriggerSpec;
 
 use desk::{Desk, Parts};

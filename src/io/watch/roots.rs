@@ -10,8 +10,8 @@ use std::time::Instant;
 use indexmap::IndexSet;
 
 use crate::core::id::Name;
+use crate::core::ledger::Placed;
 use crate::core::path::Bytes;
-use crate::core::record::Placed;
 use crate::core::trigger::{FolderSpec, TriggerSpec};
 use crate::io::disk::{self, DirId};
 

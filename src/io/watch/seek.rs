@@ -8,8 +8,8 @@ use std::os::fd::AsFd as _;
 use std::time::Instant;
 
 use crate::core::candidate::Origin;
+use crate::core::ledger::Placed;
 use crate::core::path::Bytes;
-use crate::core::record::Placed;
 use crate::io::disk;
 
 use super::FromWatch;
