@@ -297,7 +297,11 @@ impl Env {
     pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !done() {
-            assert!(Instant::now() < deadline, "timed out waiting for {what}\n{}", self.log());
+            if Instant::now() > deadline {
+                let waits = self.run(&["pending"]).stdout;
+                let waits = String::from_utf8_lossy(&waits);
+                panic!("timed out waiting for {what}\n{}\n{waits}", self.log());
+            }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
