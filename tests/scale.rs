@@ -91,13 +91,13 @@ fn peak(pid: i32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// The most memory that it may need, in KiB: what is ready, what is claimed by live runs, what is on
-/// its way to the engine and what was reported not long ago, half a KiB for each, and the daemon
+/// The most memory that it may need, in KiB: one for each file that live runs have claimed, a quarter
+/// for each that is ready, on its way to the engine or was reported not long ago, and the daemon
 /// itself. How many files there are does not matter.
 fn peak_max(env: &Env) -> u64 {
     let live = env.json(&["status"])["max_live_runs"].as_u64().unwrap() * IN_A_BATCH;
     let known = [READY_HIGH, 64 * BATCH_MAX, 2 * RECENT_MAX].map(|files| files as u64);
-    32 * 1024 + u64::midpoint(live, known.iter().sum())
+    20 * 1024 + live + known.iter().sum::<u64>() / 4
 }
 
 /// Delivers all that is there, and again all that is new after a second start: nothing. `last` is
