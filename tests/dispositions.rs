@@ -11,6 +11,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::faults::Faults;
 use common::{Env, skip};
 use serde_json::Value;
 
@@ -332,6 +333,26 @@ fn a_target_that_cannot_be_written_holds_the_run_and_heals() {
     disk.remount("rw");
     env.await_ended(1);
     assert_eq!((names(&env.at("done")), names(&env.at("inbox"))), (vec!["a.csv".into()], vec![]));
+    assert!(env.stop());
+}
+
+#[test]
+fn a_target_that_fails_holds_the_move_and_heals() {
+    let mut env = world("move = \"far/\"");
+    let far = env.mkdir("far");
+    env.start();
+    for (run, calls) in ["renameat2,renameat,rename,linkat,link", "fsync"].into_iter().enumerate() {
+        let name = format!("{run}.csv");
+        let Some(faults) = Faults::io_error(&env, calls, &[&far, &far.join(&name)]) else { return };
+        let path = drop_file(&env, &name, "x");
+        await_stuck(&env, &(run + 1).to_string(), &path, "Input/output error");
+        drop(faults);
+        env.await_ended(run as u64 + 1);
+        assert_eq!(names(&env.at("inbox")), [""; 0]);
+    }
+    assert_eq!(names(&far), ["0.csv", "1.csv"]);
+    assert_eq!(lines(&env, "log").len(), 2);
+    assert!(env.json(&["status"])["problems"].as_array().unwrap().is_empty());
     assert!(env.stop());
 }
 

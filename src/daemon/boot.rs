@@ -175,12 +175,12 @@ impl Foundation {
         let (results_in, results) = lane(RESULTS_LANE);
         let (moved_in, moved) = lane(SMALL_LANE);
         let (checked_in, checked) = lane(SMALL_LANE);
-        let (durable_in, durable) = lane(SMALL_LANE);
+        let (synced_in, synced) = lane(SMALL_LANE);
         let slots = Slots::new(model.slots, &dirs.logs, results_in)
             .map_err(trying(format!("use {}", dirs.logs.display())))?;
-        let told = move |seq: Seq| {
+        let told = move |synced| {
             // The engine is gone only when dagd ends.
-            durable_in.send(seq).ok();
+            synced_in.send(synced).ok();
         };
         let sync =
             Sync::spawn(&settings.state_dir, told).map_err(trying("start the sync thread"))?;
@@ -199,7 +199,7 @@ impl Foundation {
             results,
             moved,
             checked,
-            durable,
+            synced,
             loaded: crossbeam_channel::never(),
             asks: crossbeam_channel::never(),
             signals: crossbeam_channel::never(),

@@ -17,6 +17,7 @@ use super::alarms::Alarms;
 use super::clock::Clock;
 pub use super::lanes::{Input, Lanes};
 use super::reload::Reloader;
+use super::stall;
 use super::view;
 use super::{DaemonError, Ready};
 use crate::config::Settings;
@@ -35,7 +36,7 @@ use crate::io::dispose::{Disposer, Moved};
 use crate::io::failpoint::failpoint;
 use crate::io::process::{Base, Dirs, Slots};
 use crate::io::signals::{Seen, Signals};
-use crate::io::store::{Store, Sync};
+use crate::io::store::{Store, Sync, Synced};
 use crate::io::systemd;
 use crate::io::watch::{FromWatch, Told, WatchHandle};
 use crate::wire;
@@ -309,7 +310,7 @@ impl Engine {
         select.recv(&self.lanes.results);
         select.recv(&self.lanes.moved);
         select.recv(&self.lanes.checked);
-        select.recv(&self.lanes.durable);
+        select.recv(&self.lanes.synced);
         select.recv(&self.lanes.loaded);
         select.recv(&self.lanes.asks);
         if self.machine.has_room_for_signals() {
@@ -337,7 +338,7 @@ impl Engine {
         take(&self.lanes.results, inputs, |(id, ended)| Input::Ended(id, ended));
         take(&self.lanes.moved, inputs, Input::Moved);
         take(&self.lanes.checked, inputs, Input::Checked);
-        take(&self.lanes.durable, inputs, Input::Durable);
+        take(&self.lanes.synced, inputs, Input::Synced);
         take(&self.lanes.loaded, inputs, Input::Loaded);
         take(&self.lanes.asks, inputs, Input::Ask);
         if self.machine.has_room_for_signals() {
@@ -379,7 +380,7 @@ impl Engine {
                     Rang::ClockSet => Event::ClockSet,
                 }
             }
-            Input::Durable(seq) => return self.durable(seq),
+            Input::Synced(synced) => return self.synced(synced),
             Input::Loaded(loading) => return self.loaded(now, loading, out),
             Input::Ask(ask) => match self.ask(ask) {
                 Some(event) => event,
@@ -448,8 +449,20 @@ impl Engine {
         events
     }
 
-    /// A commit is on disk: what waited for it may happen.
-    fn durable(&mut self, seq: Seq) {
+    /// A commit is on disk: what waited for it may happen. Or it cannot be brought there: what
+    /// waits for that goes on waiting, visibly.
+    fn synced(&mut self, synced: Synced) {
+        let seq = match synced {
+            Ok(seq) => seq,
+            Err(why) => {
+                stall::show(&why);
+                self.status.unsynced = Some(why);
+                return;
+            }
+        };
+        if self.status.unsynced.take().is_some() {
+            self.shows_recovery();
+        }
         self.durable = self.durable.max(Some(seq));
         while self.undurable.front().is_some_and(|(waits, _)| *waits <= seq) {
             failpoint!("sync.done");

@@ -6,12 +6,13 @@ use crossbeam_channel::Receiver;
 
 use super::reload::Loading;
 use crate::core::check::Checked;
-use crate::core::id::{AttemptId, Seq};
+use crate::core::id::AttemptId;
 use crate::core::task::Ended;
 use crate::io::alarm::Rang;
 use crate::io::control::Ask;
 use crate::io::dispose::Moved;
 use crate::io::signals::Seen;
+use crate::io::store::Synced;
 use crate::io::watch::Told;
 
 /// What enters, by lane. Earlier ones are served first.
@@ -24,8 +25,8 @@ pub struct Lanes {
     pub moved: Receiver<Moved>,
     /// Answers to checks.
     pub checked: Receiver<Checked>,
-    /// What is on disk by now.
-    pub durable: Receiver<Seq>,
+    /// What is on disk by now, or why it is not.
+    pub synced: Receiver<Synced>,
     /// Loaded configurations.
     pub loaded: Receiver<Loading>,
     /// Requests.
@@ -49,7 +50,7 @@ pub enum Input {
     /// From a check thread.
     Checked(Checked),
     /// From the sync thread.
-    Durable(Seq),
+    Synced(Synced),
     /// From the reloader.
     Loaded(Loading),
     /// From the control socket.

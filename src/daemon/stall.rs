@@ -37,8 +37,7 @@ impl Engine {
                 Ok(seq) => {
                     failpoint!("commit.done");
                     if self.status.stalled.take().is_some() {
-                        info!("the store can be written again");
-                        systemd::status("running");
+                        self.shows_recovery();
                     }
                     self.seq = seq;
                     self.committed.store(seq.0, Ordering::Release);
@@ -66,11 +65,18 @@ impl Engine {
         }
     }
 
+    /// Tells that a stall is over.
+    pub(super) fn shows_recovery(&self) {
+        info!("the store can be written again");
+        if self.status.stall().is_none() {
+            systemd::status("running");
+        }
+    }
+
     /// Notes the stall; stops in the batch are acted on at once, as they need no record.
     fn stalled(&mut self, why: &str, out: &Out) {
         if self.status.stalled.is_none() {
-            warn!("stalled: {why}");
-            systemd::status(&format!("stalled: {why}"));
+            show(why);
             for command in &out.commands {
                 if let Command::Stop { id, how } = command {
                     self.ports.slots.stop(*id, *how);
@@ -139,4 +145,10 @@ impl Engine {
         }
         DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
     }
+}
+
+/// Tells of a stall, or of another reason for it.
+pub(super) fn show(why: &str) {
+    warn!("stalled: {why}");
+    systemd::status(&format!("stalled: {why}"));
 }

@@ -30,8 +30,10 @@ pub struct Facts {
     state_dir: PathBuf,
     /// The control socket.
     pub socket: Option<PathBuf>,
-    /// Why the store is stalled, if it is.
+    /// Why the store cannot be written, if it cannot.
     pub stalled: Option<String>,
+    /// Why what was written cannot be brought to disk, if it cannot: files are not moved then.
+    pub unsynced: Option<String>,
     /// The last reload.
     pub reload: Option<wire::Reload>,
     /// The triggers in force, shared with the control server.
@@ -69,10 +71,18 @@ impl Facts {
             state_dir,
             socket: None,
             stalled: None,
+            unsynced: None,
             reload: None,
             triggers: Shared::default(),
             counters: Counters::default(),
         }
+    }
+}
+
+impl Facts {
+    /// Why work stalls, if it does.
+    pub fn stall(&self) -> Option<&String> {
+        self.stalled.as_ref().or(self.unsynced.as_ref())
     }
 }
 
@@ -84,11 +94,11 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage], now: Now)
         facts.counters.all().map(|(name, count)| (name.to_owned(), count)).collect();
     counters.insert("overflows".to_owned(), coverage.iter().map(|c| c.overflows).sum());
     let mut problems: Vec<String> =
-        facts.stalled.iter().map(|why| format!("stalled: {why}")).collect();
+        facts.stall().into_iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(lanes.clone().filter_map(|lane| stuck_problem(machine, lane)));
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
     problems.extend(machine.lanes().values().filter_map(loops));
-    let state = match (&facts.stalled, machine.is_stopping()) {
+    let state = match (facts.stall(), machine.is_stopping()) {
         (Some(_), _) => "stalled",
         (None, true) => "stopping",
         (None, false) => "running",
@@ -97,7 +107,7 @@ pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage], now: Now)
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         state: state.to_owned(),
-        stalled: facts.stalled.clone(),
+        stalled: facts.stall().cloned(),
         started_at: wire::time(facts.started_at),
         config: facts.config.display().to_string(),
         reload: facts.reload.clone(),

@@ -10,6 +10,8 @@
     reason = "a test ends at the first thing that goes wrong, and says so"
 )]
 
+pub(crate) mod faults;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
@@ -294,7 +296,7 @@ impl Env {
     }
 
     /// Waits until `done`.
-    pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !done() {
             if Instant::now() > deadline {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::faults::Faults;
 use crate::common::{Env, skip};
 
 /// A small file system of its own under the state folder.
@@ -316,5 +317,44 @@ fn a_disk_that_cannot_be_written_is_told_and_can_be_looked_at() {
     }
     drop_files(&env, files, files + 1);
     env.wait("one more", || entries(&env.at("done")) == files + 1);
+    assert!(env.stop());
+}
+
+#[test]
+fn a_disk_that_fails_stalls_and_heals() {
+    let mut env = Env::new(QUIET);
+    env.mkdir("inbox");
+    env.start();
+    drop_files(&env, 0, 3);
+    env.await_ended(3);
+    env.await_idle();
+    let log = env.at("state/dagd.db-wal");
+    for (round, calls) in ["pwrite64", "fdatasync,fsync"].into_iter().enumerate() {
+        let files = 3 * (round + 1);
+        let Some(faults) = Faults::io_error(&env, calls, &[&log, &env.at("state/dagd.db")]) else {
+            return;
+        };
+        drop_files(&env, files, files + 3);
+        env.wait("the stall", || is_stalled(&env));
+        let status = env.json(&["status"]);
+        let reason = status["stalled"].as_str().unwrap();
+        assert!(reason.contains("dagd.db"), "{reason}");
+        assert!(reason.contains("disk I/O error") || reason.contains("Input/output"), "{reason}");
+        drop(faults);
+        env.wait("all files", || entries(&env.at("done")) == files + 3);
+        assert!(!is_stalled(&env), "it healed by itself");
+    }
+    env.await_idle();
+    each_delivered(&env, 9, true);
+    // A stop does not wait for the disk, and what could not be done is done after the next start.
+    let Some(faults) = Faults::io_error(&env, "fdatasync,fsync", &[&log]) else { return };
+    drop_files(&env, 9, 10);
+    env.wait("the stall", || is_stalled(&env));
+    env.stop();
+    drop(faults);
+    env.start();
+    env.wait("all files", || entries(&env.at("done")) == 10);
+    env.await_idle();
+    each_delivered(&env, 10, true);
     assert!(env.stop());
 }

@@ -15,7 +15,7 @@ fn what_is_requested_becomes_durable_in_order() {
     let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
     let mut store = store(dir.path());
     let (say, told) = unbounded();
-    let sync = Sync::spawn(dir.path(), move |seq| say.send(seq).unwrap()).unwrap();
+    let sync = Sync::spawn(dir.path(), move |synced| say.send(synced.unwrap()).unwrap()).unwrap();
     let mut last = Seq(0);
     for id in 1..=50 {
         last = store.commit(&whole_run(&world, id, Vec::new()), &world).unwrap();
@@ -40,7 +40,7 @@ fn what_was_there_before_becomes_durable() {
     let dir = tempfile::tempdir().unwrap();
     let _store = store(dir.path());
     let (say, told) = unbounded();
-    let sync = Sync::spawn(dir.path(), move |seq| say.send(seq).unwrap()).unwrap();
+    let sync = Sync::spawn(dir.path(), move |synced| say.send(synced.unwrap()).unwrap()).unwrap();
     sync.request(Seq(0));
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Seq(0));
     sync.request(Seq(1));
@@ -101,7 +101,7 @@ fn what_an_earlier_process_has_committed_can_be_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let _store = store(dir.path());
     let (say, told) = unbounded();
-    let sync = Sync::spawn(dir.path(), move |seq| say.send(seq).unwrap()).unwrap();
+    let sync = Sync::spawn(dir.path(), move |synced| say.send(synced.unwrap()).unwrap()).unwrap();
     sync.request(Seq(0));
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Seq(0));
     sync.stop();

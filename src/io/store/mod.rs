@@ -41,7 +41,7 @@ pub use prune::{Keep, Pruned};
 pub use reader::{Located, Reader, Story};
 pub use retry::{RetryFile, RetrySource, RetryTask};
 pub use runs::RunFilter;
-pub use sync::Sync;
+pub use sync::{Sync, Synced};
 pub use view::LiveView;
 
 use crate::core::graph::Graph;

@@ -29,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Pause before a sync that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The newest commit that is on disk with all before it, or why those that were asked for are not.
+pub type Synced = Result<Seq, String>;
+
 /// The handle of the sync thread. Dropping it ends the thread, too, without waiting for it.
 #[derive(Debug)]
 pub struct Sync {
@@ -48,13 +51,14 @@ struct Shared {
 }
 
 impl Sync {
-    /// Starts the thread for the database in `dir`, which the store must have open. `durable` is
-    /// called on the thread with the number of a commit when it and all before it are on disk;
-    /// requests that came together are answered by one call with the newest.
+    /// Starts the thread for the database in `dir`, which the store must have open. `tell` is called
+    /// on the thread with the number of a commit when it and all before it are on disk; requests
+    /// that came together are answered by one call with the newest. It is called with an error when
+    /// they cannot be brought there: the thread goes on trying, and answers when it is done.
     ///
     /// # Errors
     /// If the log or the database cannot be opened, or the thread not be started.
-    pub fn spawn(dir: &Path, durable: impl Fn(Seq) + Send + 'static) -> io::Result<Self> {
+    pub fn spawn(dir: &Path, tell: impl Fn(Synced) + Send + 'static) -> io::Result<Self> {
         let path = files::database(dir).map_err(io::Error::other)?;
         let worker_path = path.clone();
         let wal = WalFile::open(&path)?;
@@ -74,7 +78,7 @@ impl Sync {
         };
         let thread = std::thread::Builder::new()
             .name("dagd-sync".to_owned())
-            .spawn(move || worker.run(&durable))?;
+            .spawn(move || worker.run(&tell))?;
         Ok(Self { shared, wake, thread })
     }
 
@@ -132,14 +136,14 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, durable: &dyn Fn(Seq)) {
+    fn run(&mut self, tell: &dyn Fn(Synced)) {
         let mut seen = 0;
         loop {
             let woken = match self.patience() {
                 Some(patience) => self.woken.recv_timeout(patience),
                 None => self.woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            self.bring_to_disk(durable);
+            self.bring_to_disk(tell);
             let hints = self.shared.hints.load(Ordering::Acquire);
             match woken {
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -173,7 +177,7 @@ impl Worker {
         if self.copied.0 == self.wal.generation() { self.copied.1 } else { 0 }
     }
 
-    fn bring_to_disk(&mut self, durable: &dyn Fn(Seq)) {
+    fn bring_to_disk(&mut self, tell: &dyn Fn(Synced)) {
         let wanted = self.shared.wanted.load(Ordering::Acquire);
         if wanted <= self.synced {
             return;
@@ -184,11 +188,11 @@ impl Worker {
             // After a failed sync the kernel may call lost pages clean: only a whole copy to the
             // database, from memory and synced there, tells the truth again.
             result => {
-                if let Err(error) = result {
+                let failed_before = std::mem::replace(&mut self.failing, true);
+                if let (Err(error), false) = (result, failed_before) {
                     let path = WalFile::path(&self.path);
-                    tracing::error!(path = %path.display(), %error, "sync failed; trying again");
+                    tell(Err(format!("{} cannot be brought to disk: {error}", path.display())));
                 }
-                self.failing = true;
                 if !self.copy() {
                     return;
                 }
@@ -196,7 +200,7 @@ impl Worker {
             }
         }
         self.synced = wanted;
-        durable(Seq(wanted - 1));
+        tell(Ok(Seq(wanted - 1)));
     }
 
     /// Copies what can be copied to the database without being in anybody's way; whether that was
@@ -216,7 +220,10 @@ impl Worker {
                 busy == 0 && log == copied
             }
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "checkpoint failed");
+                // While syncs fail this does, too, every second, and that is known.
+                if !self.failing {
+                    tracing::warn!(path = %self.path.display(), %error, "checkpoint failed");
+                }
                 false
             }
         }
