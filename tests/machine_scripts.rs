@@ -3,6 +3,8 @@
 
 #[path = "scripts/groups.rs"]
 mod groups;
+#[path = "machine_scripts/lanes.rs"]
+mod lanes;
 #[path = "machine_scripts/readiness.rs"]
 mod readiness;
 mod scripts;

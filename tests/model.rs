@@ -16,7 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dagd::core::candidate::{Decision, Disk, Kind, Pending, Probe, Readiness, decide};
+use dagd::core::candidate::{
+    Decision, Disk, Kind, Pending, Probe, Readiness, Row, Seen, Version, decide,
+};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::{Event, Fire, FireWhat, Request};
 use dagd::core::filter::Filter;
@@ -329,4 +331,19 @@ fn every_final_state_counts_somehow() {
         assert!(!state.is_final());
         assert_eq!(state.tally(), None);
     }
+}
+
+/// A file that turned out to be another one when it was to be taken away leaves a row without a
+/// version. Should it be unreadable just then, it is waited for all the same.
+#[test]
+fn what_cannot_be_looked_at_is_never_what_was_delivered() {
+    let version = Version::unknown();
+    let row = Some(Row { version: version.clone(), open: true, run: None });
+    let disk = Disk::File { version, probe: Probe::Unreadable };
+    let seen = Seen { trigger: "in".into(), rel: "a".into(), disk, row };
+    let decision = decide(&folder(), &seen, None, true, Mono(0));
+    let waits = |found: &Decision| {
+        matches!(found, Decision::Work(_, _, Readiness::Wait(Pending::Unreadable, Some(_))))
+    };
+    assert!(waits(&decision), "{decision:?}");
 }

@@ -4,8 +4,10 @@
 //! the live candidate. Events never say what happened to a file; only this comparison does. Whether
 //! work can start is asked in [`ready`].
 
+mod lineage;
 mod ready;
 
+pub use lineage::Lineage;
 pub use ready::backoff;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +76,14 @@ pub struct Row {
     pub open: bool,
     /// The run it was delivered to; `None` for a baseline.
     pub run: Option<RunId>,
+}
+
+impl Row {
+    /// Whether this version was delivered and is still there. One that cannot be looked at is like
+    /// no other, not even like what the row holds when nothing was delivered after all.
+    pub fn tells_of(&self, version: &Version) -> bool {
+        self.open && version.is_known() && self.version == *version
+    }
 }
 
 /// What is known of a file's completeness. Of a folder: of all that is in it, the worst.
@@ -283,8 +293,8 @@ pub struct Candidate {
     pub order: u64,
     /// Whether a scan has come by since the last one was over.
     pub scanned: bool,
-    /// How many runs in a row may have caused each other before this version.
-    pub hops: u32,
+    /// The runs that may have caused each other before this version.
+    pub lineage: Lineage,
     /// Until when it waits because of that.
     pub held_until: Option<Mono>,
     /// Whether it was told that it has waited for longer than `ready_alarm`.
@@ -311,7 +321,7 @@ pub enum Decision {
     Departed,
     /// A version that is no work under this trigger's `kinds` is remembered as seen.
     Noted(Version),
-    /// A version that is no work, by its size. What is remembered of the path stays.
+    /// A version that is no work, by its name or its size. What is remembered of the path stays.
     Ignored,
     /// There is work.
     Work(Kind, Version, Readiness),
@@ -338,10 +348,15 @@ pub fn decide(
         },
         Disk::File { version, probe } => {
             let kind = match delivered {
-                Some(row) if row.version == *version => return Decision::Nothing,
+                Some(row) if row.tells_of(version) => return Decision::Nothing,
                 Some(_) => Kind::Modified,
                 None => Kind::Created,
             };
+            // The core may ask for a path whose name counted under the configuration before, or which
+            // a person named.
+            if spec.rejects(&seen.rel).is_some() {
+                return Decision::Ignored;
+            }
             // The size of a file that is being written is not its last. But whoever changes it has
             // it open for writing, and its close is a hint: no need to look again before. That
             // holds wherever there are hints, whatever `read_lock` is; elsewhere scans come by.

@@ -283,7 +283,7 @@ pub struct FolderSpec {
     pub delete: bool,
     /// What to do where the place is taken.
     pub on_conflict: OnConflict,
-    /// Runs in a row of which each was caused by the one before, at most.
+    /// How often a row of runs, each caused by the one before, may come back to the trigger.
     pub max_hops: u32,
 }
 

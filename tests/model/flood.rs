@@ -1,13 +1,13 @@
 //! A flood becomes back-pressure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dagd::core::candidate::{Disk, Observed, Origin, Probe, Seen, Version};
 use dagd::core::disposition::{Disposed, MoveResult, Phase};
 use dagd::core::effect::{Command, Out};
-use dagd::core::event::Event;
+use dagd::core::event::{Event, Fire, FireWhat, Request};
 use dagd::core::filter::{KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::id::{Now, RunId, Seq, Wall};
@@ -37,15 +37,23 @@ struct Flood {
     ended: u64,
     running: Vec<RunId>,
     moves: Vec<(RunId, u32)>,
+    /// What was delivered.
+    gone: BTreeSet<Bytes>,
+    /// Whether it wants to see all of that once more.
+    scan: bool,
 }
 
 impl Flood {
     fn new(folder: FolderSpec) -> Self {
+        Self::with(folder, Overlap::Queue)
+    }
+
+    fn with(folder: FolderSpec, overlap: Overlap) -> Self {
         let spec = TriggerSpec {
             name: "in".into(),
             source: Source::Folder(Box::new(folder)),
             select: Selector::task("a"),
-            overlap: Overlap::Queue,
+            overlap,
             max_runs: None,
             order_key: None,
             rate_limit: None,
@@ -69,6 +77,8 @@ impl Flood {
             ended: 0,
             running: Vec::new(),
             moves: Vec::new(),
+            gone: BTreeSet::new(),
+            scan: false,
         }
     }
 
@@ -79,12 +89,14 @@ impl Flood {
         for record in out.records {
             if let Record::RunCreated(created) = record {
                 self.delivered += created.files.len() as u64;
+                self.gone.extend(created.files.into_iter().map(|file| file.rel));
             }
         }
         for command in out.commands {
             match command {
                 Command::Hold { .. } => (self.held, self.holds) = (true, self.holds + 1),
                 Command::Release { .. } => self.held = false,
+                Command::Scan { .. } => self.scan = true,
                 Command::Start(start) => self.running.push(start.id.run),
                 Command::Move(order) => self.moves.push((order.run, order.file)),
                 Command::Finished { .. } => self.ended += 1,
@@ -96,15 +108,20 @@ impl Flood {
     }
 
     fn arrive(&mut self, from: u64, name: fn(u64) -> String) {
+        self.arrive_some(from, AT_ONCE, name);
+    }
+
+    fn arrive_some(&mut self, from: u64, many: u64, name: fn(u64) -> String) {
         let version = Version { file: "i".into(), size: 1, mtime_ns: 1 };
-        let seen = (from..from + AT_ONCE).map(|n| Seen {
+        let rels = (from..from + many).map(|n| Bytes::from(name(n).as_str()));
+        let seen = rels.filter(|rel| !self.gone.contains(rel)).map(|rel| Seen {
             trigger: "in".into(),
-            rel: Bytes::from(name(n).as_str()),
+            rel,
             disk: Disk::File { version: version.clone(), probe: Probe::Free },
             row: None,
         });
-        let (seq, origin) = (Seq(self.seq), Origin::Event);
-        self.step(Event::Observed(Observed { seq, origin, seen: seen.collect() }));
+        let (seq, origin, seen) = (Seq(self.seq), Origin::Event, seen.collect());
+        self.step(Event::Observed(Observed { seq, origin, seen }));
     }
 
     /// The oldest run ends, and its files are moved. Without one, time passes.
@@ -212,6 +229,59 @@ fn incomplete_sets_do_not_hold_up_what_completes_them() {
         flood.work();
     }
     assert_eq!(flood.delivered, 2 * half.next_multiple_of(100));
+}
+
+/// More than a lane has room for wait for what completes them: it is delivered when that comes.
+#[test]
+fn sets_that_fill_a_lane_are_delivered_in_time() {
+    let mut spec = grouped(FanOut::Key);
+    spec.set_key = Some(KeyPattern::new("^[0-9]+").expect("an expression"));
+    spec.set = ["*.x", "*.y"].map(|text| Pattern::new(text).expect("a pattern")).into();
+    spec.batch_max_wait = None;
+    let mut flood = Flood::new(spec);
+    let keys = (CANDIDATES_MAX as u64 + 5000).next_multiple_of(AT_ONCE);
+    // One folder, in which all of the one kind are found before all of the other.
+    let name = |n: u64| format!("{:05}.{}", n % 70_600, if n < 70_600 { "x" } else { "y" });
+    assert_eq!(keys, 70_600);
+    let mut passes = 0;
+    while flood.delivered < 2 * keys {
+        assert!(
+            flood.scan || passes == 0,
+            "{} are left, and nobody looks",
+            2 * keys - flood.delivered
+        );
+        (flood.scan, passes) = (false, passes + 1);
+        for from in (0..2 * keys).step_by(100) {
+            while flood.held {
+                flood.work();
+            }
+            flood.arrive(from, name);
+        }
+        while !flood.running.is_empty() {
+            flood.work();
+        }
+    }
+    assert!(passes <= 4, "{passes}");
+    flood.machine.check_invariants();
+}
+
+/// A file that makes another one give way takes a place among the events that wait: when there is
+/// none, no more files are asked for. Starts by hand fill them here, as that is faster.
+#[test]
+fn a_flood_of_files_that_give_way_becomes_back_pressure() {
+    let mut flood = Flood::with(folder(), Overlap::Restart);
+    let name = |n: u64| format!("{n:05}");
+    flood.arrive_some(0, 1, name);
+    for token in 1..=ITEMS_MAX as u64 {
+        assert!(!flood.held);
+        let fire = Fire { what: FireWhat::Trigger("in".into()), files: Vec::new() };
+        flood.step(Event::Requested { token, request: Request::Fire(fire) });
+    }
+    assert!(flood.held && flood.machine.items().len() == ITEMS_MAX, "one more would be too many");
+    while flood.held {
+        flood.work();
+    }
+    assert!(flood.machine.items().len() < ITEMS_MAX, "there is room for as many as may come");
 }
 
 /// A machine with one slot and a signal trigger, to which twice as many signals have come as may

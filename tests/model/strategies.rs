@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dagd::core::calendar::TimeMark;
-use dagd::core::candidate::{Candidate, Disk, Kind, Origin, Probe, Row, Seen, Stage, Version};
+use dagd::core::candidate::{
+    Candidate, Disk, Kind, Lineage, Origin, Probe, Row, Seen, Stage, Version,
+};
 use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
@@ -86,7 +88,7 @@ pub(crate) fn folder() -> FolderSpec {
 }
 
 fn every_name() -> Filter {
-    Filter::new(vec!["*".into()], Vec::new(), true, false).expect("a filter")
+    Filter::new(vec!["**/*".into()], Vec::new(), true, false).expect("a filter")
 }
 
 pub(crate) fn any_bytes() -> impl Strategy<Value = Bytes> {
@@ -140,7 +142,7 @@ pub(crate) fn any_candidate() -> impl Strategy<Value = Candidate> {
             order: 0,
             scanned: false,
             passed: None,
-            hops: 0,
+            lineage: Lineage::default(),
             held_until: None,
             alarmed: false,
         },

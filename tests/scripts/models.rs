@@ -163,6 +163,7 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         min_age: words.time("min_age").unwrap_or_default(),
         min_size: words.number("min_size").unwrap_or(0),
         max_size: words.number("max_size").unwrap_or(u64::MAX),
+        max_hops: words.number("max_hops").unwrap_or(8),
         done_file: words.get("done").map(|text| Sidecar::parse(text).expect("a sidecar")),
         file_type: words.get("type").map_or(FileType::File, word),
         ready_alarm: words.time("alarm"),
@@ -196,7 +197,13 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         ..FolderSpec::new(
             if watch { Folder::Watch } else { Folder::Drop },
             format!("/{name}").into(),
-            Filter::new(vec!["**/*".into()], Vec::new(), true, false).expect("a filter"),
+            Filter::new(
+                vec!["**/*".into()],
+                list("exclude").map(Into::into).collect(),
+                true,
+                false,
+            )
+            .expect("a filter"),
         )
     };
     spec.batch_max_wait = words.time("gather").or(spec.default_batch_wait());

@@ -300,7 +300,8 @@ fn was_ready(world: &World, trigger: &Name, folder: &FolderSpec, file: &FileClai
 /// A file is told to be late: it waits, and nothing else comes of it.
 pub(crate) fn alarm(world: &World, trigger: &Name, rel: &Bytes) {
     let lane = &world.machine().lanes()[trigger];
-    let candidate = &lane.candidates[rel];
+    // It may have gone in the same turn.
+    let Some(candidate) = lane.candidates.get(rel) else { return };
     let alarm = lane.spec.folder().and_then(|folder| folder.ready_alarm);
     let waited = candidate.waiting_since.until(world.now().mono);
     assert!(candidate.alarmed && alarm.is_some_and(|alarm| waited >= alarm), "{rel:?} is late");

@@ -177,11 +177,15 @@ impl Machine {
         RunCreated { reason, key, group, ..created }
     }
 
-    /// Tells the watch side which lanes are full and which have room again.
+    /// Tells the watch side which lanes are full and which have room again, also for what was left
+    /// out.
     pub(super) fn mark_lanes(&mut self, out: &mut Out) {
         let touched = std::mem::take(&mut self.touched);
         for name in touched.into_iter().chain(self.hot.iter().cloned()) {
             let Some(lane) = self.lanes.get_mut(&name) else { continue };
+            if lane.wants_rest() {
+                out.commands.push(Command::Scan { trigger: name.clone() });
+            }
             if !lane.held && lane.is_full() {
                 lane.held = true;
                 out.commands.push(Command::Hold { trigger: name });

@@ -246,6 +246,9 @@ impl Machine {
         let was_ready = lane.is_ready(candidate);
         lane.set_stage(rel, Stage::Ready, now.mono);
         if lane.is_incomplete(&lane.candidates[rel]) {
+            if lane.leave_out(rel, false, now.mono) {
+                return;
+            }
             self.wait_for_set(now, trigger, rel, out);
         }
         self.wake_for(trigger);

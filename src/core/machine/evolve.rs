@@ -179,10 +179,7 @@ impl Machine {
         if !run.start(place, id.attempt, at) {
             return Err("the task is not ready for it");
         }
-        self.schedule.start(run, place, id.attempt, now.mono);
-        if let Some(limit) = run.graph().task(id.node).timeout {
-            self.timers.insert((now.mono.after(limit), Timer::Limit(id)));
-        }
+        self.timers.extend(self.schedule.start(run, place, id.attempt, now.mono));
         Ok(())
     }
 
@@ -199,7 +196,9 @@ impl Machine {
         if !run.finish(place, id.attempt, ended, verdict, &mut ready) {
             return Err("the attempt is not current");
         }
-        self.schedule.end(id, &self.model, now.mono);
+        for deadline in self.schedule.end(id, &self.model, now.mono) {
+            self.timers.remove(&deadline);
+        }
         for place in ready {
             self.schedule.push(run, place);
         }
@@ -298,7 +297,7 @@ impl Machine {
                 let files = lane.release(&run);
                 // A run that was cancelled has given way to what came, and has not caused it.
                 if run.cancelled().is_none() {
-                    self.lineage.fade(files, now.mono);
+                    self.fading.fade(name, files, now.mono);
                 }
             }
             self.hot.insert(name.clone());

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::lane::{Gate, WAITING_MAX};
+use super::lane::Gate;
+use super::members::arrival;
 use super::{Machine, Timer};
 use crate::core::candidate::{
-    Candidate, Decision, Disk, Kind, Observed, Origin, Pending, Readiness, Seen, Stage, Version,
-    decide,
+    Candidate, Decision, Disk, Kind, Lineage, Observed, Origin, Pending, Readiness, Seen, Stage,
+    Version, decide,
 };
 use crate::core::effect::{Command, Out};
 use crate::core::id::{Mono, Name, Now, Seq};
@@ -69,7 +70,7 @@ impl Machine {
                 let mut candidate =
                     next_candidate(found, kind, version, origin, now, &mut lane.next_order);
                 if fresh {
-                    candidate.hops = self.hops(&seen.rel, now.mono);
+                    candidate.lineage = self.lineage(&seen.trigger, &seen.rel, now.mono);
                 }
                 let readiness = self.brake(&seen.trigger, &mut candidate, fresh, readiness, now);
                 let hinted = origin == Origin::Event;
@@ -108,8 +109,9 @@ impl Machine {
         out: &mut Out,
     ) {
         let lane = self.lanes.get_mut(trigger).expect("the lane was just looked up");
-        if wait.is_none() && lane.candidates.len() > WAITING_MAX {
-            return lane.forget(rel, now.mono);
+        let lasts = wait.is_none() || matches!(reason, Pending::WriterOpen | Pending::Unreadable);
+        if lasts && lane.leave_out(rel, reason.is_told(), now.mono) {
+            return;
         }
         let overdue = lane.late(trigger, rel, now, out);
         let due = wait.map(|wait| now.mono.after(wait)).into_iter().chain(overdue).min();
@@ -157,7 +159,7 @@ impl Machine {
     pub(super) fn arrived(&mut self, now: Now, seen: &Seen, version: Version, out: &mut Out) {
         let lane = &self.lanes[&seen.trigger];
         let key = lane.key(Some(&seen.rel), None);
-        if !lane.is_busy(&key) || lane.gate != Gate::Open {
+        if !lane.is_busy(&key) {
             return;
         }
         match lane.spec.overlap {
@@ -235,25 +237,25 @@ impl Machine {
             let flood = Record::TriggerPaused { trigger, reason, flooded: true, at: now.wall };
             return self.emit(now, flood, out);
         }
-        if lane.stored.flooded {
-            // There are fewer by now, or more are allowed.
-            let trigger = trigger.clone();
-            self.emit(now, Record::TriggerResumed { trigger, at: now.wall }, out);
-        }
         self.open_gate(now, trigger, out);
         out.commands.push(Command::Scan { trigger: trigger.clone() });
     }
 
     /// The first scan is decided.
     pub(super) fn open_gate(&mut self, now: Now, trigger: &Name, out: &mut Out) {
-        if let Some(lane) = self.lanes.get_mut(trigger) {
-            lane.gate = Gate::Open;
-            if !lane.stored.armed {
-                let trigger = trigger.clone();
-                self.emit(now, Record::TriggerArmed { trigger, at: now.wall }, out);
-            }
-            self.hot.insert(trigger.clone());
+        let Some(lane) = self.lanes.get_mut(trigger) else { return };
+        lane.gate = Gate::Open;
+        let (flooded, armed) = (lane.stored.flooded, lane.stored.armed);
+        if flooded {
+            // There are fewer by now, more are allowed, or nobody counts any more.
+            let trigger = trigger.clone();
+            self.emit(now, Record::TriggerResumed { trigger, at: now.wall }, out);
         }
+        if !armed {
+            let trigger = trigger.clone();
+            self.emit(now, Record::TriggerArmed { trigger, at: now.wall }, out);
+        }
+        self.hot.insert(trigger.clone());
     }
 }
 
@@ -278,8 +280,6 @@ fn next_candidate(
         candidate.scanned |= origin == Origin::Scan;
         return Candidate { kind, version, ..candidate };
     }
-    let order = *next_order;
-    *next_order += 1;
     Candidate {
         stage: Stage::Ready,
         kind,
@@ -290,10 +290,10 @@ fn next_candidate(
         last_change: now.mono,
         waiting_since: now.mono,
         looks: 0,
-        order,
+        order: arrival(next_order),
         scanned: origin == Origin::Scan,
         passed: None,
-        hops: 0,
+        lineage: Lineage::default(),
         held_until: None,
         alarmed: false,
     }

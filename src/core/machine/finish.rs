@@ -8,7 +8,7 @@ use crate::core::id::{ItemId, Now, RunId};
 use crate::core::path::Bytes;
 use crate::core::record::{FileClaim, ItemQueued, Record, RunState};
 use crate::core::run::Run;
-use crate::core::trigger::{Folder, Overlap};
+use crate::core::trigger::Folder;
 
 /// The reason of a cancel by `on_overlap = "restart"`.
 pub(super) const RESTART: &str = "restart";
@@ -69,7 +69,7 @@ impl Machine {
         let files: Vec<FileClaim> = run.claims().map(|(_, file)| file.claim.clone()).collect();
         // All that it was for may have been replaced or have gone by itself.
         let some = !files.is_empty() || run.files().is_empty();
-        (drop && gave_way && some && lane.spec.overlap == Overlap::Restart).then(|| ItemQueued {
+        (drop && gave_way && some).then(|| ItemQueued {
             item: self.next_item,
             trigger: info.trigger.clone(),
             select: Some(info.select.clone()),

@@ -11,7 +11,7 @@ use super::checks::Checks;
 use super::groups::{Groups, Standing};
 use super::rate::Bucket;
 use crate::core::calendar::TimeMark;
-use crate::core::candidate::{Candidate, Stage};
+use crate::core::candidate::{Candidate, Lineage, Stage};
 use crate::core::effect::{Command, Out};
 use crate::core::fill::{Facts, fill};
 use crate::core::id::{ItemId, Mono, Name, Now, RunId, Wall};
@@ -27,9 +27,10 @@ pub const READY_LOW: usize = 1024;
 /// fill the memory.
 pub const CANDIDATES_MAX: usize = 65_536;
 
-/// Candidates of any kind above which those that only an event can make ready are not remembered:
-/// that event is a hint at their name, and finds them again. If they filled the lane, it would ask
-/// for no more hints, and nothing would ever empty it.
+/// Candidates of any kind above which those that no time makes ready are not remembered. If they
+/// filled the lane, it would ask for no more hints, and nothing would ever empty it. Most are found
+/// again by the event that makes them ready, a hint at their name; for the others the folder is
+/// gone through once more when there is room for [`READY_HIGH`].
 pub const WAITING_MAX: usize = CANDIDATES_MAX / 2;
 
 /// Files of a trigger that are told to be late within [`ALARMS_PERIOD`], at most: the log is no
@@ -39,7 +40,8 @@ pub const ALARMS_MAX: u32 = 16;
 const ALARMS_PERIOD: Duration = Duration::from_mins(1);
 
 /// Accepted events that wait for a run, per trigger: signals beyond that wait in the kernel, or are
-/// merged where the policy merges; starts by hand are refused.
+/// merged where the policy merges; starts by hand are refused; and no more files are asked for, as
+/// each can make one give way that becomes such an event. Until half of them have gone.
 pub const ITEMS_MAX: usize = 4096;
 
 /// A trigger's live side.
@@ -59,8 +61,8 @@ pub struct Lane {
     pub gate: Gate,
     /// Live candidates by path below the root.
     pub candidates: BTreeMap<Bytes, Candidate>,
-    /// Files that live runs have taken away, with their places in their rows.
-    pub(super) away: BTreeMap<(Bytes, RunId), u32>,
+    /// Files that live runs have taken away, with their rows.
+    pub(super) away: BTreeMap<(Bytes, RunId), Lineage>,
     /// Accepted events that wait for a run.
     pub items: BTreeSet<ItemId>,
     /// Live runs.
@@ -78,6 +80,8 @@ pub struct Lane {
     pub(super) alarm: Option<Mono>,
     /// Whether the watch side was asked to hold.
     pub(super) held: bool,
+    /// Whether the folder holds files for which there was no room, and of which perhaps no hint will tell.
+    left_out: bool,
     /// What is being checked, and keys.
     pub(super) checks: Checks,
     /// When files that miss a member of their set may have waited for too long.
@@ -156,6 +160,7 @@ impl Lane {
             rated: None,
             alarm: None,
             held: false,
+            left_out: false,
             checks: Checks::default(),
             late_at: None,
             told_late: (Mono(0), 0),
@@ -239,9 +244,10 @@ impl Lane {
         template.expand(|slot| fill(slot, &facts)).map_or_else(|_| whole(), Bytes::from)
     }
 
-    /// Whether a run with this key is alive.
+    /// Whether a run with this key is alive, and is all that what has just come has to wait for: a
+    /// trigger that is paused takes no new work, and nothing gives way to it.
     pub(super) fn is_busy(&self, key: &Bytes) -> bool {
-        self.live.contains_key(key)
+        self.live.contains_key(key) && self.stored.paused.is_none() && self.gate == Gate::Open
     }
 
     /// Whether a run with this key may start beside those that are alive.
@@ -336,12 +342,34 @@ impl Lane {
     /// Whether the watch side should send no more. What gathers or misses a member of its set does
     /// not count as ready: a lane that is full of it would never get the rest.
     pub(super) fn is_full(&self) -> bool {
-        self.groups.queued() >= READY_HIGH || self.candidates.len() >= CANDIDATES_MAX
+        self.groups.queued() >= READY_HIGH
+            || self.candidates.len() >= CANDIDATES_MAX
+            || self.items.len() >= ITEMS_MAX
     }
 
     /// Whether it may send again.
     pub(super) fn has_room(&self) -> bool {
-        self.groups.queued() < READY_LOW && self.candidates.len() < CANDIDATES_MAX
+        self.groups.queued() < READY_LOW
+            && self.candidates.len() < CANDIDATES_MAX
+            && self.items.len() < ITEMS_MAX / 2
+    }
+
+    /// Forgets a candidate that may wait for ever, if there are too many. Returns whether it did.
+    /// `told`: a hint at its name ends its wait.
+    pub(super) fn leave_out(&mut self, rel: &Bytes, told: bool, now: Mono) -> bool {
+        let crowded = self.candidates.len() > WAITING_MAX;
+        if crowded {
+            self.left_out |= !told;
+            self.forget(rel, now);
+        }
+        crowded
+    }
+
+    /// Whether there is room for what was left out; asked once.
+    pub(super) fn wants_rest(&mut self) -> bool {
+        let room = self.left_out && self.candidates.len() + READY_HIGH <= WAITING_MAX;
+        self.left_out &= !room;
+        room
     }
 
     /// Checks that what is ready is in its group, and nothing else.

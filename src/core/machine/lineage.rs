@@ -2,8 +2,9 @@
 //!
 //! A file that first shows while a run is alive, or right after it, at the path of one of that
 //! run's files or at a name that continues it, may have been written by the run. One such file says
-//! nothing; a long row of them is a loop. Nobody can prove it, so nothing is dropped: from
-//! `max_hops` on, each further file of the row waits, longer each time, and is shown. The counts
+//! nothing; a long row of them that comes back to a trigger again and again is a loop. Nobody can
+//! prove it, so nothing is dropped: when it has come back `max_hops` times, each further file of it
+//! waits, longer each time, and is shown. The counts
 //! are derived, and begin anew with the process.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use super::Machine;
 use super::lane::Lane;
-use crate::core::candidate::{Candidate, Pending, Readiness, Stage};
+use crate::core::candidate::{Candidate, Lineage, Pending, Readiness, Stage};
 use crate::core::id::{Mono, Name, Now};
 use crate::core::path::Bytes;
 
@@ -25,47 +26,50 @@ const FADING_MAX: usize = 65_536;
 /// First and longest wait of a file at the end of a row.
 const BRAKE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
 
-/// Files of runs that have ended lately, with the place of each in its row.
+/// Files of runs that have ended lately, with what a file that such a run wrote comes after. By
+/// trigger, too: of two runs that had the same name the last to end need not be the last of the row.
 #[derive(Debug, Default)]
-pub(super) struct Lineage {
-    fading: BTreeMap<Bytes, (u32, Mono)>,
-    order: VecDeque<(Mono, Bytes)>,
+pub(super) struct Fading {
+    files: BTreeMap<(Bytes, Name), (Lineage, Mono)>,
+    order: VecDeque<(Mono, (Bytes, Name))>,
 }
 
-impl Lineage {
-    /// A run has ended that had these files, each with its place in its row.
-    pub(super) fn fade(&mut self, files: Vec<(Bytes, u32)>, now: Mono) {
+impl Fading {
+    /// A run of the trigger has ended that had these files, each at the end of its own row.
+    pub(super) fn fade(&mut self, trigger: &Name, files: Vec<(Bytes, Lineage)>, now: Mono) {
         let until = now.after(GRACE);
-        for (rel, hops) in files {
-            self.order.push_back((until, rel.clone()));
-            self.fading.insert(rel, (hops, until));
+        for (rel, lineage) in files {
+            let file = (rel, trigger.clone());
+            self.order.push_back((until, file.clone()));
+            self.files.insert(file, (lineage.then(trigger), until));
         }
         while self.order.len() > FADING_MAX || self.order.front().is_some_and(|(at, _)| *at <= now)
         {
-            let Some((at, rel)) = self.order.pop_front() else { break };
-            if self.fading.get(&rel).is_some_and(|(_, until)| *until == at) {
-                self.fading.remove(&rel);
+            let Some((at, file)) = self.order.pop_front() else { break };
+            if self.files.get(&file).is_some_and(|(_, until)| *until == at) {
+                self.files.remove(&file);
             }
         }
     }
 
-    fn hops(&self, rel: &Bytes, now: Mono) -> Option<u32> {
-        self.fading.get(rel).filter(|(_, until)| *until > now).map(|(hops, _)| *hops)
+    fn after(&self, rel: &Bytes, now: Mono) -> impl Iterator<Item = Lineage> {
+        let from = self.files.range((rel.clone(), Name::from(""))..);
+        let of = from.take_while(move |((file, _), _)| file == rel);
+        of.filter(move |(_, (_, until))| *until > now).map(|(_, (lineage, _))| lineage.clone())
     }
 }
 
 impl Machine {
-    /// The place in a row of a file that has just shown: 0 unless a run may have written it.
-    pub(super) fn hops(&self, rel: &Bytes, now: Mono) -> u32 {
-        let alive = |lane: &&Lane| lane.live_runs > 0;
-        let of = |rel: &Bytes| {
-            let lanes = self.lanes.values().filter(alive);
-            let claimed = lanes.filter_map(|lane| lane.candidates.get(rel));
-            let claimed = claimed.filter(|c| matches!(c.stage, Stage::Claimed { .. }));
-            let away = self.lanes.values().filter_map(|lane| lane.hops_away(rel));
-            claimed.map(|c| c.hops).chain(away).chain(self.lineage.hops(rel, now)).max()
+    /// The row of a file of the trigger that has just shown: empty unless a run may have written
+    /// it. Of several the one that has come back to the trigger most often.
+    pub(super) fn lineage(&self, trigger: &Name, rel: &Bytes, now: Mono) -> Lineage {
+        let alive: Vec<&Lane> = self.lanes.values().filter(|lane| lane.live_runs > 0).collect();
+        let of = |cause: Bytes| {
+            let live = alive.iter().flat_map(|lane| lane.causes(&cause));
+            live.chain(self.fading.after(&cause, now)).collect::<Vec<_>>()
         };
-        causes(rel).filter_map(|cause| of(&cause)).max().map_or(0, |hops| hops.saturating_add(1))
+        let rows = causes(rel).flat_map(of);
+        rows.max_by_key(|row| (row.of(trigger), row.runs())).unwrap_or_default()
     }
 
     /// Lets a file at the end of a long row wait, whatever else it waits for.
@@ -80,7 +84,8 @@ impl Machine {
         let folder = self.lanes.get(trigger).and_then(|lane| lane.spec.folder());
         let most = folder.map_or(u32::MAX, |folder| folder.max_hops);
         if fresh {
-            let beyond = candidate.hops.checked_sub(most).filter(|beyond| *beyond > 0);
+            let hops = candidate.lineage.of(trigger);
+            let beyond = hops.checked_sub(most).filter(|beyond| *beyond > 0);
             candidate.held_until = beyond.map(|beyond| {
                 let wait = BRAKE.0.saturating_mul(1 << (beyond - 1).min(8));
                 now.mono.after(wait.min(BRAKE.1))
@@ -98,7 +103,7 @@ impl Machine {
         let held = lane.candidates.iter_mut().filter(|(_, c)| c.held_until.is_some());
         let freed = held.map(|(rel, candidate)| {
             candidate.held_until = None;
-            candidate.hops = 0;
+            candidate.lineage = Lineage::default();
             rel.clone()
         });
         freed.collect()
@@ -106,10 +111,21 @@ impl Machine {
 }
 
 impl Lane {
-    /// Files that wait because runs may cause each other, with the length of the row.
+    /// What a file comes after that a live run with this file wrote.
+    fn causes(&self, rel: &Bytes) -> impl Iterator<Item = Lineage> {
+        let claimed = |c: &&Candidate| matches!(c.stage, Stage::Claimed { .. });
+        let claimed = self.candidates.get(rel).filter(claimed).map(|c| &c.lineage);
+        let rows = claimed.into_iter().chain(self.lineages_away(rel));
+        rows.map(|row| row.clone().then(&self.spec.name))
+    }
+
+    /// Files that wait because runs may cause each other, and how often the row came back.
     pub fn braked(&self) -> impl Iterator<Item = (&Bytes, u32)> {
         let held = |c: &Candidate| matches!(c.stage, Stage::Pending(Pending::Loop, _));
-        self.candidates.iter().filter(move |(_, c)| held(c)).map(|(rel, c)| (rel, c.hops))
+        self.candidates
+            .iter()
+            .filter(move |(_, c)| held(c))
+            .map(|(rel, c)| (rel, c.lineage.of(&self.spec.name)))
     }
 }
 
@@ -124,8 +140,8 @@ fn causes(rel: &Bytes) -> impl Iterator<Item = Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Lineage, causes};
-    use crate::core::id::Mono;
+    use super::{Bytes, Fading, Lineage, causes};
+    use crate::core::id::{Mono, Name};
 
     #[test]
     fn what_may_have_written_a_file() {
@@ -137,11 +153,12 @@ mod tests {
 
     #[test]
     fn memory_fades() {
-        let mut lineage = Lineage::default();
-        lineage.fade(vec![("a".into(), 3)], Mono(0));
-        assert_eq!(lineage.hops(&"a".into(), Mono(999_999_999)), Some(3));
-        assert_eq!(lineage.hops(&"a".into(), Mono(1_000_000_000)), None);
-        lineage.fade(vec![("b".into(), 1)], Mono(2_000_000_000));
-        assert!(!lineage.fading.contains_key(&"a".into()));
+        let (mut fading, name) = (Fading::default(), Name::from("in"));
+        let row = Lineage::default().then(&name).then(&name);
+        fading.fade(&name, vec![("a".into(), row)], Mono(0));
+        let hops = |at| fading.after(&"a".into(), Mono(at)).next().map(|row| row.of("in"));
+        assert_eq!((hops(999_999_999), hops(1_000_000_000)), (Some(3), None));
+        fading.fade(&name, vec![("b".into(), Lineage::default())], Mono(2_000_000_000));
+        assert!(!fading.files.contains_key(&("a".into(), name)));
     }
 }

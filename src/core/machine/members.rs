@@ -4,7 +4,7 @@
 
 use super::groups::Joining;
 use super::lane::{Lane, holds_up};
-use crate::core::candidate::{Candidate, Origin, Stage};
+use crate::core::candidate::{Candidate, Lineage, Origin, Stage};
 use crate::core::id::{Mono, Now, RunId, Seq};
 use crate::core::path::Bytes;
 use crate::core::record::{FileClaim, RunCreated};
@@ -74,7 +74,7 @@ impl Lane {
             return;
         }
         self.claim_keys(file, (seq, created.run));
-        let order = self.next_order;
+        let next_order = &mut self.next_order;
         let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
             stage: Stage::Ready,
             kind: file.kind,
@@ -85,9 +85,9 @@ impl Lane {
             last_change: now.mono,
             waiting_since: now.mono,
             looks: 0,
-            order,
+            order: arrival(next_order),
             scanned: false,
-            hops: 0,
+            lineage: Lineage::default(),
             held_until: None,
             passed: None,
             alarmed: false,
@@ -103,8 +103,8 @@ impl Lane {
         self.leave(order, now.mono);
     }
 
-    /// The run's files and its key are free. Returns the files with their places in their rows.
-    pub(super) fn release(&mut self, run: &Run) -> Vec<(Bytes, u32)> {
+    /// The run's files and its key are free. Returns the files with their rows.
+    pub(super) fn release(&mut self, run: &Run) -> Vec<(Bytes, Lineage)> {
         let info = run.info();
         self.live_runs = self.live_runs.saturating_sub(1);
         if let Some(count) = self.live.get_mut(&info.key) {
@@ -118,8 +118,8 @@ impl Lane {
         for file in run.files() {
             let rel = &file.claim.rel;
             let taken = self.away.remove(&(rel.clone(), info.run));
-            let hops = self.unclaim(info.run, rel).or(taken);
-            files.extend(hops.map(|hops| (rel.clone(), hops)));
+            let lineage = self.unclaim(info.run, rel).or(taken);
+            files.extend(lineage.map(|lineage| (rel.clone(), lineage)));
         }
         files
     }
@@ -127,8 +127,8 @@ impl Lane {
     /// A file of the run was taken away: its path is free, and is remembered for as long as the run
     /// lives, which may write there.
     pub(super) fn take_away(&mut self, run: RunId, file: &FileClaim) {
-        if let Some(hops) = self.unclaim(run, &file.rel) {
-            self.away.insert((file.rel.clone(), run), hops);
+        if let Some(lineage) = self.unclaim(run, &file.rel) {
+            self.away.insert((file.rel.clone(), run), lineage);
         }
     }
 
@@ -140,17 +140,18 @@ impl Lane {
         }
     }
 
-    /// The path is free, if the run had claimed it; the file's place in its row.
-    fn unclaim(&mut self, of: RunId, rel: &Bytes) -> Option<u32> {
+    /// The path is free, if the run had claimed it; the file's row.
+    fn unclaim(&mut self, of: RunId, rel: &Bytes) -> Option<Lineage> {
         let ours = |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == of);
         self.candidates.get(rel).filter(|candidate| ours(candidate))?;
-        self.candidates.remove(rel).map(|candidate| candidate.hops)
+        self.candidates.remove(rel).map(|candidate| candidate.lineage)
     }
 
-    /// The place in a row of the path's file that live runs have taken away.
-    pub(super) fn hops_away(&self, rel: &Bytes) -> Option<u32> {
-        let all = (rel.clone(), RunId(0))..=(rel.clone(), RunId(u64::MAX));
-        self.away.range(all).map(|(_, hops)| *hops).max()
+    /// The rows of the path's files that live runs have taken away.
+    pub(super) fn lineages_away(&self, rel: &Bytes) -> impl Iterator<Item = &Lineage> {
+        let some = (!self.away.is_empty())
+            .then(|| self.away.range((rel.clone(), RunId(0))..=(rel.clone(), RunId(u64::MAX))));
+        some.into_iter().flatten().map(|(_, lineage)| lineage)
     }
 
     /// Drops the candidate of a path unless a run has claimed it.
@@ -163,4 +164,11 @@ impl Lane {
             self.checks.drop(&candidate);
         }
     }
+}
+
+/// The next number of arrival: no two candidates of a lane have the same.
+pub(super) fn arrival(next: &mut u64) -> u64 {
+    let order = *next;
+    *next += 1;
+    order
 }

@@ -100,7 +100,7 @@ pub struct Machine {
     /// The number under which the records of this step will be committed.
     seq: Seq,
     recent: Recent,
-    lineage: lineage::Lineage,
+    fading: lineage::Fading,
     /// Runs whose tasks are all final, or whose files are all disposed of.
     finished: BTreeSet<RunId>,
     /// Lanes in which something may have become admissible.

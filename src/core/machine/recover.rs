@@ -75,7 +75,7 @@ impl Recovering {
             seed,
             seq: Seq(0),
             recent: Recent::default(),
-            lineage: super::lineage::Lineage::default(),
+            fading: super::lineage::Fading::default(),
             finished: std::collections::BTreeSet::new(),
             hot: std::collections::BTreeSet::new(),
             touched: std::collections::BTreeSet::new(),

@@ -54,6 +54,9 @@ pub struct InFlight {
     pub stop: Option<StopCause>,
     /// Whether it was killed, too.
     pub killed: bool,
+    /// The deadlines that it has: its time limit, and its kill once it was asked to end. They go
+    /// with it: most attempts end long before.
+    deadlines: Vec<(Mono, Timer)>,
     uses: Vec<(Name, u32)>,
 }
 
@@ -82,8 +85,14 @@ impl Schedule {
         }
     }
 
-    /// An attempt of the task at `place` is in flight.
-    pub(super) fn start(&mut self, run: &Run, place: usize, attempt: Attempt, since: Mono) {
+    /// An attempt of the task at `place` is in flight. Returns when its time limit is reached.
+    pub(super) fn start(
+        &mut self,
+        run: &Run,
+        place: usize,
+        attempt: Attempt,
+        since: Mono,
+    ) -> Option<(Mono, Timer)> {
         let key = key(run, place);
         self.ready.remove(&key);
         self.parked.remove(key);
@@ -92,12 +101,17 @@ impl Schedule {
             *self.used.entry(pool.clone()).or_default() += demand;
         }
         let id = AttemptId { run: key.run, node: key.node, attempt };
-        self.in_flight.insert(id, InFlight { since, stop: None, killed: false, uses });
+        let limit = run.graph().task(key.node).timeout;
+        let limit = limit.map(|limit| (since.after(limit), Timer::Limit(id)));
+        let deadlines = limit.iter().cloned().collect();
+        self.in_flight.insert(id, InFlight { since, stop: None, killed: false, deadlines, uses });
+        limit
     }
 
-    /// An attempt is no longer in flight: its pools are offered to who waits for them.
-    pub(super) fn end(&mut self, id: AttemptId, model: &Model, now: Mono) {
-        let Some(flight) = self.in_flight.remove(&id) else { return };
+    /// An attempt is no longer in flight: its pools are offered to who waits for them. Returns the
+    /// deadlines that it had.
+    pub(super) fn end(&mut self, id: AttemptId, model: &Model, now: Mono) -> Vec<(Mono, Timer)> {
+        let Some(flight) = self.in_flight.remove(&id) else { return Vec::new() };
         for (pool, demand) in &flight.uses {
             if let Some(used) = self.used.get_mut(pool) {
                 *used = used.saturating_sub(*demand);
@@ -106,6 +120,7 @@ impl Schedule {
         for (pool, _) in &flight.uses {
             self.offer(pool, model, now, &BTreeSet::new());
         }
+        flight.deadlines
     }
 
     /// Offers all pools: their sizes have changed.
@@ -241,7 +256,9 @@ impl Machine {
         }
         flight.stop = Some(cause);
         let kill_after = self.runs[&id.run].graph().task(id.node).kill_after;
-        self.timers.insert((now.mono.after(kill_after), Timer::Kill(id)));
+        let kill = (now.mono.after(kill_after), Timer::Kill(id));
+        flight.deadlines.push(kill.clone());
+        self.timers.insert(kill);
         out.commands.push(Command::Stop { id, how: Stop::Term });
     }
 

@@ -161,7 +161,7 @@ impl Reporter {
         let disk = match (found, target.work) {
             (Ok(Found::Absent), _) => Disk::Absent,
             (Ok(Found::File(file)), FileType::File) => {
-                let known = |row: &Row| row.open && row.version == file.version;
+                let known = |row: &Row| row.tells_of(&file.version);
                 if only_new && row.as_ref().is_some_and(known) {
                     return false;
                 }
@@ -183,7 +183,7 @@ impl Reporter {
     /// Reports what was found, unless with `only_new` that is nothing new.
     pub fn measured(&mut self, target: Target, disk: Disk, row: Option<Row>, only_new: bool) {
         let known = match (&disk, &row) {
-            (Disk::File { version, .. }, Some(row)) => row.open && row.version == *version,
+            (Disk::File { version, .. }, Some(row)) => row.tells_of(version),
             (Disk::File { .. }, None) | (_, Some(_)) => false,
             (_, None) => true,
         };
