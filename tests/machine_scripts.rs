@@ -8,6 +8,8 @@ mod lanes;
 #[path = "machine_scripts/readiness.rs"]
 mod readiness;
 mod scripts;
+#[path = "machine_scripts/stamps.rs"]
+mod stamps;
 #[path = "scripts/times.rs"]
 mod times;
 

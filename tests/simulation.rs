@@ -64,7 +64,8 @@ fn number(name: &str) -> Option<u64> {
 fn nothing_is_lost_and_nothing_runs_twice() {
     let one = number("DAGD_SIM_SEED");
     let many = number("DAGD_SIM_WORLDS").unwrap_or(WORLDS);
-    let (mut failed, mut runs, mut crashes, mut duplicates) = (Vec::new(), 0, 0u64, 0u64);
+    let (mut failed, mut runs, mut crashes) = (Vec::new(), 0, 0u64);
+    let (mut duplicates, mut stamps) = (0u64, 0u64);
     for seed in one.map_or(0..many, |seed| seed..seed + 1) {
         let mut world = World::new(seed, None);
         if let Err(why) = live(&mut world) {
@@ -73,6 +74,7 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         runs += world.store.ended.len() as u64;
         crashes += u64::from(world.crashes);
         duplicates += u64::from(world.duplicates);
+        stamps += u64::from(world.stamps);
         if seed % 50 == 0 {
             assert_eq!(hash(seed), hash(seed), "seed {seed}: the same world twice");
         }
@@ -88,7 +90,8 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         panic!("{trace}\nseed {seed}: {lived:?}\nfailed:\n{}", all.join("\n"));
     }
     println!(
-        "simulated {many} worlds: {runs} runs, {crashes} crashes, {duplicates} duplicates, no violation"
+        "simulated {many} worlds: {runs} runs, {crashes} crashes, {duplicates} duplicates, {stamps} times set, \
+         no violation"
     );
     if one.is_none() {
         assert!(runs > many, "the worlds are not idle: {runs} runs");

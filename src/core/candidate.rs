@@ -60,6 +60,11 @@ impl Version {
         Self { file: Bytes::default(), size: 0, mtime_ns: 0 }
     }
 
+    /// Whether it is the same but for its time, which is earlier: one that was set, if nobody wrote.
+    pub fn is_set_back_from(&self, was: &Self) -> bool {
+        self.file == was.file && self.size == was.size && self.mtime_ns < was.mtime_ns
+    }
+
     /// Whether it is one that was seen.
     fn is_known(&self) -> bool {
         !self.file.as_bytes().is_empty()
@@ -133,6 +138,9 @@ pub enum Origin {
     Scan,
     /// The machine asked for it.
     Look,
+    /// Nothing but attributes has changed, its times maybe, since it was last told of: nobody has
+    /// written to it.
+    Stamp,
 }
 
 /// A path under a trigger, as seen.

@@ -156,6 +156,9 @@ pub enum Disposed {
     Done(MoveResult),
     /// Nothing yet, for a reason that may pass.
     NotYet(String),
+    /// Nothing yet: its time was set back, so that it is this version now. Whether somebody has
+    /// written to it as well is for the watch side to tell.
+    Stamped(Version),
 }
 
 /// How far a disposition has come.
@@ -218,6 +221,16 @@ impl RunFile {
             *fate = Some(Fate::Planned(goal));
         }
         fresh
+    }
+
+    /// Its time was set back while it was in its place. `false` if it is not there.
+    pub fn stamp(&mut self, version: Version) -> bool {
+        let same = version.is_set_back_from(&self.claim.version);
+        let legal = same && self.claim.in_place && !self.is_lost();
+        if legal {
+            self.claim.version = version;
+        }
+        legal
     }
 
     /// That came of what was planned. `false` if nothing was.

@@ -60,6 +60,13 @@ pub enum Command {
         /// The path below its root.
         rel: Bytes,
     },
+    /// Look at a path again whose time may have been set, and find out whether that is all.
+    Recheck {
+        /// The trigger.
+        trigger: Name,
+        /// The path below its root.
+        rel: Bytes,
+    },
     /// Go through all of a trigger's folder.
     Scan {
         /// The trigger.

@@ -209,6 +209,19 @@ pub enum Record {
         /// When.
         at: Wall,
     },
+    /// The time of a delivered file was set back: it is the version that was delivered.
+    FileStamped {
+        /// The trigger.
+        trigger: Name,
+        /// The path below its root.
+        rel: Bytes,
+        /// The version that it is now.
+        version: Version,
+        /// The live run that it was delivered to; `None` if that has ended, or there was none.
+        run: Option<RunId>,
+        /// When.
+        at: Wall,
+    },
     /// The delivered version has left its path.
     FileDeparted {
         /// The trigger.
@@ -298,7 +311,7 @@ impl Reason {
 impl From<Origin> for Reason {
     fn from(origin: Origin) -> Self {
         match origin {
-            Origin::Event | Origin::Look => Self::Event,
+            Origin::Event | Origin::Look | Origin::Stamp => Self::Event,
             Origin::Scan => Self::Scan,
         }
     }
@@ -449,6 +462,7 @@ impl Record {
             | Self::CancelRequested { run, .. }
             | Self::MovePlanned { run, .. }
             | Self::MoveDone { run, .. }
+            | Self::FileStamped { run: Some(run), .. }
             | Self::RunEnded { run, .. } => Aggregate::Run(*run),
             Self::TriggerPaused { trigger, .. }
             | Self::TriggerResumed { trigger, .. }
@@ -460,6 +474,7 @@ impl Record {
             | Self::TriggerRenamed { to: trigger, .. } => Aggregate::Trigger(trigger.clone()),
             Self::FilesPlaced { trigger, .. }
             | Self::FileNoted { trigger, .. }
+            | Self::FileStamped { trigger, run: None, .. }
             | Self::FileDeparted { trigger, .. } => Aggregate::Ledger(trigger.clone()),
         }
     }

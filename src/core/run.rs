@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::candidate::Version;
 use super::counts::{Counts, Decision};
 use super::disposition::{Fate, Goal, MoveResult, Phase, RunFile};
 use super::graph::{Graph, Plan};
 use super::id::{Attempt, Name, NodeIx, Wall};
+use super::path::Bytes;
 use super::record::{FileClaim, RunCreated, RunState};
 use super::task::{Ended, Exit, Rule, TaskState, Tries, Verdict};
 
@@ -299,6 +301,17 @@ impl Run {
                 self.cancel_task(place, ready);
             }
         }
+    }
+
+    /// Which of its files lies in its place at this path below the trigger's root, if one does.
+    pub fn find(&self, rel: &Bytes) -> Option<u32> {
+        let mut claims = self.claims();
+        claims.find(|(_, file)| file.claim.in_place && file.claim.rel == *rel).map(|(at, _)| at)
+    }
+
+    /// The time of the file `at` was set back. `false` if it cannot be this version.
+    pub fn stamp(&mut self, at: u32, version: Version) -> bool {
+        self.files.get_mut(at as usize).is_some_and(|file| file.stamp(version))
     }
 
     /// This is to become of the file `at`. `false` if there is none, or something is planned.

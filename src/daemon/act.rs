@@ -33,6 +33,7 @@ impl Engine {
             }
             Command::Move(_) | Command::Reply { .. } => self.act_durably(command),
             Command::Look { trigger, rel } => self.watch(ToWatch::Look(trigger, rel)),
+            Command::Recheck { trigger, rel } => self.watch(ToWatch::Recheck(trigger, rel)),
             Command::Scan { trigger } => self.watch(ToWatch::Scan(trigger)),
             Command::Count { trigger, limit } => self.watch(ToWatch::Count(trigger, limit)),
             Command::Check(check) => self.refused.extend(self.ports.checker.ask(*check)),

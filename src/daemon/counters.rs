@@ -49,6 +49,7 @@ fn names(record: &Record) -> [Option<&'static str>; 2] {
         Record::MoveDone { result, .. } => ("moves_done", moved(result)),
         Record::RunEnded { state, .. } => ("runs_ended", ended(*state)),
         Record::FileNoted { why, .. } => ("files_noted", Some(noted(*why))),
+        Record::FileStamped { .. } => ("files_stamped", None),
         Record::FileDeparted { .. } => ("files_departed", None),
         Record::TriggerPaused { .. }
         | Record::TriggerResumed { .. }

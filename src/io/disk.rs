@@ -96,6 +96,8 @@ pub struct FoundFile {
     fd: OwnedFd,
     owner: u32,
     dev: u64,
+    /// How many names it has.
+    pub names: u32,
 }
 
 impl FoundFile {
@@ -164,7 +166,8 @@ fn found(fd: OwnedFd) -> io::Result<Found> {
     Ok(match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::RegularFile => {
             let version = version_of(fd.as_fd(), &stat);
-            Found::File(FoundFile { version, fd, owner: stat.stx_uid, dev: dev_of(&stat) })
+            let (owner, dev, names) = (stat.stx_uid, dev_of(&stat), stat.stx_nlink);
+            Found::File(FoundFile { version, fd, owner, dev, names })
         }
         FileType::Directory => {
             Found::Directory(DirId { mount: mount_of(&stat), file: handle_of(fd.as_fd()) })

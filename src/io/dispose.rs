@@ -147,6 +147,7 @@ pub fn dispose(mv: &Move) -> Disposed {
     let job = Job::new(mv);
     for _ in 0..TRIES_MAX {
         match job.go() {
+            Ok(Step::Done(MoveResult::Superseded)) => return job.superseded(),
             Ok(Step::Done(result)) => return Disposed::Done(result),
             Ok(Step::Again) => {}
             Err(error) => return outcome(&job, &error),

@@ -374,6 +374,16 @@ fn any_trigger_record() -> impl Strategy<Value = Record> {
         (any_name(), any_bytes(), "\\PC{0,9}", at()).prop_map(|(trigger, dir, what, at)| {
             Record::FilesPlaced { trigger, places: vec![Placed { dir, what }], at }
         }),
+        (
+            any_name(),
+            any_bytes(),
+            any_version(),
+            proptest::option::of(any::<u64>().prop_map(RunId)),
+            at()
+        )
+            .prop_map(|(trigger, rel, version, run, at)| {
+                Record::FileStamped { trigger, rel, version, run, at }
+            }),
         (any_name(), any_bytes(), at()).prop_map(|(trigger, rel, at)| Record::FileDeparted {
             trigger,
             rel,

@@ -3,7 +3,9 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
+use crate::common::have;
 use crate::world::{World, bytes, one};
 
 /// The task tells that it is about to end, and ends when it may.
@@ -21,6 +23,10 @@ run = "see"
 [triggers.moved]
 drop = "moved"
 run = "see+"
+move = "done/"
+[triggers.times]
+drop = "times"
+run = "see"
 move = "done/"
 "#;
 
@@ -63,6 +69,28 @@ fn what_is_another_file_by_the_time_of_the_move_is_delivered_and_not_moved_away(
     world.delivers([one("over", "t"), one("gone", "s")]);
     assert_eq!(names_in(&world, "moved"), [""; 0]);
     assert_eq!(names_in(&world, "done"), ["gone", "inside", "open", "over"]);
+}
+
+/// Many at once, so that of some the time is set when their task has ended.
+#[test]
+fn what_has_another_time_by_then_is_moved_and_not_delivered_again() {
+    if !have("zip") || !have("unzip") {
+        return;
+    }
+    let mut world = World::new(TRIGGERS);
+    world.env.mkdir("out/all");
+    world.env.mkdir("times");
+    let names: Vec<String> = (100..400).map(|n| n.to_string()).collect();
+    for name in &names {
+        world.sh("cp head out/all/$N", &[("N", Path::new(name))]);
+    }
+    world.sh("touch -d 2003-02-03 out/all/*; cd out/all; zip -q ../all.zip *", &[]);
+    world.env.start();
+    world.sh("unzip -q out/all.zip -d times", &[]);
+    world.delivers(names.iter().map(|name| one(name, "head")));
+    assert_eq!(names_in(&world, "times"), [""; 0]);
+    assert_eq!(names_in(&world, "done"), names);
+    assert_eq!(world.env.counter("moves_superseded"), 0);
 }
 
 fn names_in(world: &World, dir: &str) -> Vec<String> {

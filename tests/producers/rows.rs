@@ -15,14 +15,6 @@ exclude = ["**/*-journal", "**/*-wal", "**/*-shm"]
 run = "see"
 "#;
 
-const SETTLED: &str = r#"
-[triggers.in]
-drop = "in"
-recursive = true
-run = "see"
-settle = "1s"
-"#;
-
 const RECONCILED: &str = r#"
 [triggers.in]
 drop = "in"
@@ -42,9 +34,9 @@ fn what_changes_is_delivered_again_and_what_does_not_is_not() {
 }
 
 #[test]
-fn a_time_that_is_set_while_the_file_settles_makes_no_second_delivery() {
+fn a_time_that_is_set_after_the_close_makes_no_second_delivery() {
     if have("zip") {
-        play(SETTLED, TIMES);
+        play(AT_ONCE, TIMES);
     }
 }
 
@@ -52,10 +44,10 @@ fn a_time_that_is_set_while_the_file_settles_makes_no_second_delivery() {
 fn what_makes_no_event_is_found_at_the_interval() {
     let mut world = World::new(RECONCILED);
     world.env.start();
-    world.sh("cp s in/cut; cp s in/touched", &[]);
-    world.delivers([one("cut", "s"), one("touched", "s")]);
-    world.sh("perl -e 'truncate(\"in/cut\", 1000) or die'; touch -c in/touched", &[]);
-    world.delivers([one("cut", "head"), one("touched", "s")]);
+    world.sh("cp s in/cut", &[]);
+    world.delivers([one("cut", "s")]);
+    world.sh("perl -e 'truncate(\"in/cut\", 1000) or die'", &[]);
+    world.delivers([one("cut", "head")]);
 }
 
 /// All first steps, all second ones, and so on, each time with all that is delivered of them. Then
@@ -69,6 +61,8 @@ fn play(trigger: &str, table: &'static [Row]) {
         world.env.mkdir(&format!("out/{}", row.name));
     }
     world.env.start();
+    // While the first scan is under way a time that is set may be anything.
+    world.delivers([]);
     let longest = rows.iter().map(|row| row.steps.len()).max().unwrap();
     for step in 0..longest {
         let wanted: Vec<_> = rows.iter().flat_map(|row| act(&mut world, row, step)).collect();

@@ -172,8 +172,9 @@ pub(crate) const CHANGES: &[Row] = &[
         scan: &[("f", "head")],
         ..row("truncate", &[FIRST, (Sh("perl -e 'truncate(\"$ENV{D}/f\", 1000) or die'"), NOTHING)])
     },
-    // The time is set by the file's name, without opening it.
-    Row { scan: &[("f", "s")], ..row("touch-c", &[FIRST, (Sh("touch -c $D/f"), NOTHING)]) },
+    // The time is set by the file's name, without opening it: forward, and back.
+    row("touch-c", &[FIRST, (Sh("touch -c $D/f"), &[("f", "s")])]),
+    row("touch-back", &[FIRST, (Sh("touch -c -d 2003-02-03 $D/f"), NOTHING)]),
     // A database stays open for a whole session, whatever is committed meanwhile. A session that
     // only reads opens it for writing, and writes nothing.
     by(
@@ -199,8 +200,7 @@ pub(crate) const CHANGES: &[Row] = &[
     ),
 ];
 
-/// Programs that close a file and then set its time by its name. dagd may look between the two, and
-/// a time that is set makes a new version: it takes `settle` to deliver such a file once.
+/// Programs that close a file and then set its time by its name. dagd may look between the two.
 pub(crate) const TIMES: &[Row] = &[
     by(
         "unzip",

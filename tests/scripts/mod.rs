@@ -5,11 +5,12 @@
 //! | `+5s` | time passes, with a tick at each deadline |
 //! | `see in a v1`, `scan …`, `look …`, `stale …` | an observation; also `v1:SIZE`, `gone`, and behind a |
 //! | | version `writing`, `undone` (no done file), `unproved`, `unreadable`, `toolong` |
+//! | `stamp in a v1`, `stale-stamp …` | an observation that nothing but attributes changed |
 //! | `scanned in`, `counted in 7` | the end of a scan, of a count |
 //! | `check 1 good`, `check 1 good k`, `check 1 good k 7`, `check 1 differs` | the answer to a check: its key, the run that had it; also `untold`, `changed`, `unreadable`; `stale-check` before all commits |
 //! | `signal s 5` | a signal, with a value |
 //! | `end 1.a 0`, `end 1.a#1 sig9`, `end 1.a 0 k=v` | the end of an attempt |
-//! | `moved 1.0 ok` | the end of a move: `ok`, `deleted`, `kept`, `superseded`, `gone`, `failed` |
+//! | `moved 1.0 ok` | the end of a move: `ok`, `deleted`, `kept`, `superseded`, `gone`, `failed`, `stamped v1` |
 //! | `taken 1.0 ok` | the same of one before the first task; `stuck` for either: not yet |
 //! | `fire in a v1`, `fire in`, `fire-select a+`, `retry 1 keep a` | a start by hand |
 //! | `cancel 1`, `cancel 1 a`, `pause in`, `resume in`, `stop` | requests |
@@ -183,7 +184,7 @@ impl Play {
                 Event::ClockSet
             }
             time if time.starts_with('+') => return self.pass(models::time(&time[1..])),
-            "see" | "scan" | "look" | "stale" => self.observation(&words),
+            "see" | "scan" | "look" | "stale" | "stamp" | "stale-stamp" => self.observation(&words),
             "scanned" => Event::Scanned { trigger: trigger() },
             "counted" => {
                 Event::Counted { trigger: trigger(), files: words[2].parse().expect("a number") }
@@ -208,6 +209,7 @@ impl Play {
                     "kept" => Disposed::Done(MoveResult::Kept),
                     "superseded" => Disposed::Done(MoveResult::Superseded),
                     "gone" => Disposed::Done(MoveResult::Gone),
+                    "stamped" => Disposed::Stamped(version(words[3])),
                     _ => Disposed::Done(MoveResult::Failed("too long".into())),
                 };
                 let run = RunId(run.parse().expect("a run"));
@@ -259,6 +261,8 @@ impl Play {
             "scan" => (Origin::Scan, self.seq),
             "look" => (Origin::Look, self.seq),
             "stale" => (Origin::Event, 0),
+            "stamp" => (Origin::Stamp, self.seq),
+            "stale-stamp" => (Origin::Stamp, 0),
             _ => (Origin::Event, self.seq),
         };
         Event::Observed(Observed {

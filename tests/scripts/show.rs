@@ -71,6 +71,7 @@ fn created(machine: &Machine, c: &RunCreated) -> String {
     parts.join(" ")
 }
 
+#[expect(clippy::too_many_lines, reason = "a line or two for each record")]
 pub(crate) fn record(machine: &Machine, record: &Record) -> String {
     match record {
         Record::ItemQueued(item) => {
@@ -138,6 +139,10 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
                 places.iter().map(|placed| format!("{}: {}", placed.dir.lossy(), placed.what));
             format!("placed {trigger} {}", places.collect::<Vec<_>>().join(", "))
         }
+        Record::FileStamped { trigger, rel, version, run, .. } => {
+            let of = run.map(|run| format!(" of run {run}")).unwrap_or_default();
+            format!("stamped {trigger} {} v{}{of}", rel.lossy(), version.mtime_ns)
+        }
         Record::FileDeparted { trigger, rel, .. } => format!("departed {trigger} {}", rel.lossy()),
     }
 }
@@ -180,6 +185,7 @@ pub(crate) fn command(machine: &Machine, command: &Command) -> String {
             format!("{} {run}.{file} {from}{}{again}", moves(order.phase), going(&order.goal))
         }
         Command::Look { trigger, rel } => format!("look {trigger} {}", rel.lossy()),
+        Command::Recheck { trigger, rel } => format!("recheck {trigger} {}", rel.lossy()),
         Command::Scan { trigger } => format!("scan {trigger}"),
         Command::Count { trigger, limit } => format!("count {trigger} to {limit}"),
         Command::Check(check) => shown(check),

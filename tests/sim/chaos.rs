@@ -26,11 +26,16 @@ pub(crate) fn live(world: &mut World) {
     }
     world.boot();
     let mut actions = 1 + world.rng.below(ACTIONS);
-    if world.disk.narrow {
+    if world.disk.narrow || world.disk.calm {
         actions *= 2;
     }
+    let pace = match (world.disk.calm, world.seed % 8) {
+        (false, _) => 25,
+        (true, 2) => 3,
+        (true, _) => 7,
+    };
     while actions > 0 {
-        if world.rng.chance(25) {
+        if world.rng.chance(pace) {
             actions -= 1;
             action(world);
         } else {
@@ -114,7 +119,8 @@ fn rest(world: &mut World) {
 
 fn dispose(world: &mut World) {
     let faulty = world.faulty;
-    let left = world.exec.dispose_one(&mut world.disk, &mut world.rng, faulty);
+    let (now, rng) = (world.now, &mut world.rng);
+    let left = world.exec.dispose_one(&mut world.disk, rng, now, faulty);
     if let Some(place) = left {
         world.hint(&place);
     }
@@ -123,8 +129,8 @@ fn dispose(world: &mut World) {
 /// The disk changes.
 fn touch(world: &mut World) {
     let places = world.disk.change(&mut world.rng, world.now);
-    for place in &places {
-        world.hint(place);
+    for (place, stamped) in &places {
+        world.hint_at(place, *stamped);
     }
     world.say(|| format!("disk: {places:?}"));
 }
@@ -132,7 +138,8 @@ fn touch(world: &mut World) {
 fn action(world: &mut World) {
     let trigger: Name = world.rng.pick(&TRIGGERS).into();
     let restless = world.restless && world.rng.chance(25);
-    let event = match world.rng.below(40) {
+    let most = if world.disk.calm && world.rng.chance(90) { 20 } else { 40 };
+    let event = match world.rng.below(most) {
         _ if restless => Some(reload(world)),
         0..20 => return touch(world),
         20..27 => signal(world, trigger),

@@ -42,9 +42,13 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
             assert!(!claiming, "no task of run {run} before its files are taken away");
         }
         Record::RunCreated(created) => run_created(world, created),
-        Record::MoveDone { run, file, phase: Phase::Before, result, .. } => {
-            undelivered(world, *run, *file, result);
+        Record::MoveDone { run, file, phase, result, .. } => {
+            waited(world, (*run, *file, *phase), result);
+            if *phase == Phase::Before {
+                undelivered(world, *run, *file, result);
+            }
         }
+        Record::FileStamped { .. } => world.stamps += 1,
         Record::TimeMarked { trigger, mark } => time_marked(world, trigger, mark),
         Record::RunEnded { run, state, .. } => {
             let ended = machine.run(*run).expect("a run is there until its end is committed");
@@ -165,7 +169,7 @@ fn run_created(world: &mut World, created: &RunCreated) {
     }
     for file in created.files.iter().filter(|file| file.in_place) {
         let place = (root(folder), file.rel.clone());
-        let version = file.version.mtime_ns;
+        let version = world.disk.written(file.version.mtime_ns);
         if file.kind == Kind::Deleted || !is_delivery(created.reason, created.parent.is_some()) {
             continue;
         }
@@ -250,6 +254,14 @@ fn group(spec: &TriggerSpec, folder: &FolderSpec, created: &RunCreated) {
     }
 }
 
+/// A move of a file whose time was set waits for a while to be told of it.
+fn waited(world: &mut World, of: (RunId, u32, Phase), result: &MoveResult) {
+    let since = world.exec.stamped.get(&of).filter(|_| *result == MoveResult::Superseded);
+    if since.is_some_and(|since| world.now - since >= 1_000_000_000) {
+        world.disk.doubt();
+    }
+}
+
 /// A version that was claimed and then found to be another one, or gone, was not delivered.
 fn undelivered(world: &mut World, run: RunId, file: u32, result: &MoveResult) {
     if !matches!(result, MoveResult::Superseded | MoveResult::Gone) {
@@ -265,7 +277,7 @@ fn undelivered(world: &mut World, run: RunId, file: u32, result: &MoveResult) {
     if let Some(key) = &claim.key {
         world.keyed.remove(&(trigger.clone(), key.clone()));
     }
-    let key = (trigger, place, claim.version.mtime_ns);
+    let key = (trigger, place, world.disk.written(claim.version.mtime_ns));
     if let Some(times) = world.deliveries.get_mut(&key) {
         *times -= 1;
     }
@@ -300,7 +312,7 @@ fn was_ready(world: &World, trigger: &Name, folder: &FolderSpec, file: &FileClai
 /// A file is told to be late: it waits, and nothing else comes of it.
 pub(crate) fn alarm(world: &World, trigger: &Name, rel: &Bytes) {
     let lane = &world.machine().lanes()[trigger];
-    // It may have gone in the same turn.
+    // Another event of the same turn may have found it gone.
     let Some(candidate) = lane.candidates.get(rel) else { return };
     let alarm = lane.spec.folder().and_then(|folder| folder.ready_alarm);
     let waited = candidate.waiting_since.until(world.now().mono);
@@ -401,7 +413,7 @@ pub(crate) fn quiet(world: &World) {
             // Perhaps under the trigger's former name.
             let place = (at.clone(), rel.clone());
             let delivered = world.deliveries.iter().any(|((_, of, number), times)| {
-                *of == place && *number == version.mtime_ns && *times > 0
+                *of == place && *number == world.disk.written(version.mtime_ns) && *times > 0
             });
             let by_disk = run.is_some_and(|run| is_delivery(run.reason, run.parent.is_some()));
             assert!(!by_disk || delivered, "{name}: {rel:?} v{} was delivered", version.mtime_ns);

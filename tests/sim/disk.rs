@@ -28,7 +28,9 @@ pub(crate) struct Disk {
     pub(crate) verified: BTreeSet<(Place, i64)>,
     /// Files that dagd took to other places, by their absolute path.
     pub(crate) elsewhere: BTreeMap<Bytes, File>,
-    /// How often a version came to a place.
+    /// Versions that are nothing but others with another time: those whose content they are.
+    stamps: BTreeMap<i64, i64>,
+    /// How often a content came to a place, by the version that was written.
     pub(crate) arrivals: BTreeMap<(Place, i64), u32>,
     /// Versions that nobody was writing to at some time.
     pub(crate) complete: BTreeSet<i64>,
@@ -39,6 +41,8 @@ pub(crate) struct Disk {
     versions: i64,
     /// All that happens is in one folder.
     pub(crate) narrow: bool,
+    /// Times are set often.
+    pub(crate) calm: bool,
 }
 
 const NAMES: [&str; 10] =
@@ -48,30 +52,82 @@ const DONE: [&str; 7] = ["a.x.done", "b.y.done", "a.done", "d.done", "s/a.done",
 const ROOTS: [&str; 2] = ["/ta", "/tb"];
 
 impl Disk {
-    pub(crate) fn new(narrow: bool) -> Self {
-        Self { narrow, ..Self::default() }
+    pub(crate) fn new(narrow: bool, calm: bool) -> Self {
+        Self { narrow, calm, ..Self::default() }
     }
 
     fn put(&mut self, place: Place, file: File) {
         if !file.writing {
             self.complete.insert(file.version.mtime_ns);
         }
-        let key = (place.clone(), file.version.mtime_ns);
+        let key = (place.clone(), self.written(file.version.mtime_ns));
         *self.arrivals.entry(key).or_default() += 1;
         self.files.insert(place.clone(), file);
         self.verify(place);
     }
 
     fn any_place(&self, rng: &mut Rng) -> Place {
-        let root = if self.narrow { ROOTS[0] } else { rng.pick(&ROOTS) };
-        (Bytes::from(root), Bytes::from(rng.pick(&NAMES)))
+        let root = if self.narrow || self.calm { ROOTS[0] } else { rng.pick(&ROOTS) };
+        let names = if self.calm { &NAMES[..4] } else { &NAMES };
+        (Bytes::from(root), Bytes::from(rng.pick(names)))
     }
 
-    /// Does something. Returns the places at which the kernel would hint.
-    pub(crate) fn change(&mut self, rng: &mut Rng, now: u64) -> Vec<Place> {
-        let places = self.change_one(rng);
+    /// Does something. Returns the places at which the kernel would hint, each with whether it would
+    /// tell that nothing but attributes changed.
+    pub(crate) fn change(&mut self, rng: &mut Rng, now: u64) -> Vec<(Place, bool)> {
+        let (set, both) = if self.calm { (40, 30) } else { (15, 5) };
+        let mut told = Vec::new();
+        if !rng.chance(set) {
+            told.extend(self.change_one(rng).into_iter().map(|place| (place, false)));
+        } else if rng.chance(both) {
+            // A program that writes, closes and then sets the time.
+            let place = self.any_place(rng);
+            self.write(rng, &place);
+            self.close(&place);
+            told.push((place.clone(), false));
+            told.extend(self.stamp(&place).map(|place| (place, true)));
+        } else {
+            let closed: Vec<_> = self.files.iter().filter(|(_, file)| !file.writing).collect();
+            let last = closed.iter().max_by_key(|(_, file)| file.version.mtime_ns);
+            let any = (!closed.is_empty()).then(|| rng.pick(&closed));
+            let place = if rng.chance(50) { last.copied() } else { any };
+            let place = place.map(|(place, _)| place.clone());
+            told.extend(place.and_then(|place| self.stamp(&place)).map(|place| (place, true)));
+        }
         self.remember(now);
-        places
+        told
+    }
+
+    /// The version that was written, of one whose time may have been set since.
+    pub(crate) fn written(&self, version: i64) -> i64 {
+        self.stamps.get(&version).copied().unwrap_or(version)
+    }
+
+    /// Sets the time of a file back. No two have the same time.
+    fn stamp(&mut self, place: &Place) -> Option<Place> {
+        let was = self.files.get(place)?.version.mtime_ns;
+        let time = -1 - i64::try_from(self.stamps.len()).expect("few");
+        self.stamps.insert(time, self.written(was));
+        self.files.get_mut(place)?.version.mtime_ns = time;
+        self.complete.insert(time);
+        self.verify(place.clone());
+        Some(place.clone())
+    }
+
+    /// Hints may be missing, or not be believed: what has another time may be delivered once more.
+    pub(crate) fn doubt(&mut self) {
+        let set: BTreeSet<i64> = self.stamps.values().copied().collect();
+        for ((_, written), came) in &mut self.arrivals {
+            *came += u32::from(set.contains(written));
+        }
+    }
+
+    /// The same for the files of a name.
+    pub(crate) fn doubt_at(&mut self, rel: &Bytes) {
+        let set: BTreeSet<i64> = self.stamps.values().copied().collect();
+        for ((place, written), came) in &mut self.arrivals {
+            *came += u32::from(place.1 == *rel && set.contains(written));
+        }
     }
 
     fn remember(&mut self, now: u64) {
@@ -153,9 +209,13 @@ impl Disk {
     fn write(&mut self, rng: &mut Rng, place: &Place) {
         self.versions += 1;
         // The same inode, if it was there.
-        let old = self.files.get(place).map(|file| file.version.file.clone());
-        let file = old.unwrap_or_else(|| Bytes::from(format!("i{}", self.versions).as_str()));
-        let size = rng.below(4) as u64;
+        let old = self.files.get(place).map(|file| (file.version.file.clone(), file.version.size));
+        let size = match &old {
+            Some((_, size)) if self.calm && rng.chance(70) => *size,
+            _ => rng.below(4) as u64,
+        };
+        let file = old.map(|(file, _)| file);
+        let file = file.unwrap_or_else(|| Bytes::from(format!("i{}", self.versions).as_str()));
         let version = Version { file, size, mtime_ns: self.versions };
         self.put(place.clone(), File { version, writing: rng.chance(30) });
     }

@@ -36,6 +36,8 @@ pub(crate) struct Exec {
     moves: Vec<Move>,
     pub(crate) moved: VecDeque<Event>,
     tried: BTreeSet<(RunId, u32, Phase)>,
+    /// When a move was first found to be of a file whose time was set, in nanoseconds.
+    pub(crate) stamped: BTreeMap<(RunId, u32, Phase), u64>,
 }
 
 impl Exec {
@@ -136,6 +138,7 @@ impl Exec {
         &mut self,
         disk: &mut Disk,
         rng: &mut Rng,
+        now: u64,
         faulty: bool,
     ) -> Option<Place> {
         if self.moves.is_empty() {
@@ -143,9 +146,9 @@ impl Exec {
         }
         let at = rng.below(self.moves.len());
         let order = self.moves.swap_remove(at);
-        let Move { run, file, phase, .. } = order;
+        let Move { run, file: file_ix, phase, .. } = order;
         assert_ne!(order.claim.kind, Kind::Deleted, "what is gone is not disposed of");
-        let first = self.tried.insert((run, file, phase));
+        let first = self.tried.insert((run, file_ix, phase));
         assert!(first || order.again, "a second try is told from a first one");
         let replaces = phase == Phase::Before && order.on_conflict == OnConflict::Replace;
         assert!(!replaces, "what another run may be at work on is not replaced");
@@ -154,10 +157,20 @@ impl Exec {
             97..100 => (Disposed::Done(MoveResult::Failed("too long".to_owned())), None),
             _ => {
                 let (result, left) = dispose(&order, disk, rng);
-                (Disposed::Done(result), left)
+                let at_place = disk.files.get(&place_of(&order.claim));
+                let set = at_place.filter(|file| {
+                    !file.writing && file.version.is_set_back_from(&order.claim.version)
+                });
+                match set.filter(|_| result == MoveResult::Superseded) {
+                    Some(file) => {
+                        self.stamped.entry((run, file_ix, phase)).or_insert(now);
+                        (Disposed::Stamped(file.version.clone()), None)
+                    }
+                    None => (Disposed::Done(result), left),
+                }
             }
         };
-        let event = Event::Moved { run, file, phase, outcome };
+        let event = Event::Moved { run, file: file_ix, phase, outcome };
         if rng.chance(10) {
             self.moved.push_back(event.clone());
         }

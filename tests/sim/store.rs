@@ -68,6 +68,7 @@ pub(crate) struct Ended {
 }
 
 impl Store {
+    #[expect(clippy::too_many_lines, reason = "a line or two for each record")]
     pub(crate) fn apply(&mut self, record: &Record, graph: impl Fn(&Rev) -> Option<Arc<Graph>>) {
         let of = record.aggregate();
         match record {
@@ -99,6 +100,13 @@ impl Store {
                 }
                 let row = Row { version: version.clone(), open: true, run: None };
                 self.rows.insert((trigger.clone(), rel.clone()), row);
+            }
+            Record::FileStamped { trigger, rel, version, .. } => {
+                let row = self.rows.get_mut(&(trigger.clone(), rel.clone()));
+                let row = row.expect("only what was delivered is set back");
+                let legal = row.open && version.is_set_back_from(&row.version);
+                assert!(legal, "{trigger}: {rel:?} was {row:?}");
+                row.version = version.clone();
             }
             Record::FileDeparted { trigger, rel, .. } => {
                 let row = self.rows.get_mut(&(trigger.clone(), rel.clone()));
@@ -255,11 +263,17 @@ impl Store {
     fn files(&self, run: RunId, created: &RunCreated) -> Vec<FileClaim> {
         let mut files = created.files.clone();
         for (_, record) in self.live.get(&Aggregate::Run(run)).into_iter().flatten() {
-            if let Record::MoveDone { file, result: MoveResult::Moved { to, version }, .. } = record
-            {
-                let claim = &mut files[*file as usize];
-                (claim.path, claim.version) = (to.clone(), version.clone());
-                claim.in_place = false;
+            match record {
+                Record::MoveDone { file, result: MoveResult::Moved { to, version }, .. } => {
+                    let claim = &mut files[*file as usize];
+                    (claim.path, claim.version) = (to.clone(), version.clone());
+                    claim.in_place = false;
+                }
+                Record::FileStamped { rel, version, .. } => {
+                    let claim = files.iter_mut().find(|file| file.rel == *rel);
+                    claim.expect("a file of the run").version = version.clone();
+                }
+                _ => {}
             }
         }
         files

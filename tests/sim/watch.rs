@@ -19,6 +19,7 @@ use super::store::Store;
 #[derive(Clone, Debug)]
 pub(crate) enum Job {
     Look(Name, Bytes),
+    Recheck(Name, Bytes),
     Scan(Name),
     Count(Name, u64),
 }
@@ -49,6 +50,12 @@ struct Active {
 pub(crate) struct Thread {
     pub(crate) jobs: VecDeque<Job>,
     dirty: BTreeSet<(Name, Bytes)>,
+    /// The same, of which nothing but attributes changed.
+    stamps: BTreeSet<(Name, Bytes)>,
+    /// Triggers of which a scan has told all that was there.
+    known: BTreeSet<Name>,
+    /// Something was told of files whose time was set that may have them delivered again.
+    pub(crate) doubt: bool,
     lost: BTreeSet<Name>,
     listings: BTreeSet<Listing>,
     scans: VecDeque<Scan>,
@@ -87,7 +94,13 @@ fn matches(folder: &FolderSpec, rel: &Bytes) -> bool {
 
 impl Thread {
     /// The kernel hints at a place, or has lost the hint and says so.
-    pub(crate) fn hint(&mut self, model: &Model, trigger: &Name, place: &Place, lost: bool) {
+    pub(crate) fn hint(
+        &mut self,
+        model: &Model,
+        trigger: &Name,
+        place: &Place,
+        (lost, stamped): (bool, bool),
+    ) {
         let Some(folder) = folder(model, trigger) else { return };
         if root(folder) != place.0 {
             return;
@@ -98,10 +111,19 @@ impl Thread {
         }
         if lost {
             self.lost.insert(trigger.clone());
+            self.doubt = true;
+            return;
+        }
+        let key = (trigger.clone(), place.1.clone());
+        if stamped {
+            if matches(folder, &place.1) && !self.dirty.contains(&key) {
+                self.stamps.insert(key);
+            }
             return;
         }
         if matches(folder, &place.1) {
-            self.dirty.insert((trigger.clone(), place.1.clone()));
+            self.stamps.remove(&key);
+            self.dirty.insert(key);
         }
         for of in told {
             match of {
@@ -156,10 +178,13 @@ impl Thread {
         self.scans.retain(|scan| !changed.contains(&scan.trigger));
         self.listings.retain(|(trigger, ..)| !changed.contains(trigger));
         let stays = |job: &Job| match job {
-            Job::Look(trigger, _) | Job::Scan(trigger) | Job::Count(trigger, _) => {
-                !changed.contains(trigger)
-            }
+            Job::Look(trigger, _)
+            | Job::Recheck(trigger, _)
+            | Job::Scan(trigger)
+            | Job::Count(trigger, _) => !changed.contains(trigger),
         };
+        self.known.retain(|trigger| !changed.contains(trigger));
+        self.doubt = true;
         self.jobs.retain(stays);
     }
 
@@ -179,6 +204,7 @@ impl Thread {
         self.active.is_none()
             && self.jobs.is_empty()
             && self.free_dirty().is_empty()
+            && self.stamps.is_empty()
             && self.listings.iter().all(|(trigger, ..)| self.held.contains(trigger))
             && self.free_lost().is_none()
             && self.free_scan().is_none()
@@ -189,7 +215,8 @@ impl Thread {
         if let Some(active) = self.active.take() {
             return self.advance(active, rng, sight);
         }
-        match rng.below(5) {
+        match rng.below(6) {
+            5 => self.look_at_stamps(rng, sight),
             4 => self.list(sight),
             0 => {
                 if let Some(job) = self.jobs.pop_front() {
@@ -231,6 +258,26 @@ impl Thread {
         }
     }
 
+    /// Those of a trigger that holds are looked at later, like others.
+    fn look_at_stamps(&mut self, rng: &mut Rng, sight: &Sight<'_>) {
+        let some = self.stamps.iter().filter(|_| rng.chance(60)).cloned().collect::<Vec<_>>();
+        self.stamps.retain(|target| !some.contains(target));
+        let (held, some): (Vec<_>, Vec<_>) =
+            some.into_iter().partition(|(trigger, _)| self.held.contains(trigger));
+        self.doubt |= !held.is_empty();
+        self.dirty.extend(held);
+        let some = some.into_iter().filter(|(trigger, rel)| {
+            folder(sight.model, trigger).is_some_and(|folder| matches(folder, rel))
+        });
+        self.begin(Origin::Stamp, some.collect(), sight);
+    }
+
+    /// Whether hints tell all that happens under a trigger.
+    fn hears_all(&self, trigger: &Name) -> bool {
+        let scans = self.scans.iter().any(|scan| scan.trigger == *trigger);
+        self.known.contains(trigger) && !self.lost.contains(trigger) && !scans
+    }
+
     fn begin(&mut self, origin: Origin, targets: Vec<(Name, Bytes)>, sight: &Sight<'_>) {
         if !targets.is_empty() {
             self.active = Some(Active { seq: sight.seq, origin, targets, found: None });
@@ -240,6 +287,12 @@ impl Thread {
     fn job(&mut self, job: Job, sight: &Sight<'_>) {
         match job {
             Job::Look(trigger, rel) => self.begin(Origin::Look, vec![(trigger, rel)], sight),
+            Job::Recheck(trigger, rel) => {
+                let key = (trigger, rel);
+                if !self.dirty.contains(&key) {
+                    self.stamps.insert(key);
+                }
+            }
             Job::Scan(trigger) => self.begin_scan(trigger, sight),
             Job::Count(trigger, limit) => {
                 let Some(folder) = folder(sight.model, &trigger) else { return };
@@ -258,6 +311,7 @@ impl Thread {
         let Some(folder) = folder(sight.model, &trigger) else { return };
         let listed: BTreeSet<Bytes> = names(sight.disk, folder).into_iter().collect();
         let left = listed.iter().cloned().collect();
+        self.doubt = true;
         self.scans.push_back(Scan { trigger, left, listed, rows_done: false });
     }
 
@@ -273,6 +327,7 @@ impl Thread {
         if scan.left.is_empty() {
             let trigger = scan.trigger.clone();
             self.scans.remove(at);
+            self.known.insert(trigger.clone());
             self.out.push_back(Event::Scanned { trigger });
             return;
         }
@@ -311,14 +366,45 @@ impl Thread {
         let rows = active.targets.iter().map(|key| sight.store.rows.get(key).cloned());
         let rows: Vec<Option<Row>> = rows.collect();
         let mut seen = Vec::new();
+        let (mut unsure, stamps) = (Vec::new(), active.origin == Origin::Stamp);
         for ((key, disk), row) in active.targets.into_iter().zip(found).zip(rows) {
-            if active.origin == Origin::Scan && is_known(&disk, row.as_ref()) {
+            // What does not count any more is only told to be gone.
+            let counts = folder(sight.model, &key.0).is_some_and(|of| matches(of, &key.1));
+            let asked = matches!(active.origin, Origin::Scan | Origin::Look);
+            if asked && !counts && matches!(disk, Found::File { .. }) {
                 continue;
+            }
+            let only_new = stamps || active.origin == Origin::Scan;
+            if only_new && is_known(&disk, row.as_ref()) {
+                continue;
+            }
+            // Others than a hint at its attributes cannot tell that nobody has written to it.
+            let set = matches!(&disk, Found::File { version, .. } if version.mtime_ns < 0);
+            self.doubt |= set && !stamps && !is_known(&disk, row.as_ref());
+            if stamps {
+                let writes = matches!(disk, Found::File { probe: Probe::WriterOpen, .. });
+                let there = matches!(disk, Found::File { .. });
+                // Whatever came meanwhile is looked at once more.
+                let hinted = self.dirty.contains(&key) || self.stamps.contains(&key);
+                if hinted || writes || !there {
+                    continue;
+                }
+                let free = matches!(disk, Found::File { probe: Probe::Free, .. });
+                if !free || !self.hears_all(&key.0) {
+                    self.doubt = true;
+                    let (trigger, rel) = key;
+                    unsure.push(Seen { trigger, rel, disk, row });
+                    continue;
+                }
             }
             let (trigger, rel) = key;
             if folder(sight.model, &trigger).is_some() {
                 seen.push(Seen { trigger, rel, disk, row });
             }
+        }
+        if !unsure.is_empty() {
+            let unsure = Observed { seq: active.seq, origin: Origin::Look, seen: unsure };
+            self.out.push_back(Event::Observed(unsure));
         }
         let observed = Observed { seq: active.seq, origin: active.origin, seen };
         if rng.chance(5) {

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dagd::core::calendar::TimeMark;
+use dagd::core::candidate::Stage;
 use dagd::core::effect::{Command, Out, Reply};
 use dagd::core::event::Event;
 use dagd::core::id::{ItemId, Mono, Name, Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
+use dagd::core::machine::lane::Lane;
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Reason, Record};
+use dagd::core::record::{ItemQueued, Reason, Record};
 
 use super::check::Checker;
 use super::checks;
@@ -77,6 +79,10 @@ pub(crate) struct World {
     pub(crate) crashes: u32,
     /// Files that were left out as duplicates.
     pub(crate) duplicates: u32,
+    /// Times that were set and made no version.
+    pub(crate) stamps: u32,
+    /// Names that looks are asked for.
+    looks: BTreeSet<Bytes>,
     pub(crate) trace: Option<Vec<String>>,
     /// Hash of all record bytes, if it is asked for.
     pub(crate) hash: Option<u64>,
@@ -88,8 +94,9 @@ struct Crash;
 impl World {
     pub(crate) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         let mut rng = Rng::new(seed);
-        // One world in four has little but checks.
-        let checks = seed % 4 == 3;
+        // One world in four has little but checks, and in one few things happen but many times
+        // are set: a scan would tell what is to be told without it.
+        let (checks, calm) = (seed % 4 == 3, seed % 4 == 2);
         let model =
             Arc::new(if checks { models::checks(&mut rng) } else { models::random(&mut rng) });
         let threads = (0..=rng.below(2)).map(|_| Thread::default()).collect();
@@ -101,7 +108,7 @@ impl World {
             model,
             machine: None,
             store: Store::default(),
-            disk: Disk::new(checks),
+            disk: Disk::new(checks, calm),
             threads,
             exec: Exec::default(),
             checker: Checker::default(),
@@ -122,6 +129,8 @@ impl World {
             told: BTreeSet::new(),
             crashes: 0,
             duplicates: 0,
+            stamps: 0,
+            looks: BTreeSet::new(),
             trace: None,
             hash: None,
         }
@@ -149,10 +158,40 @@ impl World {
 
     /// The kernel hints at a place to everyone who watches it.
     pub(crate) fn hint(&mut self, place: &Place) {
+        self.hint_at(place, false);
+    }
+
+    /// The same; `stamped`: it tells that nothing but attributes changed.
+    pub(crate) fn hint_at(&mut self, place: &Place, stamped: bool) {
+        if stamped && self.is_unsure(&place.1) {
+            self.disk.doubt();
+        }
         for trigger in self.model.triggers.keys() {
-            let lost = self.faulty && self.rng.chance(10);
+            let lost = self.faulty && self.rng.chance(if self.disk.calm { 1 } else { 10 });
             let at = trigger.bytes().map(usize::from).sum::<usize>() % self.threads.len();
-            self.threads[at].hint(&self.model, trigger, place, lost);
+            self.threads[at].hint(&self.model, trigger, place, (lost, stamped));
+        }
+        self.spread_doubt();
+    }
+
+    /// Whether a file is looked at again anyway, whatever is done to it, or a run for it is asked for by hand.
+    fn is_unsure(&self, rel: &Bytes) -> bool {
+        let changed = |lane: &Lane| {
+            let candidate = lane.candidates.get(rel);
+            candidate.is_some_and(|c| matches!(c.stage, Stage::Claimed { changed: true, .. }))
+        };
+        let asked = |item: &ItemQueued| item.files.iter().any(|file| file.rel == *rel);
+        let Some(machine) = &self.machine else { return true };
+        self.looks.contains(rel)
+            || machine.lanes().values().any(changed)
+            || machine.items().values().any(asked)
+    }
+
+    fn spread_doubt(&mut self) {
+        for thread in &mut self.threads {
+            if std::mem::take(&mut thread.doubt) {
+                self.disk.doubt();
+            }
         }
     }
 
@@ -160,6 +199,7 @@ impl World {
     pub(crate) fn boot(&mut self) {
         loop {
             self.seq = 0;
+            self.disk.doubt();
             self.stopping = false;
             self.starts.clear();
             for thread in &mut self.threads {
@@ -192,7 +232,8 @@ impl World {
     }
 
     fn crash(&mut self) -> Result<(), Crash> {
-        let seldom = !self.disk.narrow || self.rng.chance(25);
+        let rest = if self.disk.calm { 5 } else { 25 };
+        let seldom = !(self.disk.narrow || self.disk.calm) || self.rng.chance(rest);
         if self.faulty && seldom && self.rng.chance(2) {
             self.crashes += 1;
             self.machine = None;
@@ -270,7 +311,13 @@ impl World {
                 }
                 Command::Look { trigger, rel } => {
                     self.say(|| format!("  ! look {trigger} {rel:?}"));
+                    self.disk.doubt_at(&rel);
+                    self.looks.insert(rel.clone());
                     self.job(&trigger.clone(), Job::Look(trigger, rel));
+                }
+                Command::Recheck { trigger, rel } => {
+                    self.say(|| format!("  ! recheck {trigger} {rel:?}"));
+                    self.job(&trigger.clone(), Job::Recheck(trigger, rel));
                 }
                 Command::Scan { trigger } => self.job(&trigger.clone(), Job::Scan(trigger)),
                 Command::Count { trigger, limit } => {
@@ -393,6 +440,12 @@ impl World {
                 self.lax = true;
                 self.look_early();
             }
+            if let Event::Observed(observed) = &event {
+                self.looks.retain(|rel| observed.seen.iter().all(|seen| seen.rel != *rel));
+            }
+            if matches!(event, Event::Scanned { .. } | Event::Reloaded(_)) {
+                self.disk.doubt();
+            }
             self.stopping |= matches!(event, Event::StopRequested);
             let (now, seq) = (self.now(), Seq(self.seq + 1));
             let machine = self.machine.as_mut().expect("the daemon runs");
@@ -428,6 +481,7 @@ impl World {
         let sight =
             Sight { disk: &self.disk, store: &self.store, model: &self.model, seq: Seq(self.seq) };
         self.threads[at].step(&mut self.rng, &sight);
+        self.spread_doubt();
     }
 
     /// The watch side is told of a configuration before the records of its start are committed.

@@ -1,6 +1,6 @@
 //! The ledger: what each record means for what is remembered of a path.
 
-use dagd::core::candidate::{Kind, Row};
+use dagd::core::candidate::{Kind, Row, Version};
 use dagd::core::disposition::MoveResult;
 use dagd::core::id::RunId;
 use dagd::core::ledger::Placed;
@@ -91,6 +91,36 @@ fn claimed_moved_ended() {
     assert_eq!(s.reader.ledger_row("other", &"a.csv".into()).unwrap(), None);
     s.claim(2, b"a.csv", 2);
     assert_eq!(s.brief(b"a.csv"), Some(("running".into(), true, Some(2), None)));
+}
+
+#[test]
+fn a_time_that_was_set_back() {
+    let mut s = Setup::new();
+    s.claim(1, b"a", 7);
+    let set = |run, mtime_ns| Record::FileStamped {
+        trigger: "orders".into(),
+        rel: "a".into(),
+        version: Version { mtime_ns, ..version(7) },
+        run,
+        at: at(3),
+    };
+    s.commit(&[set(Some(RunId(1)), -8)]);
+    let row = |mtime_ns| {
+        let version = Version { mtime_ns, ..version(7) };
+        Row { version, open: true, run: Some(RunId(1)) }
+    };
+    assert_eq!(s.story(b"a").unwrap().row, row(-8));
+    s.commit(&[over(1, RunState::Succeeded)]);
+    let source = s.reader.retry_source(RunId(1)).unwrap().unwrap();
+    assert_eq!(source.files[0].claim.version, row(-8).version, "the history tells the last one");
+    s.commit(&[set(None, -9)]);
+    assert_eq!(s.story(b"a").unwrap().row, row(-9));
+    // Another size is another version.
+    let other = Version { mtime_ns: -10, ..version(7) };
+    let other = Version { size: 8, ..other };
+    let (trigger, rel) = ("orders".into(), "a".into());
+    s.commit(&[Record::FileStamped { trigger, rel, version: other, run: None, at: at(3) }]);
+    assert_eq!(s.story(b"a").unwrap().row, row(-9));
 }
 
 #[test]

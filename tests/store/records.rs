@@ -110,6 +110,13 @@ fn passing() -> Vec<Record> {
             places: vec![dagd::core::ledger::Placed { dir: "x".into(), what: "tmpfs".to_owned() }],
             at: at(1),
         },
+        Record::FileStamped {
+            trigger: trigger.into(),
+            rel: rel.clone(),
+            version: version(1),
+            run: None,
+            at: at(1),
+        },
         Record::FileDeparted { trigger: trigger.into(), rel, at: at(1) },
     ]
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::lane::Stored;
 use super::{Machine, Timer};
-use crate::core::disposition::{MoveResult, Phase};
+use crate::core::disposition::{Goal, MoveResult, Phase};
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
 use crate::core::record::{ItemQueued, Record, RunCreated};
 use crate::core::run::Run;
@@ -44,11 +44,7 @@ impl Machine {
                 }
             }
             Record::MovePlanned { run, file, phase, goal, .. } => {
-                let run = self.runs.get_mut(run).ok_or("no such run");
-                run.and_then(|run| {
-                    let planned = run.plan_move(*file, *phase, goal.clone());
-                    planned.then_some(()).ok_or("no such file, or planned before")
-                })
+                self.move_planned(*run, *file, *phase, goal)
             }
             Record::MoveDone { run, file, phase, result, .. } => {
                 self.move_done(*run, *file, *phase, result)
@@ -86,6 +82,9 @@ impl Machine {
             }
             // Only the ledger knows where files lie.
             Record::FilesPlaced { .. } => Ok(()),
+            Record::FileStamped { trigger, rel, version, run, .. } => {
+                self.file_stamped(trigger, rel, version, *run)
+            }
             Record::FileNoted { trigger, rel, .. } | Record::FileDeparted { trigger, rel, .. } => {
                 self.recent.mark(self.seq, trigger, rel);
                 self.with_lane(trigger, |lane| lane.forget(rel, now.mono));
@@ -249,6 +248,18 @@ impl Machine {
         // A pool may have been kept for a task that no longer waits for it.
         self.schedule.offer_all(&self.model, now.mono);
         Ok(())
+    }
+
+    fn move_planned(
+        &mut self,
+        id: RunId,
+        file: u32,
+        phase: Phase,
+        goal: &Goal,
+    ) -> Result<(), &'static str> {
+        let run = self.runs.get_mut(&id).ok_or("no such run")?;
+        let planned = run.plan_move(file, phase, goal.clone());
+        planned.then_some(()).ok_or("no such file, or planned before")
     }
 
     fn move_done(

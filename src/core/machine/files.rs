@@ -26,7 +26,11 @@ impl Machine {
     }
 
     fn see(&mut self, now: Now, seq: Seq, origin: Origin, seen: &Seen, out: &mut Out) {
+        if origin == Origin::Stamp && self.stamped(now, seq, seen, out) {
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(&seen.trigger) else { return };
+        lane.unseen.remove(&seen.rel);
         if let Some(claimed) = lane.candidates.get_mut(&seen.rel)
             && let Stage::Claimed { changed, .. } = &mut claimed.stage
         {

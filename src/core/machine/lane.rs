@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::checks::Checks;
 use super::groups::{Groups, Standing};
 use super::rate::Bucket;
+use super::stamps::Unseen;
 use crate::core::calendar::TimeMark;
 use crate::core::candidate::{Candidate, Lineage, Stage};
 use crate::core::effect::{Command, Out};
@@ -84,6 +85,8 @@ pub struct Lane {
     left_out: bool,
     /// What is being checked, and keys.
     pub(super) checks: Checks,
+    /// Paths at which more may have happened than is known here.
+    pub(super) unseen: Unseen,
     /// When files that miss a member of their set may have waited for too long.
     pub(super) late_at: Option<Mono>,
     /// Since when late files are counted, and how many were told.
@@ -162,6 +165,7 @@ impl Lane {
             held: false,
             left_out: false,
             checks: Checks::default(),
+            unseen: Unseen::default(),
             late_at: None,
             told_late: (Mono(0), 0),
         }
@@ -360,6 +364,7 @@ impl Lane {
         let crowded = self.candidates.len() > WAITING_MAX;
         if crowded {
             self.left_out |= !told;
+            self.unseen.insert(rel);
             self.forget(rel, now);
         }
         crowded

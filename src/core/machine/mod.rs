@@ -21,6 +21,7 @@
 //! - [`moves`]: what becomes of files, until it is done
 //! - [`requests`]: what people ask for; stop and reload
 //! - [`renames`]: triggers that come, go and change their names
+//! - [`stamps`]: times that are set after the delivery
 //! - [`times`]: schedules and silences
 //! - [`recover`]: stored records become a machine
 
@@ -44,6 +45,7 @@ mod recover;
 mod renames;
 mod requests;
 mod schedule;
+mod stamps;
 mod times;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +158,7 @@ impl Machine {
     /// Takes an event. Its records must be committed, under `seq`, before a command is acted on.
     pub fn step(&mut self, now: Now, seq: Seq, event: Event, out: &mut Out) {
         self.seq = seq;
+        let from = out.commands.len();
         match event {
             Event::Tick => self.tick(now, out),
             Event::ClockSet => self.clock_set(now, out),
@@ -177,6 +180,7 @@ impl Machine {
             Event::Requested { token, request } => self.request(now, token, request, out),
         }
         self.settle(now, out);
+        self.note_looks(&out.commands[from..]);
         self.answer(out);
     }
 

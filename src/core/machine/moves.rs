@@ -69,10 +69,11 @@ impl Machine {
                 self.end_move(now, (id, file, phase), MoveResult::Failed(why), out);
             }
             Disposed::NotYet(why) => self.stick(now, id, file, why),
+            Disposed::Stamped(found) => self.move_stamped(now, (id, file, phase), &found, out),
         }
     }
 
-    fn end_move(
+    pub(super) fn end_move(
         &mut self,
         now: Now,
         (run, file, phase): (RunId, u32, Phase),
@@ -110,7 +111,7 @@ impl Machine {
     }
 
     /// Notes a try in vain, unless it is noted already.
-    fn stick(&mut self, now: Now, run: RunId, file: u32, why: String) {
+    pub(super) fn stick(&mut self, now: Now, run: RunId, file: u32, why: String) {
         let old = self.stuck.get(&(run, file));
         if old.is_some_and(|stuck| stuck.due.is_some()) {
             return;
@@ -176,7 +177,7 @@ impl Machine {
 }
 
 /// The command for what is planned for a file.
-fn order(run: &Run, file: u32, again: bool) -> Option<Command> {
+pub(super) fn order(run: &Run, file: u32, again: bool) -> Option<Command> {
     let info = run.info();
     let own = run.files().get(file as usize)?;
     let (phase, goal) = own.planned()?;

@@ -153,7 +153,8 @@ impl Tree {
         }
         let (size, mtime_ns) = (stat.stx_size, mtime_of(&stat));
         let version = Version { size, mtime_ns, ..Version::unknown() };
-        let file = FoundFile { version, fd, owner: stat.stx_uid, dev: dev_of(&stat) };
+        let (owner, dev, names) = (stat.stx_uid, dev_of(&stat), stat.stx_nlink);
+        let file = FoundFile { version, fd, owner, dev, names };
         let disk = match prober {
             Some((prober, lock)) => prober.probe(file, lock),
             None => Disk::File { version: file.version, probe: Probe::NotAsked },

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::error::{Doing as _, Error};
 use super::{copy, item, place};
 use crate::core::candidate::Version;
-use crate::core::disposition::{Goal, MoveResult};
+use crate::core::disposition::{Disposed, Goal, MoveResult};
 use crate::core::effect::Move;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
@@ -159,6 +159,16 @@ impl<'a> Job<'a> {
             (false, Goal::Delete) if self.mv.again => MoveResult::Deleted,
             (false, _) => MoveResult::Gone,
         }))
+    }
+
+    /// Another version is in its place. If only its time is another one, that may have been set
+    /// after it was claimed.
+    pub(super) fn superseded(&self) -> Disposed {
+        let found = self.look(self.source).ok().flatten();
+        let found = found.filter(|_| self.what == FileType::File);
+        let found = found.filter(|found| found.is_set_back_from(self.claim));
+        let found = found.filter(|_| !item::writer_open(self.what, self.source));
+        found.map_or(Disposed::Done(MoveResult::Superseded), Disposed::Stamped)
     }
 
     fn check_target(&self) -> Result<(), Error> {

@@ -110,6 +110,12 @@ impl<'a> Batch<'a> {
             Record::FileNoted { trigger, rel, version, why, at } => {
                 ledger::noted(self.conn, (trigger, rel), version, *why, *at)
             }
+            Record::FileStamped { trigger, rel, version, run, at } => {
+                if let Some(run) = run {
+                    self.insert("run", run.0, record)?;
+                }
+                ledger::stamped(self.conn, (trigger, rel), version, *at)
+            }
             Record::FileDeparted { trigger, rel, at } => {
                 ledger::departed(self.conn, trigger, rel, *at)
             }

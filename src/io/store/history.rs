@@ -65,6 +65,12 @@ impl RunStory {
                 (Record::MoveDone { file, phase, result, .. }, Some(story)) => {
                     story.moves.insert((file, phase), result);
                 }
+                (Record::FileStamped { rel, version, .. }, Some(story)) => {
+                    let mut files = story.created.files.iter_mut();
+                    if let Some(file) = files.find(|file| file.in_place && file.rel == rel) {
+                        file.version = version;
+                    }
+                }
                 (_, Some(_)) => {}
                 (_, None) => return Err(not_alive(run)),
             }

@@ -213,6 +213,30 @@ pub(super) fn noted(
     Ok(())
 }
 
+/// The time of the delivered version was set back.
+pub(super) fn stamped(
+    conn: &Connection,
+    (trigger, rel): (&Name, &Bytes),
+    version: &Version,
+    at: Wall,
+) -> Step<()> {
+    let trigger = triggers::find(conn, trigger)?;
+    conn.prepare_cached(
+        "UPDATE ledger SET mtime_ns = ?6, at = ?7 \
+         WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND open = 1 AND file = ?4 AND size = ?5",
+    )?
+    .execute(params![
+        trigger,
+        PathCell(rel.dir()),
+        PathCell(rel.name()),
+        version.file.as_bytes(),
+        int(version.size),
+        version.mtime_ns,
+        time(at)
+    ])?;
+    Ok(())
+}
+
 /// The delivered version has left its path. A row whose run can still be looked up tells its story
 /// and is closed; any other has nothing left to tell and goes, so that the ledger stays bounded.
 pub(super) fn departed(conn: &Connection, trigger: &Name, rel: &Bytes, at: Wall) -> Step<()> {

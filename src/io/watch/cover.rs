@@ -178,6 +178,11 @@ impl Cover {
         self.problems.clear();
     }
 
+    /// See [`Inotify::drain`].
+    pub fn drain(&mut self) -> bool {
+        self.backend.drain()
+    }
+
     /// Everything that was asked is covered.
     pub fn settled(&mut self) {
         self.backend.settle();

@@ -41,6 +41,8 @@ pub struct How {
     pub gone: bool,
     /// A writer closed it.
     pub closed: bool,
+    /// Nothing but its attributes changed.
+    pub stamped: bool,
 }
 
 /// Hints by absolute path, in order of arrival.
@@ -94,6 +96,7 @@ impl Dirty {
         if let Some(seen) = self.hints.get_mut(&path) {
             seen.gone |= how.gone;
             seen.closed |= how.closed;
+            seen.stamped &= how.stamped;
             return;
         }
         if self.hints.len() >= self.max {
@@ -180,6 +183,13 @@ impl Inbox {
         self.rouse(&mut state);
     }
 
+    /// Which of these want a look, by hints that have come; `None` if hints were lost.
+    pub fn wants<'a>(&self, paths: impl Iterator<Item = &'a Bytes>) -> Option<Vec<bool>> {
+        let state = self.lock();
+        let dirty = &state.dirty;
+        dirty.lost.is_empty().then(|| paths.map(|path| dirty.hints.contains_key(path)).collect())
+    }
+
     /// The backend has lost hints, nobody knows which.
     pub fn lose(&self) {
         let mut state = self.lock();
@@ -206,7 +216,9 @@ impl Inbox {
             return;
         }
         match order {
-            Order::To(ToWatch::Look(trigger, _)) if state.orders.len() >= ORDERS_MAX => {
+            Order::To(ToWatch::Look(trigger, _) | ToWatch::Recheck(trigger, _))
+                if state.orders.len() >= ORDERS_MAX =>
+            {
                 state.rescans.insert(trigger);
             }
             order => state.orders.push_back(order),
@@ -280,7 +292,7 @@ mod tests {
     fn a_million_hints_for_one_name_are_one() {
         let mut dirty = Dirty::new(4);
         for n in 0..1_000_000 {
-            dirty.mark("/in/a".into(), How { gone: n == 7, closed: false });
+            dirty.mark("/in/a".into(), How { gone: n == 7, ..How::default() });
         }
         assert_eq!(dirty.hints.len(), 1);
         assert!(dirty.hints[&Bytes::from("/in/a")].gone, "that it went is not forgotten");

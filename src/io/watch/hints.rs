@@ -48,6 +48,10 @@ impl Worker {
             let Some((path, how)) = self.hints.next() else { break };
             // The hint before may have led to another root.
             self.tell_places()?;
+            if how.stamped {
+                self.stamp(&path);
+                continue;
+            }
             if self.hint(&path, how.gone)? && how.closed {
                 self.closing(path.clone());
             }

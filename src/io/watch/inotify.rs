@@ -25,11 +25,12 @@ use super::flood::{Flood, Gate};
 
 /// No reads, or our own looks would be hints. No plain writes: a million appends would cost the
 /// writer twice the time and three times the processor. So a truncation by path, which makes
-/// nothing else, is found by the next scan only.
+/// nothing else, is found by the next scan only. Attributes for the sake of times that are set.
 fn mask() -> EventKindMask {
     EventKindMask::CREATE
         | EventKindMask::REMOVE
         | EventKindMask::MODIFY_NAME
+        | EventKindMask::MODIFY_META
         | EventKindMask::ACCESS_CLOSE
 }
 
@@ -115,6 +116,15 @@ impl Inotify {
         }
     }
 
+    /// Waits until the inbox has all that the kernel has queued by now. `false` if that cannot be
+    /// known.
+    pub fn drain(&mut self) -> bool {
+        let Ok(Watcher { notify, gate }) = &mut self.current else { return false };
+        let Some((watcher, _call)) = notify.as_mut().zip(gate.call()) else { return false };
+        // It reads all that is queued, answers, and hands it on: when it answers once more, it has.
+        (0..2).all(|_| watcher.update_paths(Vec::new()).is_ok())
+    }
+
     /// Begins with a new watcher that watches nothing. With `overlap`, the old one goes on until
     /// [`Inotify::settle`].
     pub fn renew(&mut self, overlap: bool) {
@@ -188,6 +198,7 @@ fn hint(inbox: &Inbox, event: notify::Result<Event>) {
             how.gone = true;
         }
         EventKind::Access(AccessKind::Close(_)) => how.closed = true,
+        EventKind::Modify(ModifyKind::Metadata(_)) => how.stamped = true,
         _ => {}
     }
     for path in event.paths {

@@ -29,6 +29,7 @@ pub mod rules;
 pub mod scan;
 pub mod seek;
 pub mod staff;
+pub mod stamps;
 pub mod sweep;
 pub mod way;
 pub mod worker;
@@ -127,6 +128,8 @@ pub enum ToWatch {
     Count(Name, u64),
     /// Look at a path relative to the trigger's root, and report whatever is there.
     Look(Name, Bytes),
+    /// Look at a path whose time may have been set, and report it unless it is as the ledger says.
+    Recheck(Name, Bytes),
     /// Report no hints and scan results of a trigger for now.
     Hold(Name),
     /// Go on with a held trigger.
@@ -140,6 +143,7 @@ impl ToWatch {
             Self::Scan(name)
             | Self::Count(name, _)
             | Self::Look(name, _)
+            | Self::Recheck(name, _)
             | Self::Hold(name)
             | Self::Release(name) => name,
         }

@@ -135,7 +135,7 @@ impl Reporter {
             self.flush()?;
         }
         if self.batch.seen.is_empty() {
-            let seq = Seq(self.committed.load(Ordering::Acquire));
+            let seq = self.committed();
             self.batch = Observed { seq, origin, seen: Vec::new() };
         }
         Ok(())
@@ -156,6 +156,21 @@ impl Reporter {
         done: bool,
         only_new: bool,
     ) -> bool {
+        let Some((disk, row)) = self.compare(&target, found, done, only_new) else { return false };
+        let busy = is_busy(&disk);
+        self.measured(target, disk, row, only_new);
+        busy
+    }
+
+    /// Completes what was found at a target, and reads what the ledger says. With `only_new`, a
+    /// file whose open row has the same version comes to nothing.
+    fn compare(
+        &mut self,
+        target: &Target,
+        found: io::Result<Found>,
+        done: bool,
+        only_new: bool,
+    ) -> Option<(Disk, Option<Row>)> {
         let row = self.ledger.row(&target.trigger, &target.rel);
         self.pulse.touch(&target.trigger);
         let disk = match (found, target.work) {
@@ -163,9 +178,9 @@ impl Reporter {
             (Ok(Found::File(file)), FileType::File) => {
                 let known = |row: &Row| row.tells_of(&file.version);
                 if only_new && row.as_ref().is_some_and(known) {
-                    return false;
+                    return None;
                 }
-                self.probe(&target, file, done)
+                self.probe(target, file, done)
             }
             (Ok(_), _) => Disk::Other,
             (Err(error), _) => {
@@ -175,9 +190,7 @@ impl Reporter {
                 disk::unknown(&error)
             }
         };
-        let busy = is_busy(&disk);
-        self.measured(target, disk, row, only_new);
-        busy
+        Some((disk, row))
     }
 
     /// Reports what was found, unless with `only_new` that is nothing new.
@@ -247,13 +260,44 @@ impl Reporter {
     }
 
     fn push(&mut self, target: Target, disk: Disk, row: Option<Row>) {
+        let seen = self.seen(target, disk, row);
+        self.batch.seen.push(seen);
+    }
+
+    fn seen(&mut self, target: Target, disk: Disk, row: Option<Row>) -> Seen {
         if matches!(disk, Disk::File { .. }) {
             if self.recent[0].len() >= RECENT_MAX {
                 self.recent[1] = mem::take(&mut self.recent[0]);
             }
             self.recent[0].insert((target.trigger.clone(), target.rel.clone()));
         }
-        self.batch.seen.push(Seen { trigger: target.trigger, rel: target.rel, disk, row });
+        Seen { trigger: target.trigger, rel: target.rel, disk, row }
+    }
+
+    /// The newest committed state.
+    pub fn committed(&self) -> Seq {
+        Seq(self.committed.load(Ordering::Acquire))
+    }
+
+    /// Looks at a file of which only attributes have changed, without reporting it. `None` if it is
+    /// as the ledger says, or not there, or somebody writes: then a hint has come or will come.
+    /// The flag tells whether it has but one name, so that nobody has changed it by another.
+    pub fn look_at_stamp(&mut self, root: BorrowedFd<'_>, target: Target) -> Option<(Seen, bool)> {
+        self.pulse.touch(&target.trigger);
+        let done = target.is_done(root);
+        let found = disk::find(root, &target.rel, target.follow);
+        let alone = matches!(&found, Ok(Found::File(file)) if file.names == 1);
+        let (disk, row) = self.compare(&target, found, done, true)?;
+        let told = !matches!(disk, Disk::File { .. }) || is_busy(&disk);
+        (!told).then(|| (self.seen(target, disk, row), alone))
+    }
+
+    /// Sends what was seen elsewhere, behind all that was seen before.
+    pub fn tell(&mut self, seq: Seq, origin: Origin, seen: Vec<Seen>) -> Result<(), Stopped> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        self.send(FromWatch::Observed(Observed { seq, origin, seen }))
     }
 
     /// Files under `top` that were reported not long ago: the ledger may not know them yet. `top`

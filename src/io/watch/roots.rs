@@ -45,6 +45,7 @@ pub struct Kept {
 
 /// A folder trigger.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 pub struct Armed {
     /// Its name.
     pub name: Name,
@@ -74,6 +75,9 @@ pub struct Armed {
     pub unread: Option<(u64, Bytes, String)>,
     /// Times that hints were lost.
     pub overflows: u64,
+    /// Whether all that was there when its root was found has been told: what has happened since,
+    /// hints tell, or another scan.
+    pub known: bool,
     /// How changes are noticed.
     pub means: Means,
     /// How completeness is established.
@@ -107,6 +111,7 @@ impl Armed {
             directories: 0,
             unread: None,
             overflows: 0,
+            known: false,
             means: Means::new(spec.folder()?),
             readiness: "inferred",
             next_scan: None,

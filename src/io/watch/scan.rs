@@ -182,6 +182,7 @@ impl Worker {
                     if !armed.means.watches && armed.root.is_some() {
                         (armed.directories, armed.unread) = (walk.dirs, walk.unread);
                     }
+                    armed.known = true;
                     let every = armed.means.every;
                     armed.next_scan = every.map(|every| Instant::now() + every);
                     self.changed = true;

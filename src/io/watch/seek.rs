@@ -241,6 +241,8 @@ impl Worker {
         }
         let trigger = &mut self.triggers[at];
         trigger.scene.foreign = foreign(&self.mounts, &root.base).collect();
+        // News are read as soon as they are covered; otherwise somebody scans.
+        trigger.known = news;
         trigger.root = Some(root);
         self.assess(at);
         self.locate(at);

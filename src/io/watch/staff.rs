@@ -66,7 +66,7 @@ impl Standing {
             ToWatch::Count(name, limit) => {
                 self.counts.insert(name.clone(), *limit);
             }
-            ToWatch::Scan(_) | ToWatch::Look(..) => {}
+            ToWatch::Scan(_) | ToWatch::Look(..) | ToWatch::Recheck(..) => {}
         }
     }
 

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use indexmap::IndexSet;
+
 use crate::core::id::Name;
 use crate::core::path::Bytes;
 
@@ -40,6 +42,9 @@ pub struct Worker {
     pub(super) reading: Reading,
     pub(super) hints: indexmap::map::IntoIter<Bytes, How>,
     pub(super) closing: Vec<Closing>,
+    /// Files of which only attributes changed, by trigger and path relative to its root. No more
+    /// hints are taken before all are looked at.
+    pub(super) stamps: IndexSet<(Name, Bytes)>,
     /// Links to be looked at, by trigger and path relative to its root.
     pub(super) links: BTreeMap<(Name, Bytes), News>,
     pub(super) walks: VecDeque<Walk>,
@@ -84,6 +89,7 @@ impl Worker {
             reading: Reading::default(),
             hints: Hints::new().into_iter(),
             closing: Vec::new(),
+            stamps: IndexSet::new(),
             links: BTreeMap::new(),
             walks: VecDeque::new(),
             sweeps: VecDeque::new(),
@@ -116,7 +122,8 @@ impl Worker {
             self.publish();
         }
         self.reporter.pulse.rest();
-        let taken = self.inbox.take(self.hints.len() == 0, idle, self.deadline());
+        let served = self.hints.len() == 0 && self.stamps.is_empty();
+        let taken = self.inbox.take(served, idle, self.deadline());
         for order in taken.orders {
             self.follow(order)?;
         }
@@ -129,6 +136,7 @@ impl Worker {
         }
         self.step_hints()?;
         self.step_closing()?;
+        self.step_stamps()?;
         self.timers();
         self.tell_places()?;
         self.step_cover()?;
@@ -145,6 +153,7 @@ impl Worker {
 
     fn is_busy(&self) -> bool {
         self.hints.len() > 0
+            || !self.stamps.is_empty()
             || self.is_covering()
             || self.sweeps.iter().any(|sweep| !self.is_held(&sweep.trigger))
             || self.walks.iter().any(|walk| !walk.is_scan() || !self.is_held(&walk.trigger))
@@ -172,6 +181,7 @@ impl Worker {
             ToWatch::Scan(name) => self.scan(&name),
             ToWatch::Count(name, limit) => self.count(&name, limit),
             ToWatch::Look(name, rel) => self.look(&name, rel)?,
+            ToWatch::Recheck(name, rel) => drop(self.stamps.insert((name, rel))),
             ToWatch::Hold(name) => {
                 if let Some(trigger) = self.trigger(&name) {
                     trigger.held = true;
