@@ -74,7 +74,9 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     let ledger = PatientLedger::new(settings.state_dir.clone(), closing.clone());
     let (handle, joined) = watch::spawn(Box::new(ledger), committed, watch_in)
         .map_err(trying("start the watch thread"))?;
-    arm(&handle, &model);
+    // Nobody waits for that before the lane is read: what is found on the way has to go somewhere.
+    let (ack, armed) = crossbeam_channel::bounded(1);
+    handle.arm(folders(&model), Some(ack));
     base.lanes.urgent = urgent;
     base.lanes.signals = signals_out;
     base.lanes.asks = asks;
@@ -88,16 +90,8 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
     let control = serve(&socket, &engine, asks_in)?;
     engine.status.socket = Some(socket);
-    engine.tell_ready(args.ready);
+    engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     Ok(Booted { engine, watch: (handle, joined), closing, control, _lock: held })
-}
-
-/// Covers the folders and waits until that is done: from here on no event is missed.
-fn arm(watch: &WatchHandle, model: &Model) {
-    let (ack, armed) = crossbeam_channel::bounded(1);
-    watch.arm(folders(model), Some(ack));
-    // An error means that the watch thread has ended, which its coverage tells.
-    armed.recv().ok();
 }
 
 fn serve(

@@ -114,8 +114,8 @@ pub struct Engine {
     pub(super) deferred: VecDeque<Ask>,
 }
 
-/// What waits for first scans to end.
-pub(super) enum Settling {
+/// What waits for folders to be covered, and then for first scans to end.
+pub enum Settling {
     /// The daemon's start.
     Start(Option<Ready>),
     /// A reload.
@@ -242,13 +242,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells that events are being watched, once every first scan knows what was there before.
-    pub fn tell_ready(&mut self, ready: Option<Ready>) {
-        if self.machine.is_baselining(&self.apart) {
-            systemd::status("the first scan is under way");
+    /// Tells that events are being watched, once they are and every first scan knows what was there
+    /// before. Errors: there is no thread to be had that waits for it.
+    pub fn tell_ready(&self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
+        systemd::status("the folders are being covered");
+        match &self.ports.reloader {
+            Some(reloader) => reloader.await_armed(armed, Settling::Start(ready)),
+            None => Ok(()),
         }
-        self.settling.push(Settling::Start(ready));
-        self.settle();
     }
 
     /// Tells what waits for the first scans, once they have ended.

@@ -156,6 +156,10 @@ impl Ledger for PatientLedger {
         self.read(|reader| reader.open_rows(trigger, dir, place, after, limit))
     }
 
+    fn is_of(&mut self, trigger: &str, rel: &Bytes, place: &str) -> bool {
+        self.read(|reader| reader.is_of(trigger, rel, place))
+    }
+
     fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes> {
         self.read(|reader| reader.dirs(trigger, after, limit))
     }

@@ -32,13 +32,12 @@ pub struct Reloader {
     next: Option<Vec<oneshot::Sender<wire::Reload>>>,
 }
 
-/// A load's outcome, on its way to the engine, or the end of its arming, on its way back.
-#[derive(Debug)]
+/// A load's outcome, on its way to the engine, or the end of an arming, on its way back.
 pub enum Loading {
     /// The text was read: it is valid, or here is why not.
     Read(Result<Box<Resolved>, String>),
-    /// The new watches are armed.
-    Armed(wire::Reload),
+    /// All directories are watched for which this was waiting.
+    Armed(Settling),
 }
 
 impl Reloader {
@@ -68,17 +67,15 @@ impl Reloader {
         std::thread::Builder::new().name("dagd-reload".to_owned()).spawn(work).map(drop)
     }
 
-    /// Waits beside the engine until the watches are armed.
-    fn await_armed(&self, armed: Receiver<()>, outcome: wire::Reload) {
+    /// Waits beside the engine until the watches are armed. Errors: there is no thread to be had.
+    pub(super) fn await_armed(&self, armed: Receiver<()>, then: Settling) -> std::io::Result<()> {
         let out = self.out.clone();
         let work = move || {
             // An error means that the watch thread has ended: so has everything else.
             armed.recv().ok();
-            out.send(Loading::Armed(outcome)).ok();
+            out.send(Loading::Armed(then)).ok();
         };
-        if let Err(error) = std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work) {
-            warn!("failed to wait for the new watches: {error}");
-        }
+        std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work).map(drop)
     }
 }
 
@@ -96,7 +93,12 @@ impl Engine {
     /// Goes on with a reload.
     pub(super) fn loaded(&mut self, now: Now, loading: Loading, out: &mut Out) {
         match loading {
-            Loading::Armed(outcome) => self.settling.push(Settling::Reload(outcome)),
+            Loading::Armed(settling) => {
+                if self.machine.is_baselining(&self.apart) {
+                    systemd::status("the first scan is under way");
+                }
+                self.settling.push(settling);
+            }
             Loading::Read(Err(why)) => self.reloaded(outcome(false, why)),
             Loading::Read(Ok(resolved)) => match fixed(&self.settings, &resolved.settings) {
                 Some(why) => self.reloaded(outcome(false, why)),
@@ -143,8 +145,13 @@ impl Engine {
         }
         let seq = self.next_seq();
         self.machine.step(now, seq, Event::Reloaded(model), out);
-        if let Some(reloader) = &self.ports.reloader {
-            reloader.await_armed(armed, outcome(true, text));
+        if let Some(reloader) = &self.ports.reloader
+            && let Err(error) =
+                reloader.await_armed(armed, Settling::Reload(outcome(true, text.clone())))
+        {
+            // It is in force; only when all is covered is not known.
+            warn!("failed to wait for the new watches: {error}");
+            self.settling.push(Settling::Reload(outcome(true, text)));
         }
     }
 

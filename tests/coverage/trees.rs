@@ -1,11 +1,13 @@
 //! Trees that move: into the folder, within it, away from it, and roots that come and go.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::common::Env;
-use crate::world::{exactly, exactly_or, world};
+use crate::world::{exactly, exactly_or, got, world};
 
 const TRIGGER: &str = r#"
 [triggers.in]
@@ -90,6 +92,27 @@ fn two_hundred_directories_renamed_and_written_at_once() {
         wanted.insert(late);
     }
     exactly_or(&env, &wanted, &between);
+}
+
+/// More triggers, each with something to tell before it is covered, than messages fit between the
+/// watch side and the engine.
+#[test]
+fn many_folders_are_covered_at_the_start() {
+    let names = (0..100).map(|n| format!("in{n}")).collect::<Vec<_>>();
+    let own = |name: &String| {
+        TRIGGER.replace(".in]", &format!(".{name}]")).replace("\"in\"", &format!("\"{name}\""))
+    };
+    let all: String = names.iter().map(own).collect();
+    let mut env = world(&all);
+    for name in &names {
+        fs::write(env.mkdir(name).join("before"), "x").unwrap();
+    }
+    env.start();
+    for name in &names {
+        fs::write(env.at(name).join("after"), "x").unwrap();
+    }
+    let both = names.iter().flat_map(|n| [format!("{n}/before"), format!("{n}/after")]);
+    exactly(&env, both);
 }
 
 #[test]
@@ -215,4 +238,37 @@ fn a_folder_over_the_root_goes_away_and_comes_back() {
     fs::rename(env.at("away"), env.at("x/y")).unwrap();
     // It is the same root, and what was delivered stays delivered.
     exactly(&env, ["x/y/z/in/first", "x/y/z/in/second"]);
+}
+
+/// A folder that moved away with folders below it whose names are no text is missed with all of
+/// them, so that it is new when it is back; by what the ledger knows alone.
+#[test]
+fn folders_of_any_name_go_and_come_back() {
+    let mut env = world(TRIGGER);
+    let inbox = env.mkdir("in");
+    let odd = Path::new(OsStr::from_bytes(b"a/\xff/f"));
+    for file in [odd, Path::new("a/b/f"), Path::new("z/f")] {
+        let file = inbox.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "x").unwrap();
+    }
+    env.start();
+    let moved = [&b"in/a/\xff/f"[..], b"in/a/b/f"];
+    let times = |env: &Env, n: usize| {
+        env.wait("all deliveries", || moved.iter().all(|&path| got(env).get(path) == Some(&n)));
+        assert_eq!(got(env).get(&b"in/z/f"[..]), Some(&1));
+    };
+    times(&env, 1);
+    assert!(env.stop());
+    env.start();
+    fs::rename(inbox.join("a"), env.at("away")).unwrap();
+    env.wait("both to be missed", || {
+        moved.iter().all(|path| {
+            let path = env.at("").join(OsStr::from_bytes(path));
+            let told = env.command(&["explain"]).arg(path).output().unwrap();
+            String::from_utf8(told.stdout).unwrap().contains("it is no longer there")
+        })
+    });
+    fs::rename(env.at("away"), inbox.join("a")).unwrap();
+    times(&env, 2);
 }

@@ -200,3 +200,27 @@ fn noise_on_the_way_wakes_nobody() {
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(before, slept());
 }
+
+/// Whoever asks for a file whose file system has gone does not hear that the file has.
+#[test]
+fn a_look_does_not_take_what_is_unmounted_for_gone() {
+    if !may_mount("places::a_look_does_not_take_what_is_unmounted_for_gone") {
+        return;
+    }
+    let mut bench = Bench::new();
+    sh("mkdir -p in s; mount -t tmpfs s s; mkdir s/sub; echo > s/sub/1", &bench.at(""));
+    for root in ["in/sub", "in"] {
+        sh("mount --bind s in", &bench.at(""));
+        let rel = if root == "in" { "sub/1" } else { "1" };
+        bench.arm(vec![trigger("t", &bench.at(root), true)]);
+        bench.handle.send(dagd::io::watch::ToWatch::Scan("t".into()));
+        bench.delivered("t", [rel]);
+        sh("umount -l in", &bench.at(""));
+        for _ in 0..3 {
+            assert!(!matches!(bench.look(rel), dagd::core::candidate::Disk::Absent), "{root}");
+        }
+        bench.delivered("t", [rel]);
+        bench.arm(Vec::new());
+        bench.ledger.0.lock().unwrap().clear();
+    }
+}

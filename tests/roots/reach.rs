@@ -133,6 +133,96 @@ fn links_to_folders_are_followed_once() {
 }
 
 #[test]
+fn a_link_to_a_folder_over_others_does_not_have_them_twice() {
+    let mut bench = Bench::new();
+    for rel in ["top/in/1", "top/2", "x/y/3", "x/4"] {
+        write(&bench.at(rel));
+    }
+    symlink("..", bench.at("top/in/up")).unwrap();
+    symlink("../../x/y", bench.at("top/in/a")).unwrap();
+    symlink("../../x", bench.at("top/in/b")).unwrap();
+    arm(&mut bench, "top/in", |folder| folder.follow_symlinks = FollowSymlinks::All);
+    deliver(&mut bench, &["1", "up/2", "a/3", "b/4"]);
+    write(&bench.at("x/y/5"));
+    write(&bench.at("top/in/6"));
+    deliver(&mut bench, &["1", "up/2", "a/3", "b/4", "a/5", "6"]);
+    assert!(bench.versions.keys().all(|(_, rel)| !rel.as_bytes().starts_with(b"up/in")));
+    assert!(bench.versions.keys().all(|(_, rel)| !rel.as_bytes().starts_with(b"b/y")));
+}
+
+#[test]
+fn a_folder_behind_a_link_is_exchanged() {
+    let mut bench = Bench::new();
+    for rel in ["out/a/1", "out/b/2", "in/real/3"] {
+        write(&bench.at(rel));
+    }
+    symlink("../out/a", bench.at("in/link")).unwrap();
+    bench.arm(vec![with("t", &bench.at("in"), |folder| {
+        folder.follow_symlinks = FollowSymlinks::All;
+    })]);
+    bench.handle.send(ToWatch::Scan("t".into()));
+    bench.delivered("t", ["link/1", "real/3"]);
+    let (a, b) = (bench.at("out/a"), bench.at("out/b"));
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &a, rustix::fs::CWD, &b, flags).unwrap();
+    bench.delivered("t", ["link/2", "real/3"]);
+    write(&bench.at("out/a/4"));
+    write(&bench.at("out/a/deep/5"));
+    bench.delivered("t", ["link/2", "link/4", "link/deep/5", "real/3"]);
+}
+
+#[test]
+fn a_file_system_behind_a_link_comes_and_goes() {
+    if !may_mount("reach::a_file_system_behind_a_link_comes_and_goes") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let fresh = |n| format!("mount -t tmpfs m m; mkdir m/d; echo > m/{n}; echo > m/d/{n}");
+    sh(&format!("mkdir -p in m; ln -s ../m in/link; {}", fresh(1)), &bench.at(""));
+    bench.arm(vec![with("t", &bench.at("in"), |folder| {
+        folder.follow_symlinks = FollowSymlinks::All;
+    })]);
+    bench.handle.send(ToWatch::Scan("t".into()));
+    bench.delivered("t", ["link/1", "link/d/1"]);
+    for n in 2..5 {
+        sh(&format!("umount m; {}; echo > m/d/later{n}", fresh(n)), &bench.at(""));
+        bench.delivered(
+            "t",
+            [format!("link/{n}"), format!("link/d/{n}"), format!("link/d/later{n}")],
+        );
+    }
+}
+
+/// What has gone with its file system is neither gone nor new when that is back.
+#[test]
+fn what_lies_behind_a_link_is_not_gone_with_its_file_system() {
+    if !may_mount("reach::what_lies_behind_a_link_is_not_gone_with_its_file_system") {
+        return;
+    }
+    let mut bench = Bench::new();
+    sh("mkdir -p in m s; mount -t tmpfs s s; mkdir s/d; echo > s/d/1", &bench.at(""));
+    sh("mount --bind s m; ln -s ../m/d in/link", &bench.at(""));
+    // Where nothing is watched nothing keeps a scan from going on into a link at once.
+    bench.arm(vec![with("p", &bench.at("in"), |folder| {
+        folder.follow_symlinks = FollowSymlinks::All;
+        polled(folder);
+    })]);
+    bench.delivered("p", ["link/1"]);
+    arm(&mut bench, "in", |folder| folder.follow_symlinks = FollowSymlinks::All);
+    let mut wanted = vec!["link/1".to_owned()];
+    for n in 2..5 {
+        deliver(&mut bench, &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+        sh(&format!("umount -l m; echo > in/between{n}"), &bench.at(""));
+        wanted.push(format!("between{n}"));
+        deliver(&mut bench, &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+        sh(&format!("mount --bind s m; echo > m/d/{n}"), &bench.at(""));
+        wanted.push(format!("link/{n}"));
+    }
+    deliver(&mut bench, &wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(bench.versions.values().all(|&times| times == 1), "{:?}", bench.versions);
+}
+
+#[test]
 fn other_file_systems_are_entered_if_asked() {
     if !may_mount("reach::other_file_systems_are_entered_if_asked") {
         return;

@@ -1,7 +1,7 @@
 //! Triggers that are renamed and forgotten, and keys.
 
 use dagd::core::id::{ItemId, Name, RunId};
-use dagd::core::ledger::Noted;
+use dagd::core::ledger::{Noted, Placed};
 use dagd::core::path::Bytes;
 use dagd::core::record::{FileClaim, Reason, Record, RunState};
 use dagd::io::store::{Keep, RunFilter, Store};
@@ -162,6 +162,28 @@ fn a_rename_takes_all_along() {
     assert_eq!(reader.ledger_story("new", &"b".into()).unwrap().unwrap().state, "succeeded");
     while store.prune(keep()).unwrap().more {}
     assert!(reader.ledger_row("new", &"b".into()).unwrap().is_some());
+}
+
+/// The watch side has told where the files of the new one lie, and does not tell again.
+#[test]
+fn a_rename_leaves_where_files_lie() {
+    let (dir, world) = (tempfile::tempdir().unwrap(), World::new());
+    let mut store = store(dir.path());
+    let mut reader = reader(dir.path());
+    let placed = |trigger: &str, what: &str| Record::FilesPlaced {
+        trigger: trigger.into(),
+        places: vec![Placed { dir: Bytes::default(), what: what.to_owned() }],
+        at: at(1),
+    };
+    store.commit(&[placed("orders", "old"), placed("new", "new")], &world).unwrap();
+    store.commit(&[created(run(&world, 1, vec![claim(b"a", 1)]))], &world).unwrap();
+    store.commit(&[renamed("orders", "new")], &world).unwrap();
+    let (trigger, rel, why) = ("new".into(), Bytes::from("b"), Noted::Baseline);
+    let noted = Record::FileNoted { trigger, rel, version: version(2), why, at: at(2) };
+    store.commit(&[noted], &world).unwrap();
+    assert!(reader.is_of("new", &"a".into(), "old").unwrap(), "it was delivered from there");
+    assert!(reader.is_of("new", &"b".into(), "new").unwrap());
+    assert!(!reader.is_of("new", &"b".into(), "old").unwrap());
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Ledger for Memory {
         rows
     }
 
+    fn is_of(&mut self, trigger: &str, rel: &Bytes, place: &str) -> bool {
+        self.row(trigger, rel).is_some_and(|row| row.open)
+            && self.1.lock().unwrap().of[&(trigger.to_owned(), rel.clone())] == place
+    }
+
     fn dirs(&mut self, trigger: &str, after: &[u8], max: usize) -> Vec<Bytes> {
         let dirs: BTreeSet<Bytes> =
             self.of(trigger).iter().map(|(rel, _)| Bytes::from(rel.dir())).collect();
@@ -216,9 +221,10 @@ impl Bench {
         match &seen.disk {
             Disk::File { version, probe: Probe::Free | Probe::Unproved | Probe::NotAsked } => {
                 let known = rows.get(&key).is_some_and(|row| row.open && row.version == *version);
-                if !known {
-                    *self.versions.entry(key.clone()).or_default() += 1;
+                if known {
+                    return;
                 }
+                *self.versions.entry(key.clone()).or_default() += 1;
                 let mut places = self.ledger.1.lock().unwrap();
                 let over = |placed: &&Placed| {
                     placed.dir == "".into()

@@ -141,6 +141,22 @@ impl Reader {
         })
     }
 
+    /// Whether the path `rel` has an open row that may be of the file system `place`.
+    ///
+    /// # Errors
+    /// As all reading.
+    pub fn is_of(&mut self, trigger: &str, rel: &Bytes, place: &str) -> Result<bool, StoreError> {
+        self.read(|conn| {
+            let mut query = conn.prepare_cached(
+                "SELECT 1 FROM ledger \
+                 WHERE trigger = (SELECT id FROM triggers WHERE name = ?1) AND dir = ?2 AND name = ?3 AND open = 1 \
+                 AND (place IS NULL OR place = (SELECT id FROM places WHERE what = ?4))",
+            )?;
+            let key = params![trigger, PathCell(rel.dir()), PathCell(rel.name()), place];
+            Ok(query.exists(key)?)
+        })
+    }
+
     /// At most `limit` folders below the root that hold open rows, in the order of
     /// [`Reader::open_rows`], after the folder `after`. The root itself is never among them.
     ///

@@ -37,6 +37,9 @@ pub(super) fn rename(conn: &Connection, from: &str, to: &str) -> Step<()> {
                  FROM ledger WHERE trigger = ?2 AND run IS NOT NULL",
                 [old, own],
             )?;
+            // Where its files lie is what the watch side has told of it, and tells once.
+            conn.execute("DELETE FROM placed WHERE trigger = ?1", [old])?;
+            conn.execute("UPDATE placed SET trigger = ?1 WHERE trigger = ?2", [old, own])?;
             leave(conn, to)?;
         }
         conn.execute("UPDATE triggers SET name = ?2 WHERE name = ?1", [from, to])?;

@@ -76,6 +76,12 @@ impl Worker {
             break;
         }
         let Some((follow, found)) = first else { return Ok(false) };
+        if found.as_ref().is_err_and(is_scarcity) {
+            // It may be a directory: a scan finds out.
+            for &at in &concerned {
+                self.triggers[at].doubtful = true;
+            }
+        }
         self.hint_at_link(&concerned, path, &found);
         if let Ok(Found::Directory(id)) = &found {
             self.directory(path, id, gone);
@@ -90,23 +96,41 @@ impl Worker {
         let (mut found, mut busy) = (Some(found), false);
         for at in concerned {
             let Some(rel) = self.triggers[at].rel(path) else { continue };
+            // For the first only: behind a report, which may wait, it is out of date.
+            let found = found.take().map(|found| (follow, found));
+            busy |= self.hint_at_work(at, path, &rel, found)?;
             self.sidecar(at, &rel)?;
-            let trigger = &mut self.triggers[at];
-            let Some(target) = trigger.target(path) else { continue };
-            // Where there has to be a done file, that is looked at first.
-            let simple = target.done.is_none() && target.work == FileType::File;
-            if trigger.held {
-                trigger.keep(target.rel);
-            } else if let Some(found) = found.take_if(|_| simple && target.follow == follow) {
-                busy |= self.reporter.found(target, found, false);
-            } else if let Some(root) = trigger.open() {
-                let done = target.done.as_ref() == Some(&rel);
-                let work = target.rel.clone();
-                busy |= self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
-                if done {
-                    self.reporter.measures.hurry(&trigger.name, &work);
-                }
-            }
+        }
+        Ok(busy)
+    }
+
+    /// A hint concerned something that may be work of a trigger, or be in it. What was `found`, for
+    /// whoever follows links so, was found just now. Returns whether somebody writes there.
+    fn hint_at_work(
+        &mut self,
+        at: usize,
+        path: &Bytes,
+        rel: &Bytes,
+        found: Option<(FollowSymlinks, io::Result<Found>)>,
+    ) -> Result<bool, Stopped> {
+        let trigger = &mut self.triggers[at];
+        let Some(target) = trigger.target(path) else { return Ok(false) };
+        if trigger.held {
+            trigger.keep(target.rel);
+            return Ok(false);
+        }
+        // Where there has to be a done file, that is looked at first.
+        let simple = target.done.is_none() && target.work == FileType::File;
+        let same = |found: &(FollowSymlinks, _)| simple && target.follow == found.0;
+        if let Some((_, found)) = found.filter(same) {
+            return Ok(self.reporter.found(target, found, false));
+        }
+        let Some(root) = trigger.open() else { return Ok(false) };
+        let done = target.done.as_ref() == Some(rel);
+        let work = target.rel.clone();
+        let busy = self.reporter.look(Some(root.as_fd()), target, Origin::Event, false)?;
+        if done {
+            self.reporter.measures.hurry(&trigger.name, &work);
         }
         Ok(busy)
     }
@@ -224,4 +248,9 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether an error says that too much is open or in use, rather than something of the path.
+fn is_scarcity(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }

@@ -58,12 +58,15 @@ impl Worker {
         }
     }
 
-    /// Something went from a path: links that lead there, or beneath it, are looked at.
+    /// Something went from a path: what links led to there, or beneath it, is another directory by
+    /// now, if any.
     pub(super) fn touch_grafts(&mut self, path: &Bytes) {
+        let gone = |graft: &Graft| beneath(path.as_bytes(), graft.base.as_bytes()).is_some();
         for at in 0..self.triggers.len() {
-            let mut grafts = self.triggers[at].scene.grafts.values();
-            if grafts.any(|graft| beneath(path.as_bytes(), graft.base.as_bytes()).is_some()) {
-                self.ask_links(at);
+            let grafts = self.triggers[at].scene.grafts.iter().filter(|(_, graft)| gone(graft));
+            let rels: Vec<Bytes> = grafts.map(|(rel, _)| rel.clone()).collect();
+            for rel in rels {
+                self.ungraft(at, &rel);
             }
         }
     }
@@ -113,19 +116,17 @@ impl Worker {
             End::Shunned(_) => return self.set_apart(at),
             End::Away | End::Stuck(_) => return self.ungraft(at, rel),
         };
-        let trigger = &self.triggers[at];
-        if trigger.scene.grafts.get(rel).is_some_and(|graft| graft.base == base) {
+        let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
+        let graft = id.ok().map(|id| Graft { base, id });
+        if graft.is_some() && self.triggers[at].scene.grafts.get(rel) == graft.as_ref() {
             return self.walk_also(at, rel);
         }
         self.ungraft(at, rel);
         let trigger = &self.triggers[at];
-        let own = trigger.rel(&base);
-        if own.is_some_and(|own| trigger.reach().enters(&own)) {
-            return;
-        }
-        let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
-        if let Ok(id) = id {
-            self.graft(at, rel, Graft { base, mount: id.mount }, news);
+        let is_own =
+            |base: &Bytes| trigger.rel(base).is_some_and(|own| trigger.reach().enters(&own));
+        if let Some(graft) = graft.filter(|graft| !is_own(&graft.base)) {
+            self.graft(at, rel, graft, news);
         }
     }
 
@@ -168,8 +169,9 @@ impl Worker {
         if self.triggers.iter().any(|trigger| trigger.wants(&graft.base, None)) {
             self.cover.ask(graft.base, News::Arrived);
         }
-        self.sweep(&name, rel.clone(), true, Origin::Event);
+        // First, because what was seen lately in a file system that has gone may be there again.
         self.locate(at);
+        self.sweep(&name, rel.clone(), true, Origin::Event);
         // Another link may lead to it, and then has it.
         self.ask_links(at);
         self.roots_changed();

@@ -236,10 +236,9 @@ impl Worker {
             return Ok(None);
         }
         let Some(root) = trigger.open() else {
-            // Whoever asked has to be answered; else it may only be unmounted.
+            // Whoever asked has to be answered.
             if *origin == Origin::Look {
-                self.reporter.before_look(*origin)?;
-                self.reporter.found(target.clone(), Ok(disk::Found::Absent), *only_new);
+                self.reporter.unseen(target.clone(), *origin)?;
             }
             return Ok(None);
         };

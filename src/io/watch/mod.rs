@@ -73,6 +73,10 @@ pub trait Ledger: Send {
         limit: usize,
     ) -> Vec<(Bytes, Row)>;
 
+    /// Whether the open row of a path was delivered from the file system `place`, or from nobody
+    /// knows which.
+    fn is_of(&mut self, trigger: &str, rel: &Bytes, place: &str) -> bool;
+
     /// The directories (relative to the root) greater than `after` that hold open rows, in order,
     /// `limit` at most.
     fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes>;

@@ -22,7 +22,7 @@ use super::backend::Problem;
 use super::dirty::{Inbox, beneath};
 use super::mounts::{MOUNTINFO, Mount, Mounts};
 use super::pulse::{Alarm, Pulse};
-use super::way::{End, Way, parent};
+use super::way::{Way, parent};
 
 /// Bytes read from the kernel's queue at once: some hundred events.
 const BUFFER: usize = 16 * 1024;
@@ -48,19 +48,19 @@ struct Followed {
     inbox: Arc<Inbox>,
     through: BTreeSet<Bytes>,
     hinges: BTreeSet<Bytes>,
-    /// The root, if it is there.
-    base: Option<Bytes>,
+    /// The root, if it is there, and where links beneath it lead.
+    ends: BTreeSet<Bytes>,
 }
 
 impl Followed {
-    /// Whether a mount that comes or goes at `point` concerns the way, or what is beneath its end.
+    /// Whether a mount that comes or goes at `point` concerns the way, or what is beneath its ends.
     fn is_touched(&self, point: &Bytes) -> bool {
         let within = |dir: &Bytes| beneath(point.as_bytes(), dir.as_bytes()).is_some();
-        let end = self.base.iter().chain(&self.hinges).any(within);
+        let end = self.ends.union(&self.hinges).any(within);
         let below = |base: &Bytes| {
             beneath(base.as_bytes(), point.as_bytes()).is_some_and(|r| !r.is_empty())
         };
-        end || self.through.iter().any(within) || self.base.as_ref().is_some_and(below)
+        end || self.through.iter().any(within) || self.ends.iter().any(below)
     }
 }
 
@@ -132,10 +132,7 @@ impl Places {
             inbox: inbox.clone(),
             through: way.through.iter().filter(|dir| !shuns(dir)).cloned().collect(),
             hinges: way.hinges.iter().cloned().collect(),
-            base: match &way.end {
-                End::Here(base) => Some(base.clone()),
-                End::Away | End::Stuck(_) | End::Shunned(_) => None,
-            },
+            ends: way.ends.iter().cloned().collect(),
         };
         let dirs: Vec<Bytes> = followed.through.iter().cloned().collect();
         // In the table before they are watched: nobody gives up a watch that is wanted.

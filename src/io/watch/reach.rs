@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::core::path::Bytes;
 use crate::core::trigger::{FileType, FolderSpec};
+use crate::io::disk::DirId;
 
 use super::dirty::beneath;
 use super::ignores::{Ignored, Ignores};
@@ -18,8 +19,8 @@ use super::ignores::{Ignored, Ignores};
 pub struct Graft {
     /// Its path without links.
     pub base: Bytes,
-    /// The mount that it is on.
-    pub mount: u64,
+    /// Which directory it is.
+    pub id: DirId,
 }
 
 /// What was found beneath a root that widens or narrows the reach of its trigger.
@@ -128,7 +129,15 @@ impl Reach<'_> {
 
     /// Whether the directory `rel`, relative to the root, is looked into.
     pub fn enters(&self, rel: &Bytes) -> bool {
-        rel.as_bytes().is_empty() || (self.folder.enters(rel) && self.against(rel, true).is_none())
+        rel.as_bytes().is_empty()
+            || (self.folder.enters(rel) && self.against(rel, true).is_none() && self.is_own(rel))
+    }
+
+    /// Whether a directory belongs to the trigger by this path. One over the root, or over another
+    /// graft, may be a graft as well: what is in both is reached by two paths.
+    fn is_own(&self, rel: &Bytes) -> bool {
+        self.scene.grafts.is_empty()
+            || self.path(rel).is_none_or(|path| self.rel(&path).as_ref() == Some(rel))
     }
 
     /// What a change at `rel` is a change of, as [`FolderSpec::work_at`] has it; `None` if it is no

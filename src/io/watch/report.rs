@@ -86,6 +86,12 @@ impl Rows {
         self.ledger.open_rows(trigger, dir, place, after, limit)
     }
 
+    /// See [`Ledger::is_of`].
+    pub fn is_of(&mut self, trigger: &str, rel: &Bytes, place: &str) -> bool {
+        self.pulse.rest();
+        self.ledger.is_of(trigger, rel, place)
+    }
+
     /// See [`Ledger::dirs`].
     pub fn dirs(&mut self, trigger: &str, after: &[u8], limit: usize) -> Vec<Bytes> {
         self.pulse.rest();
@@ -257,6 +263,18 @@ impl Reporter {
         let found =
             root.map_or(Ok(Found::Absent), |root| disk::find(root, &target.rel, target.follow));
         Ok(self.complete(target, found, done, only_new))
+    }
+
+    /// Answers for a target at which nobody can look, or none of its trigger's files can be: what was
+    /// delivered there counts as being there still, and anything else as not being there.
+    pub fn unseen(&mut self, target: Target, origin: Origin) -> Result<(), Stopped> {
+        self.before_look(origin)?;
+        let row = self.ledger.row(&target.trigger, &target.rel);
+        let delivered = row.as_ref().filter(|row| row.open).map(|row| row.version.clone());
+        let disk = delivered
+            .map_or(Disk::Absent, |version| Disk::File { version, probe: Probe::NotAsked });
+        self.push(target, disk, row);
+        Ok(())
     }
 
     fn push(&mut self, target: Target, disk: Disk, row: Option<Row>) {

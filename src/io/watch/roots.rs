@@ -89,7 +89,8 @@ pub struct Armed {
     pulse: Arc<Pulse>,
     /// The root, open for the present step.
     opened: Option<Arc<OwnedFd>>,
-    /// Its root turned out to be another directory than it was.
+    /// Its root could not be opened, or turned out to be another directory than it was; or what is
+    /// beneath it could not be looked at because too much is open.
     pub doubtful: bool,
 }
 
@@ -177,7 +178,7 @@ impl Armed {
     /// Whether a directory that was opened belongs to the trigger, by the mount that it is on.
     pub fn enters(&self, mount: u64) -> bool {
         let home = self.root.as_ref().is_some_and(|root| root.id.mount == mount);
-        let graft = || self.scene.grafts.values().any(|graft| graft.mount == mount);
+        let graft = || self.scene.grafts.values().any(|graft| graft.id.mount == mount);
         self.folder.cross_filesystem || home || graft()
     }
 

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 
 use crate::core::path::Bytes;
 use crate::core::trigger::{FileType, FolderSpec, FollowSymlinks};
-use crate::io::disk;
+use crate::io::disk::{self, DirId};
 
 use super::mounts::Mounts;
 use super::reach::{Graft, Out, Reach, Scene};
@@ -48,7 +48,8 @@ pub fn against(folder: &FolderSpec, rel: &Bytes) -> Option<Out> {
                 return Some(Out::Twice { link: dir, own });
             }
             scene.foreign.extend(foreign(&mounts, &leads));
-            scene.grafts.insert(dir.clone(), Graft { base: leads, mount: 0 });
+            let id = DirId { mount: 0, file: None };
+            scene.grafts.insert(dir.clone(), Graft { base: leads, id });
         }
         read_ignores(folder, &base, &mut scene, &dir);
     }

@@ -20,8 +20,8 @@ use crate::io::disk::{self, Found};
 use super::FromWatch;
 use super::cover::News;
 use super::descend::{STEP_MAX, is_gone};
-use super::report::{BATCH_MAX, Stopped};
-use super::sweep::Sweep;
+use super::report::{BATCH_MAX, Rows, Stopped};
+use super::sweep::{Sweep, is_missing};
 use super::worker::Worker;
 
 enum Purpose {
@@ -71,6 +71,26 @@ impl Walk {
         *count += 1;
     }
 
+    /// The next name in the open directory, relative to the root, and what it seems to be. `None` if
+    /// it is none, or there is no other: then the directory is closed.
+    fn read(&mut self) -> Option<(Bytes, FileType)> {
+        let (dir, stream) = self.open.as_mut()?;
+        match stream.read() {
+            Some(Ok(entry)) => {
+                let name = entry.file_name().to_bytes();
+                let dots = name == b"." || name == b"..";
+                return (!dots).then(|| (dir.join(name), entry.file_type()));
+            }
+            Some(Err(errno)) => {
+                let dir = dir.clone();
+                self.refuse(dir, &errno.into());
+            }
+            None => {}
+        }
+        self.open = None;
+        None
+    }
+
     /// Whether it reports.
     pub fn is_scan(&self) -> bool {
         matches!(self.purpose, Purpose::Scan { .. })
@@ -106,9 +126,25 @@ impl Worker {
             return Ok(());
         };
         let root = self.triggers[at].open();
-        let target = self.triggers[at].any_target(rel);
-        let root = root.as_ref().map(|root| root.as_fd());
-        self.reporter.look(root, target, Origin::Look, false)?;
+        let trigger = &self.triggers[at];
+        let is_dir = trigger.folder.file_type == Work::Dir;
+        let belongs = trigger.reach().against(&rel, is_dir).is_none();
+        let target = trigger.any_target(rel);
+        // What is missing tells nothing about what was delivered from another file system.
+        let place = trigger.place_of(&Bytes::from(target.rel.dir()));
+        let is_away = |ledger: &mut Rows| {
+            let (name, rel) = (&target.trigger, &target.rel);
+            ledger.row(name, rel).is_some_and(|row| row.open)
+                && !place.is_some_and(|place| ledger.is_of(name, rel, place))
+        };
+        let Some(root) = root.filter(|_| belongs) else {
+            return self.reporter.unseen(target, Origin::Look);
+        };
+        let found = disk::find(root.as_fd(), &target.rel, target.follow);
+        if is_missing(&found, target.work) && is_away(&mut self.reporter.ledger) {
+            return self.reporter.unseen(target, Origin::Look);
+        }
+        self.reporter.look(Some(root.as_fd()), target, Origin::Look, false)?;
         Ok(())
     }
 
@@ -209,7 +245,7 @@ impl Worker {
         walk.measured = None;
         let follow = self.triggers[at].folder.follow_symlinks;
         for _ in 0..STEP_MAX {
-            let Some((dir, stream)) = &mut walk.open else {
+            if walk.open.is_none() {
                 let Some(rel) = walk.stack.pop() else {
                     // Links that were found are looked at before it goes on.
                     let waits = self.links.keys().any(|(name, _)| *name == walk.trigger);
@@ -227,17 +263,9 @@ impl Worker {
                     Err(error) => walk.refuse(rel, &error),
                 }
                 continue;
-            };
-            let Some(Ok(entry)) = stream.read() else {
-                walk.open = None;
-                continue;
-            };
-            let name = entry.file_name().to_bytes();
-            if name == b"." || name == b".." {
-                continue;
             }
-            let rel = dir.join(name);
-            let kind = match entry.file_type() {
+            let Some((rel, kind)) = walk.read() else { continue };
+            let kind = match kind {
                 FileType::Unknown => kind_of(root.as_fd(), &rel),
                 kind => kind,
             };

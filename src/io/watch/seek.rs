@@ -86,7 +86,7 @@ impl Worker {
             return;
         }
         let end = self.walk_to(at);
-        self.triggers[at].doubtful = false;
+        let doubtful = std::mem::take(&mut self.triggers[at].doubtful);
         let found = match end {
             End::Here(base) => open(&base).map(Some),
             End::Away => Ok(None),
@@ -99,6 +99,11 @@ impl Worker {
         self.changed |= was != trigger.trouble;
         let found = found.ok().flatten();
         if trigger.root == found && found.is_some() {
+            // It could not be opened for a moment. What was to be looked at then was not.
+            if doubtful {
+                let name = trigger.name.clone();
+                self.scan(&name);
+            }
             return;
         }
         self.lose_root(at);

@@ -20,6 +20,9 @@ use super::worker::Worker;
 /// Sweeps that wait at most; more become one over the whole trigger.
 const SWEEPS_MAX: usize = 1024;
 
+/// The longest name of a file, in bytes.
+const NAME_MAX: usize = 255;
+
 /// Rows, and directories with rows, read from the ledger at once.
 const PAGE: usize = 256;
 
@@ -105,7 +108,7 @@ impl Worker {
             for rel in sweep.also.drain(sweep.also.len().saturating_sub(STEP_MAX)..) {
                 self.reporter.before_look(sweep.origin)?;
                 let found = disk::find(root.as_fd(), &rel, follow);
-                if is_gone(&found, self.triggers[at].folder.file_type) {
+                if is_missing(&found, self.triggers[at].folder.file_type) {
                     self.reporter.found(self.triggers[at].any_target(rel), found, false);
                 }
             }
@@ -133,7 +136,7 @@ impl Worker {
                 let rel = sweep.dir.join(file.as_bytes());
                 self.reporter.before_look(sweep.origin)?;
                 let found = disk::find(root.as_fd(), &rel, follow);
-                if is_gone(&found, self.triggers[at].folder.file_type) {
+                if is_missing(&found, self.triggers[at].folder.file_type) {
                     self.reporter.found(self.triggers[at].any_target(rel), found, true);
                 }
             }
@@ -151,24 +154,40 @@ impl Worker {
         }
         let first =
             if sweep.top.as_bytes().is_empty() { Bytes::default() } else { sweep.top.join(b"") };
-        if sweep.next.is_empty() {
-            // Those below `top` follow `top/`, which is no directory's name itself.
-            let after = first.as_bytes().max(sweep.dir.as_bytes());
-            sweep.next = self.reporter.ledger.dirs(&sweep.trigger, after, PAGE).into();
-        }
-        match sweep.next.pop_front().filter(|dir| dir.as_bytes().starts_with(first.as_bytes())) {
-            Some(dir) => {
+        // Those below `top` follow `top/`, which is no directory's name itself: those whose names
+        // are text, and behind all others that are text those whose names are not.
+        let mut after = first.as_bytes().max(sweep.dir.as_bytes()).to_vec();
+        loop {
+            if sweep.next.is_empty() {
+                sweep.next = self.reporter.ledger.dirs(&sweep.trigger, &after, PAGE).into();
+            }
+            let Some(dir) = sweep.next.pop_front() else { return false };
+            if dir.as_bytes().starts_with(first.as_bytes()) {
                 sweep.dir = dir;
                 sweep.after.clear();
-                true
+                return true;
             }
-            None => false,
+            if str::from_utf8(&after).is_err() {
+                return false;
+            }
+            after = before(first.as_bytes());
+            sweep.next.clear();
         }
     }
 }
 
+/// What is no text and comes right before all that begins with `first`, which ends in a slash.
+fn before(first: &[u8]) -> Vec<u8> {
+    let mut before = first.to_vec();
+    before.pop();
+    // What sorts before the slash; and then more than any name is long.
+    before.push(b'/' - 1);
+    before.resize(before.len() + NAME_MAX, 0xff);
+    before
+}
+
 /// Whether there is certainly nothing that is work.
-fn is_gone(found: &io::Result<Found>, work: FileType) -> bool {
+pub fn is_missing(found: &io::Result<Found>, work: FileType) -> bool {
     match found {
         Ok(Found::Absent | Found::Other) => true,
         Ok(Found::Directory(_)) => work == FileType::File,

@@ -26,6 +26,8 @@ pub struct Way {
     pub hinges: Vec<Bytes>,
     /// Where it ends.
     pub end: End,
+    /// The directories at which it ends, and the ways that have joined it.
+    pub ends: Vec<Bytes>,
 }
 
 impl Way {
@@ -33,6 +35,7 @@ impl Way {
     pub fn join(&mut self, other: Self) {
         self.through.extend(other.through);
         self.hinges.extend(other.hinges);
+        self.ends.extend(other.ends);
     }
 }
 
@@ -51,7 +54,8 @@ pub enum End {
 
 /// Walks to `path`, which is absolute. A directory that `shuns` picks is not touched.
 pub fn walk(path: &Path, shuns: impl Fn(&Bytes) -> bool) -> Way {
-    let mut way = Way { through: Vec::new(), hinges: Vec::new(), end: End::Away };
+    let (through, hinges, ends) = (Vec::new(), Vec::new(), Vec::new());
+    let mut way = Way { through, hinges, end: End::Away, ends };
     let mut at = Bytes::from("/");
     let mut names = names_of(path);
     let mut links = 0;
@@ -95,6 +99,7 @@ pub fn walk(path: &Path, shuns: impl Fn(&Bytes) -> bool) -> Way {
             }
         }
     }
+    way.ends.push(at.clone());
     way.end = End::Here(at);
     way
 }

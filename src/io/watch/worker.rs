@@ -125,6 +125,8 @@ impl Worker {
         let served = self.hints.len() == 0 && self.stamps.is_empty();
         let taken = self.inbox.take(served, idle, self.deadline());
         for order in taken.orders {
+            // The turn before may have ended, or an arming have begun, with another root.
+            self.tell_places()?;
             self.follow(order)?;
         }
         if !taken.hints.is_empty() {
@@ -141,6 +143,8 @@ impl Worker {
         self.tell_places()?;
         self.step_cover()?;
         self.step_links();
+        // A walk may go on into a link at once.
+        self.tell_places()?;
         self.step_kept()?;
         self.step_sweep()?;
         self.step_listing()?;
@@ -266,7 +270,7 @@ impl Worker {
         self.triggers.retain(|trigger| !trigger.apart);
         for at in 0..self.triggers.len() {
             self.triggers[at].close();
-            if std::mem::take(&mut self.triggers[at].doubtful) {
+            if self.triggers[at].doubtful {
                 self.check_root(at, true);
                 self.triggers[at].close();
             }
