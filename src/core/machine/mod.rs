@@ -70,6 +70,10 @@ pub use self::moves::Stuck;
 pub use self::recover::{Recovering, Start};
 pub use self::schedule::InFlight;
 
+/// Plans kept at most, beside those that live runs use: one for each trigger, and for each selection that
+/// was asked for by hand. Then those that nothing uses are forgotten, and made anew when asked for.
+const PLANS_MAX: usize = 1024;
+
 /// All live state of dagd.
 #[derive(Debug)]
 pub struct Machine {
@@ -334,6 +338,9 @@ impl Machine {
     /// The plan for a selection of a graph, from the cache.
     fn plan(&mut self, graph: &Arc<Graph>, select: &Selector) -> Arc<Plan> {
         let key = (graph.rev().clone(), select.text().to_owned());
+        if self.plans.len() >= PLANS_MAX && !self.plans.contains_key(&key) {
+            self.plans.retain(|_, plan| Arc::strong_count(plan) > 1);
+        }
         self.plans.entry(key).or_insert_with(|| Arc::new(graph.plan(select))).clone()
     }
 }
