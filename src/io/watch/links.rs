@@ -16,7 +16,7 @@ use crate::io::disk;
 use super::cover::News;
 use super::dirty::beneath;
 use super::reach::Graft;
-use super::roots::Armed;
+use super::roots::{Armed, Root};
 use super::seek::{foreign, may_hang};
 use super::way::{self, End};
 use super::worker::Worker;
@@ -104,7 +104,8 @@ impl Worker {
         let wanted = trigger.reach().enters(rel);
         let Some(link) = link.as_ref().filter(|_| wanted).filter(is_link) else {
             trigger.scene.links.remove(rel);
-            return self.ungraft(at, rel);
+            self.ungraft(at, rel);
+            return;
         };
         let shuns = |path: &Bytes| !self.apart && may_hang(&self.mounts, path);
         let end = way::walk(link.as_path(), shuns).end;
@@ -114,19 +115,24 @@ impl Worker {
         let base = match end {
             End::Here(base) => base,
             End::Shunned(_) => return self.set_apart(at),
-            End::Away | End::Stuck(_) => return self.ungraft(at, rel),
+            End::Away | End::Stuck(_) => {
+                self.ungraft(at, rel);
+                return;
+            }
         };
         let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
         let graft = id.ok().map(|id| Graft { base, id });
         if graft.is_some() && self.triggers[at].scene.grafts.get(rel) == graft.as_ref() {
             return self.walk_also(at, rel);
         }
-        self.ungraft(at, rel);
+        // A scan that has gone into the folder before does not go into the other one.
+        let news = if self.ungraft(at, rel) { News::Arrived } else { news };
         let trigger = &self.triggers[at];
         let is_own =
             |base: &Bytes| trigger.rel(base).is_some_and(|own| trigger.reach().enters(&own));
-        if let Some(graft) = graft.filter(|graft| !is_own(&graft.base)) {
-            self.graft(at, rel, graft, news);
+        if let Some(Graft { base, id }) = graft.filter(|graft| !is_own(&graft.base)) {
+            let Root { base, id } = self.settle_root(Root { base, id });
+            self.graft(at, rel, Graft { base, id }, news);
         }
     }
 
@@ -155,13 +161,18 @@ impl Worker {
         }
         self.walk_also(at, rel);
         self.locate(at);
+        if news != News::Known {
+            // What was delivered from its file system before may be there no more.
+            let name = self.triggers[at].name.clone();
+            self.sweep(&name, rel.clone(), true, Origin::Event);
+        }
         self.roots_changed();
     }
 
-    /// A link does not lead to a directory of the trigger any more.
-    fn ungraft(&mut self, at: usize, rel: &Bytes) {
+    /// A link does not lead to a directory of the trigger any more. Returns whether it did.
+    fn ungraft(&mut self, at: usize, rel: &Bytes) -> bool {
         let trigger = &mut self.triggers[at];
-        let Some(graft) = trigger.scene.grafts.remove(rel) else { return };
+        let Some(graft) = trigger.scene.grafts.remove(rel) else { return false };
         trigger.scene.more_links = false;
         let name = trigger.name.clone();
         self.forget(&graft.base, false);
@@ -175,5 +186,6 @@ impl Worker {
         // Another link may lead to it, and then has it.
         self.ask_links(at);
         self.roots_changed();
+        true
     }
 }

@@ -300,8 +300,10 @@ impl Places {
         let before = mem::replace(&mut table.mounts, now);
         let points: BTreeSet<Bytes> =
             table.mounts.changed(&before).map(|mount: &Mount| mount.point.clone()).collect();
+        // What was unmounted and mounted again meanwhile may look the same in the table.
+        let unknown = points.is_empty();
         for way in table.ways.values() {
-            if points.iter().any(|point| way.is_touched(point)) {
+            if unknown || points.iter().any(|point| way.is_touched(point)) {
                 way.inbox.wander();
             }
         }

@@ -113,9 +113,9 @@ impl Worker {
         }
     }
 
-    /// Reads the table of mounts as it is while the root is this one: what is seen under the root
-    /// is told to be of the file system that the table has for it.
-    fn settle_root(&mut self, mut root: Root) -> Root {
+    /// Reads the table of mounts as it is while the root, or the end of a link, is this one: what is
+    /// seen under it is told to be of the file system that the table has for it.
+    pub(super) fn settle_root(&mut self, mut root: Root) -> Root {
         for _ in 0..SEEKS_MAX {
             self.mounts = Mounts::read().unwrap_or_default();
             match open(&root.base) {
