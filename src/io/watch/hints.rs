@@ -233,6 +233,11 @@ impl Worker {
     /// A covered directory is not at its path any more: it is forgotten with all below, and what
     /// was delivered from there is looked for.
     fn vanish(&mut self, path: &Bytes, told: bool) {
+        for trigger in &mut self.triggers {
+            if let Some(rel) = trigger.rel(path).filter(|rel| !rel.as_bytes().is_empty()) {
+                trigger.scene.ignores.forget(&rel);
+            }
+        }
         self.forget(path, told);
         self.sweep_under(path, true);
     }

@@ -16,8 +16,6 @@ use rustix::io::Errno;
 
 use crate::core::path::Bytes;
 
-use super::dirty::beneath;
-
 /// The names of ignore files, the one that counts more last.
 pub const NAMES: [&str; 2] = [".gitignore", ".ignore"];
 
@@ -86,9 +84,17 @@ impl Ignores {
         true
     }
 
-    /// Forgets what was read in a directory and below.
+    /// Forgets what was read in a directory below the root, and below that.
     pub fn forget(&mut self, top: &Bytes) {
-        self.0.retain(|dir, _| beneath(top.as_bytes(), dir.as_bytes()).is_none());
+        self.0.remove(top);
+        // Not a look at each: whole trees go folder by folder.
+        let first = top.join(b"");
+        let below = self.0.range(first.clone()..).map(|(dir, _)| dir);
+        let below = below.take_while(|dir| dir.as_bytes().starts_with(first.as_bytes()));
+        let below: Vec<Bytes> = below.cloned().collect();
+        for dir in below {
+            self.0.remove(&dir);
+        }
     }
 
     /// Why the path `rel` is out, if it is; the directories over it are not.
@@ -183,6 +189,16 @@ mod tests {
         assert!(ignores.against(&"a/.git".into(), true).is_some());
         let why = Ignored { dir: "a/b".into(), pattern: "*.txt".into() };
         assert_eq!(ignores.against(&"a/b/t.txt".into(), false), Some(why));
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_has_no_rules() {
+        let files = [(".gitignore", "r\n"), ("a/.gitignore", "s\n"), ("a/b/.ignore", "t\n")];
+        let mut ignores = read(&files);
+        ignores.forget(&"a/b".into());
+        assert_eq!(ignores.0.len(), 2);
+        ignores.forget(&"a".into());
+        assert!(ignores.0.keys().eq([&"".into()]));
     }
 
     #[test]
