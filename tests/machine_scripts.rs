@@ -2523,6 +2523,7 @@ fn a_move_is_issued_again_after_a_crash() {
         moved 1.0: gone (gone: nothing is at the path any more)
         run 1 succeeded: a=succeeded
         -> finished 1 succeeded
+        -> look in x
     ",
     );
 }

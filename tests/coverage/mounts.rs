@@ -102,3 +102,28 @@ fn a_file_system_is_mounted_over_the_folder() {
     wanted.insert("in/last".to_owned());
     exactly(&env, &wanted);
 }
+
+/// A run ends while its file's file system is away: the file is not taken for gone.
+#[test]
+fn a_file_system_goes_away_during_a_run() {
+    let slow = "[tasks.slow]\nshell = \"echo >> runs; while [ ! -e go ]; do sleep 0.05; done\"\ncwd = \"{dir}\"\n";
+    let trigger = format!("{TRIGGER}move = \"done/\"\n").replace("\"each\"", "\"slow\"");
+    let mut env = world(&format!("{slow}{trigger}"));
+    env.mkdir("in");
+    let other = env.mkdir("other");
+    let script = format!(
+        "mount -t tmpfs none {0}; echo x > {0}/file; mount --bind {0} \"$1\"",
+        other.display()
+    );
+    if !start_with(&mut env, &script) {
+        return;
+    }
+    env.wait("a run", || env.at("runs").exists());
+    there(&env, "umount -l \"$1\"");
+    fs::write(env.at("go"), "").unwrap();
+    env.await_ended(1);
+    there(&env, &format!("mount --bind {} \"$1\"; echo y > \"$1/next\"", other.display()));
+    env.wait("the next file", || env.at("done/next").exists());
+    env.await_idle();
+    assert_eq!(fs::read_to_string(env.at("runs")).unwrap().lines().count(), 2);
+}

@@ -74,6 +74,7 @@ fn a_file_that_is_fired_twice_takes_no_other_from_its_line() {
         run 5 of in: event [y created v1]
         started 5.a#1
         -> finished 3 succeeded
+        -> look in x
         -> start 5.a#1
     ",
     );

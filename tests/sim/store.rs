@@ -233,6 +233,8 @@ impl Store {
         let row = self.rows.get_mut(&(trigger, claim.rel));
         let Some(row) = row.filter(|row| claim.in_place && row.run == Some(run)) else { return };
         match result {
+            MoveResult::Gone if phase == Phase::After && created.disposition.pre_move.is_none() => {
+            }
             MoveResult::Moved { .. } | MoveResult::Deleted | MoveResult::Gone => row.open = false,
             MoveResult::Superseded if phase == Phase::Before => {
                 row.version = Version { file: Bytes::default(), size: 0, mtime_ns: 0 };

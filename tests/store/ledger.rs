@@ -128,7 +128,8 @@ fn what_disposing_comes_to() {
     let mut s = Setup::new();
     for (id, result, open) in [
         (1, MoveResult::Superseded, true),
-        (2, MoveResult::Gone, false),
+        // Whether it is gone, or only its file system is away, is for a look to tell.
+        (2, MoveResult::Gone, true),
         (3, MoveResult::Failed("EXDEV".into()), true),
         (4, MoveResult::Kept, true),
         (5, MoveResult::Deleted, false),

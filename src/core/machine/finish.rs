@@ -2,7 +2,7 @@
 
 use super::Machine;
 use crate::core::candidate::Stage;
-use crate::core::disposition::{Fate, MoveResult, Phase, RunFile};
+use crate::core::disposition::{Fate, Phase, RunFile};
 use crate::core::effect::{Command, Out};
 use crate::core::id::{ItemId, Now, RunId};
 use crate::core::path::Bytes;
@@ -50,11 +50,11 @@ impl Machine {
         let lane = info.trigger.as_ref().and_then(|name| self.lanes.get(name));
         let Some(lane) = lane else { return Vec::new() };
         let look = |file: &&RunFile| {
-            let superseded = Some(Fate::Done(MoveResult::Superseded));
+            let lost = matches!(&file.after, Some(Fate::Done(result)) if result.is_lost());
             let changed = lane.candidates.get(&file.claim.rel).is_some_and(
                 |c| matches!(c.stage, Stage::Claimed { run, changed: true } if run == info.run),
             );
-            changed || (file.claim.in_place && file.after == superseded)
+            changed || (file.claim.in_place && lost)
         };
         run.files().iter().filter(look).map(|file| file.claim.rel.clone()).collect()
     }

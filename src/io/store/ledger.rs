@@ -118,6 +118,13 @@ pub(super) fn moved(
                  WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
             )?
             .execute(params![trigger, dir, name, run, at, PathCell(to.as_bytes())])?,
+        // Its file system may be away, and not it: whoever looks at the path tells.
+        MoveResult::Gone if phase == Phase::After && here => conn
+            .prepare_cached(
+                "UPDATE ledger SET location = NULL, at = ?5 \
+                 WHERE trigger = ?1 AND dir = ?2 AND name = ?3 AND run = ?4",
+            )?
+            .execute(params![trigger, dir, name, run, at])?,
         MoveResult::Gone | MoveResult::Deleted => conn
             .prepare_cached(
                 "UPDATE ledger SET open = 0, location = NULL, at = ?5 \
