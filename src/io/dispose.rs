@@ -25,6 +25,7 @@ mod error;
 mod item;
 mod job;
 mod lease;
+mod pin;
 mod place;
 #[cfg(test)]
 mod races;
@@ -39,6 +40,7 @@ use crossbeam_channel::Sender;
 
 use self::error::Error;
 use self::job::{Job, Step};
+use self::pin::Pin;
 use crate::core::disposition::{Disposed, MoveResult, Phase};
 use crate::core::effect::Move;
 use crate::core::id::{Name, RunId};
@@ -134,7 +136,7 @@ impl Disposer {
     }
 
     fn put_off(&self, mv: &Move, why: String) {
-        let text = Job::new(mv).failure(&Error::Refused(why));
+        let text = Job::new(mv, None).failure(&Error::Refused(why));
         if let Err(error) = self.out.try_send(Moved::of(mv, Disposed::NotYet(text))) {
             tracing::error!(run = %mv.run, file = mv.file, %error, "result of a move not taken");
         }
@@ -144,8 +146,9 @@ impl Disposer {
 /// Disposes of the file, if it is still the claimed version. May be repeated after a crash at any
 /// point, and after its own success.
 pub fn dispose(mv: &Move) -> Disposed {
-    let job = Job::new(mv);
     for _ in 0..TRIES_MAX {
+        let pin = Pin::of(mv.claim.path.as_path());
+        let job = Job::new(mv, pin.as_ref());
         match job.go() {
             Ok(Step::Done(MoveResult::Superseded)) => return job.superseded(),
             Ok(Step::Done(result)) => return Disposed::Done(result),
@@ -153,7 +156,7 @@ pub fn dispose(mv: &Move) -> Disposed {
             Err(error) => return outcome(&job, &error),
         }
     }
-    outcome(&job, &Error::Restless)
+    outcome(&Job::new(mv, None), &Error::Restless)
 }
 
 fn outcome(job: &Job<'_>, error: &Error) -> Disposed {

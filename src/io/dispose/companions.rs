@@ -101,7 +101,7 @@ impl Job<'_> {
             again: true,
             ..self.mv.clone()
         };
-        let job = Job::named(&mv, inner);
+        let job = Job::named(&mv, None, inner);
         match job.go() {
             Ok(Step::Done(MoveResult::Moved { .. } | MoveResult::Gone)) => {
                 failpoint!("dispose.with_moved");
@@ -111,7 +111,7 @@ impl Job<'_> {
             Err(error) if error.may_pass() => Err(Error::Refused(job.failure(&error))),
             Err(error) => {
                 // The file itself has gone, and that counts.
-                tracing::warn!("{}", job.failure(&error));
+                tracing::warn!("{}", self.tell(&job.failure(&error)));
                 self.return_companions();
                 Ok(())
             }
@@ -128,8 +128,8 @@ impl Job<'_> {
                 done => done,
             };
             if let Err(error) = returned {
-                let path = path.as_path().display();
-                tracing::warn!(%error, kept = %aside.display(), %path, "cannot put it back");
+                let text = format!("cannot put {} back: {error}", aside.display());
+                tracing::warn!("{}", self.tell(&text));
             }
         }
     }

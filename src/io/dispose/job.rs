@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::error::{Doing as _, Error};
+use super::pin::Pin;
 use super::{copy, item, place};
 use crate::core::candidate::Version;
 use crate::core::disposition::{Disposed, Goal, MoveResult};
@@ -41,7 +42,9 @@ pub(super) struct Job<'a> {
     pub(super) run: RunId,
     pub(super) what: FileType,
     pub(super) claim: &'a Version,
+    /// The source, by way of its folder if that is held.
     pub(super) source: &'a Path,
+    pin: Option<&'a Pin>,
     /// What begins the names of all that is its own.
     pub(super) own: String,
     /// The copy in the making, in the target's folder; of no use without a target.
@@ -53,7 +56,7 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn new(mv: &'a Move) -> Self {
+    pub(super) fn new(mv: &'a Move, pin: Option<&'a Pin>) -> Self {
         // Two machines may move files of their seventh runs into one shared folder.
         let mut hash = blake3::Hasher::new();
         for part in [mv.claim.path.as_bytes(), mv.claim.version.file.as_bytes()] {
@@ -61,12 +64,12 @@ impl<'a> Job<'a> {
         }
         hash.update(&mv.claim.version.mtime_ns.to_le_bytes());
         let hash = hash.finalize().to_hex();
-        Self::named(mv, format!(".dagd-{}-{}-{}", mv.run, mv.file, &hash[..8]))
+        Self::named(mv, pin, format!(".dagd-{}-{}-{}", mv.run, mv.file, &hash[..8]))
     }
 
     /// With names of its own that begin so.
-    pub(super) fn named(mv: &'a Move, own: String) -> Self {
-        let source = mv.claim.path.as_path();
+    pub(super) fn named(mv: &'a Move, pin: Option<&'a Pin>, own: String) -> Self {
+        let source = pin.map_or(mv.claim.path.as_path(), Pin::path);
         let target = match &mv.goal {
             Goal::To(target) => target.as_path(),
             Goal::Delete => source,
@@ -77,6 +80,7 @@ impl<'a> Job<'a> {
             what: mv.file_type,
             claim: &mv.claim.version,
             source,
+            pin,
             temp: target.with_file_name(format!("{own}.tmp")),
             aside: source.with_file_name(format!("{own}.old.tmp")),
             doomed: source.with_file_name(format!("{own}.gone.tmp")),
@@ -87,12 +91,17 @@ impl<'a> Job<'a> {
     /// The text of a disposition that could not be done.
     pub(super) fn failure(&self, error: &Error) -> String {
         let source = self.source.display();
-        match &self.mv.goal {
+        self.tell(&match &self.mv.goal {
             Goal::To(target) => {
                 format!("cannot move {source} to {}: {error}", target.as_path().display())
             }
             Goal::Delete => format!("cannot delete {source}: {error}"),
-        }
+        })
+    }
+
+    /// A text with paths as the user knows them.
+    pub(super) fn tell(&self, text: &str) -> String {
+        self.pin.map_or_else(|| text.to_owned(), |pin| pin.tell(text))
     }
 
     /// Where it goes; `None`: away.
@@ -174,8 +183,8 @@ impl<'a> Job<'a> {
     fn check_target(&self) -> Result<(), Error> {
         let Some(target) = self.target() else { return Ok(()) };
         let folder = target.as_os_str().as_encoded_bytes().ends_with(b"/");
-        let within =
-            self.what == FileType::Dir && target != self.source && target.starts_with(self.source);
+        let source = self.mv.claim.path.as_path();
+        let within = self.what == FileType::Dir && target != source && target.starts_with(source);
         let bad = folder || within || !target.is_absolute() || target.file_name().is_none();
         if bad { Err(Error::BadTarget) } else { Ok(()) }
     }

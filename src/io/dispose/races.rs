@@ -2,12 +2,15 @@
 //! in between.
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::dispose;
 use super::error::Error;
 use super::job::{Job, Left, Step};
+use super::pin::Pin;
 use crate::core::candidate::Kind;
-use crate::core::disposition::{Goal, MoveResult, Phase};
+use crate::core::disposition::{Disposed, Goal, MoveResult, Phase};
 use crate::core::effect::Move;
 use crate::core::id::{RunId, Wall};
 use crate::core::path::Bytes;
@@ -51,7 +54,7 @@ impl World {
     }
 
     fn job(&self) -> Job<'_> {
-        Job::new(&self.mv)
+        Job::new(&self.mv, None)
     }
 
     fn source(&self) -> &Path {
@@ -290,4 +293,29 @@ fn what_goes_along_belongs_to_the_version_that_goes() {
     is(&world.files(), &rest);
     assert!(arrived(&done(world.job().go()), world.target()), "again");
     is(&world.files(), &rest);
+}
+
+#[test]
+fn a_folder_that_is_exchanged_leads_nowhere_else() {
+    let mut world = World::new();
+    let [sub, away, other] = ["sub", "away", "other"].map(|name| world.folder.path().join(name));
+    fs::create_dir(&sub).unwrap();
+    fs::create_dir(&other).unwrap();
+    fs::rename(world.source(), sub.join("in")).unwrap();
+    fs::write(other.join("in"), "precious").unwrap();
+    world.mv.claim.path = Bytes::from(sub.join("in").as_path());
+    world.mv.goal = Goal::Delete;
+    let pin = Pin::of(world.source()).unwrap();
+    // It is another folder by the time of the first step.
+    fs::rename(&sub, &away).unwrap();
+    symlink(&other, &sub).unwrap();
+    let job = Job::new(&world.mv, Some(&pin));
+    assert!(matches!(job.go(), Ok(Step::Done(MoveResult::Deleted))));
+    assert_eq!(fs::read_to_string(other.join("in")).unwrap(), "precious");
+    assert!(fs::read_dir(&away).unwrap().next().is_none());
+    let told = job.failure(&Error::Restless);
+    assert!(told.starts_with(&format!("cannot delete {}: ", world.source().display())), "{told}");
+    // With what was there before it is as with any other file at the path.
+    assert_eq!(dispose(&world.mv), Disposed::Done(MoveResult::Superseded));
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 1);
 }
