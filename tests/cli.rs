@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -199,6 +200,11 @@ fn a_configuration_is_checked_drawn_and_planned() {
     assert!(line("in ").contains("proved") || line("in ").contains("inferred"), "{valid}");
     assert!(line("broken").ends_with("the folder does not exist yet; it is waited for"), "{valid}");
     assert!(line("slow").contains("signal SIGUSR1"), "{valid}");
+
+    assert!(!valid.contains("others may write"), "{valid}");
+    fs::set_permissions(env.at("inbox"), fs::Permissions::from_mode(0o1777)).unwrap();
+    let shared = env.ok(&["check"]);
+    assert!(shared.contains("warning: trigger `in`: others may write "), "{shared}");
 
     assert_eq!(env.ok(&["graph", "check+"]), "check\n└─ report\n");
     assert_eq!(env.ok(&["graph", "--trigger", "in"]), "check\n└─ report\n");

@@ -3,7 +3,7 @@
 use super::Context;
 use super::exit::{Exit, Outcome};
 use super::text::{Paint, Style, Table, count};
-use crate::core::trigger::{Source, TriggerSpec};
+use crate::core::trigger::{Folder, Source, TriggerSpec};
 use crate::io::{config_files, disk};
 
 /// Exactly what the daemon does before it runs. Exit code 78, with everything that is wrong, if
@@ -19,7 +19,8 @@ pub fn check(context: &mut Context) -> Outcome {
         count(model.triggers.len(), "trigger"),
         model.graph.rev(),
     ))?;
-    for warning in &loaded.resolved.warnings {
+    let shared = model.triggers.values().filter_map(|trigger| shared(trigger));
+    for warning in loaded.resolved.warnings.iter().cloned().chain(shared) {
         context.screen.line(&format!("warning: {warning}"))?;
     }
     if !model.triggers.is_empty() {
@@ -27,6 +28,20 @@ pub fn check(context: &mut Context) -> Outcome {
         context.screen.text(&format!("\n{table}"))?;
     }
     Ok(Exit::Done)
+}
+
+/// What is to be said of a drop folder into which others may write: a task opens its file by path.
+fn shared(trigger: &TriggerSpec) -> Option<String> {
+    let folder = trigger.folder()?;
+    let exposed = folder.folder == Folder::Drop && folder.pre_move.is_none();
+    (exposed && disk::others_may_write(&folder.root)).then(|| {
+        format!(
+            "trigger `{}`: others may write {}, and could exchange a file after it was found \
+             complete; a `pre_move` into a folder that is dagd's own prevents that",
+            trigger.name,
+            folder.root.display(),
+        )
+    })
 }
 
 /// The triggers, and how files under their folders will be known to be complete.

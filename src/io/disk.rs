@@ -353,6 +353,14 @@ fn is_private(stat: &Statx) -> bool {
     stat.stx_uid == rustix::process::geteuid().as_raw() && !mode.intersects(others)
 }
 
+/// Whether others than dagd's user, and root, may put files into the folder at `path`. Not if there
+/// is none.
+pub fn others_may_write(path: &Path) -> bool {
+    let Ok(stat) = rustix::fs::stat(path) else { return false };
+    let known = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
+    !known || Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH)
+}
+
 /// What is reported of a path that cannot even be looked at, for this reason.
 pub fn unknown(error: &io::Error) -> Disk {
     let too_long = error.raw_os_error() == Some(libc::ENAMETOOLONG);

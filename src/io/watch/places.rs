@@ -27,6 +27,9 @@ use super::way::{Way, parent};
 /// Bytes read from the kernel's queue at once: some hundred events.
 const BUFFER: usize = 16 * 1024;
 
+/// Pause after a failed wait for events.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What happens to a directory itself. Nothing of what happens in it: that would be noise.
 const ITSELF: WatchFlags = WatchFlags::MOVE_SELF
     .union(WatchFlags::DELETE_SELF)
@@ -250,7 +253,12 @@ impl Places {
             }
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(errno) => return tracing::warn!(%errno, "ways to roots are no longer followed"),
+                Err(errno) => {
+                    // Memory may be short for a moment.
+                    tracing::warn!(%errno, "ways to roots are not followed; trying again");
+                    std::thread::sleep(RETRY);
+                    continue;
+                }
             }
             let woken = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
             let (orders, rings) = (woken(0), woken(1));
