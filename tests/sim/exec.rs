@@ -170,8 +170,10 @@ impl Exec {
                 }
             }
         };
+        // One that asks a question is asked once: the disposer answers each order but once.
+        let asks = matches!(outcome, Disposed::Stamped(_));
         let event = Event::Moved { run, file: file_ix, phase, outcome };
-        if rng.chance(10) {
+        if rng.chance(10) && !asks {
             self.moved.push_back(event.clone());
         }
         self.moved.push_back(event);
