@@ -271,7 +271,7 @@ fn a_root_appears_goes_and_is_replaced() {
     fs::create_dir_all(root.join("sub")).unwrap();
     fs::write(root.join("sub/1"), b"x").unwrap();
     bench.delivered("t", ["sub/1"]);
-    assert!(bench.coverage("t").unwrap().exists);
+    bench.until(|bench| bench.coverage("t").is_some_and(|c| c.exists));
     fs::rename(&root, bench.at("x/y/old")).unwrap();
     fs::create_dir(&root).unwrap();
     fs::write(root.join("2"), b"x").unwrap();

@@ -195,7 +195,9 @@ impl Bench {
     }
 
     pub(crate) fn step(&mut self, deadline: Instant) {
-        assert!(Instant::now() < deadline, "not in time; last seen: {:?}", self.seen.last());
+        let covered = || self.handle.coverage();
+        let last = self.seen.last();
+        assert!(Instant::now() < deadline, "not in time; last seen: {last:?}; {:#?}", covered());
         let Ok(message) = self.from.recv_timeout(Duration::from_millis(20)) else { return };
         match message.what {
             FromWatch::Apart { .. } => {}
