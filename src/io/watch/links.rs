@@ -6,18 +6,15 @@
 //! their paths, so that the same links win each time.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd as _;
 
 use crate::core::candidate::Origin;
 use crate::core::path::Bytes;
 use crate::core::trigger::FollowSymlinks;
-use crate::io::disk;
 
 use super::cover::News;
 use super::dirty::beneath;
-use super::reach::Graft;
 use super::roots::{Armed, Root};
-use super::seek::{foreign, may_hang};
+use super::seek::{foreign, may_hang, open};
 use super::way::{self, End};
 use super::worker::Worker;
 
@@ -61,7 +58,7 @@ impl Worker {
     /// Something went from a path: what links led to there, or beneath it, is another directory by
     /// now, if any.
     pub(super) fn touch_grafts(&mut self, path: &Bytes) {
-        let gone = |graft: &Graft| beneath(path.as_bytes(), graft.base.as_bytes()).is_some();
+        let gone = |graft: &Root| beneath(path.as_bytes(), graft.base.as_bytes()).is_some();
         for at in 0..self.triggers.len() {
             let grafts = self.triggers[at].scene.grafts.iter().filter(|(_, graft)| gone(graft));
             let rels: Vec<Bytes> = grafts.map(|(rel, _)| rel.clone()).collect();
@@ -120,8 +117,7 @@ impl Worker {
                 return;
             }
         };
-        let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
-        let graft = id.ok().map(|id| Graft { base, id });
+        let graft = open(&base).ok();
         if graft.is_some() && self.triggers[at].scene.grafts.get(rel) == graft.as_ref() {
             return self.walk_also(at, rel);
         }
@@ -130,9 +126,9 @@ impl Worker {
         let trigger = &self.triggers[at];
         let is_own =
             |base: &Bytes| trigger.rel(base).is_some_and(|own| trigger.reach().enters(&own));
-        if let Some(Graft { base, id }) = graft.filter(|graft| !is_own(&graft.base)) {
-            let Root { base, id } = self.settle_root(Root { base, id });
-            self.graft(at, rel, Graft { base, id }, news);
+        if let Some(graft) = graft.filter(|graft| !is_own(&graft.base)) {
+            let graft = self.settle_root(graft);
+            self.graft(at, rel, graft, news);
         }
     }
 
@@ -150,7 +146,7 @@ impl Worker {
         trigger.scene.links.insert(rel.clone())
     }
 
-    fn graft(&mut self, at: usize, rel: &Bytes, graft: Graft, news: News) {
+    fn graft(&mut self, at: usize, rel: &Bytes, graft: Root, news: News) {
         let trigger = &mut self.triggers[at];
         tracing::debug!(link = %rel.lossy(), base = %graft.base.lossy(), "follows a link");
         trigger.scene.foreign.extend(foreign(&self.mounts, &graft.base));

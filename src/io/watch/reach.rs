@@ -9,19 +9,10 @@ use std::fmt;
 
 use crate::core::path::Bytes;
 use crate::core::trigger::{FileType, FolderSpec};
-use crate::io::disk::DirId;
 
 use super::dirty::beneath;
 use super::ignores::{Ignored, Ignores};
-
-/// A directory elsewhere that belongs to the trigger because a link beneath its root leads there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Graft {
-    /// Its path without links.
-    pub base: Bytes,
-    /// Which directory it is.
-    pub id: DirId,
-}
+use super::roots::Root;
 
 /// What was found beneath a root that widens or narrows the reach of its trigger.
 #[derive(Debug, Default)]
@@ -33,8 +24,8 @@ pub struct Scene {
     pub links: BTreeSet<Bytes>,
     /// Whether there are more links than fit.
     pub more_links: bool,
-    /// Those of the links whose directories belong to the trigger by them.
-    pub grafts: BTreeMap<Bytes, Graft>,
+    /// Those of the links whose directories, elsewhere, belong to the trigger by them.
+    pub grafts: BTreeMap<Bytes, Root>,
     /// Ignore files.
     pub ignores: Ignores,
 }
@@ -102,7 +93,7 @@ impl Reach<'_> {
     }
 
     /// The graft that a path relative to the root lies in, and its path there.
-    fn graft_over<'r>(&self, rel: &'r Bytes) -> Option<(&Graft, &'r [u8])> {
+    fn graft_over<'r>(&self, rel: &'r Bytes) -> Option<(&Root, &'r [u8])> {
         let grafts = self.scene.grafts.iter();
         let over = grafts.filter_map(|(link, graft)| {
             Some((link, graft, beneath(link.as_bytes(), rel.as_bytes())?))

@@ -25,7 +25,7 @@ use super::report::Target;
 /// The longest path that a program can open, with the byte that ends it.
 const PATH_MAX: usize = 4096;
 
-/// Where a trigger's root is.
+/// A directory from which on files of a trigger lie: its root, or where a link beneath it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     /// Its path without symbolic links: two triggers that reach it differently share its watch.

@@ -11,7 +11,8 @@ use crate::core::trigger::{FileType, FolderSpec, FollowSymlinks};
 use crate::io::disk::{self, DirId};
 
 use super::mounts::Mounts;
-use super::reach::{Graft, Out, Reach, Scene};
+use super::reach::{Out, Reach, Scene};
+use super::roots::Root;
 use super::seek::{foreign, may_hang};
 use super::way::{self, End};
 
@@ -49,7 +50,7 @@ pub fn against(folder: &FolderSpec, rel: &Bytes) -> Option<Out> {
             }
             scene.foreign.extend(foreign(&mounts, &leads));
             let id = DirId { mount: 0, file: None };
-            scene.grafts.insert(dir.clone(), Graft { base: leads, id });
+            scene.grafts.insert(dir.clone(), Root { base: leads, id });
         }
         read_ignores(folder, &base, &mut scene, &dir);
     }

@@ -277,7 +277,8 @@ pub(super) fn foreign(mounts: &Mounts, base: &Bytes) -> impl Iterator<Item = (u6
     all.into_iter()
 }
 
-fn open(base: &Bytes) -> Result<Root, String> {
+/// Opens the directory at a path without links, to know which one it is. Errors: why it cannot be.
+pub fn open(base: &Bytes) -> Result<Root, String> {
     let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
     match id {
         Ok(id) => Ok(Root { base: base.clone(), id }),
