@@ -2719,7 +2719,7 @@ fn a_start_by_hand_looks_again_at_its_end() {
         > see in x v2
         > resume in
         resumed in
-        run 1 of in: manual items #0 [x created v1]
+        run 1 of in: manual items #0 [x created v2]
         started 1.a#1
         -> reply done
         -> start 1.a#1
@@ -2729,9 +2729,6 @@ fn a_start_by_hand_looks_again_at_its_end() {
         -> finished 1 succeeded
         -> look in x
         > look in x v2
-        run 2 of in: event [x modified v2]
-        started 2.a#1
-        -> start 2.a#1
     ",
     );
 }

@@ -3,8 +3,7 @@
 use super::{check, check_reload};
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a script and all that comes of it")]
-fn a_file_that_is_fired_twice_takes_no_other_from_its_line() {
+fn a_file_waits_once_for_a_run_by_hand() {
     check(
         "
         slots 8
@@ -39,8 +38,7 @@ fn a_file_that_is_fired_twice_takes_no_other_from_its_line() {
         item #0 of in: manual [x created v1]
         -> reply queued #0
         > fire in x v1
-        item #1 of in: manual [x created v1]
-        -> reply queued #1
+        -> reply refused: /in/x waits for a run already
         > end 1.a 0
         ended 1.a#1 0: succeeded
         move 1.0 away
@@ -60,7 +58,7 @@ fn a_file_that_is_fired_twice_takes_no_other_from_its_line() {
         > moved 2.0 deleted
         moved 2.0: deleted
         run 2 succeeded: a=succeeded
-        run 4 of in: manual items #1 [x created v1]
+        run 4 of in: event [y created v1]
         started 4.a#1
         -> finished 2 succeeded
         -> start 4.a#1
@@ -71,11 +69,8 @@ fn a_file_that_is_fired_twice_takes_no_other_from_its_line() {
         > moved 3.0 gone
         moved 3.0: gone (gone: nothing is at the path any more)
         run 3 succeeded: a=succeeded
-        run 5 of in: event [y created v1]
-        started 5.a#1
         -> finished 3 succeeded
         -> look in x
-        -> start 5.a#1
     ",
     );
 }
@@ -469,6 +464,55 @@ fn a_row_goes_on_from_its_last_run_whichever_ended_first() {
         started 3.t#1
         -> start 3.t#1
         > see b x v2
+    ",
+    );
+}
+
+#[test]
+fn what_comes_last_runs_first_after_a_restart() {
+    check(
+        "
+        drop in delete overlap=restart key=k
+        task a
+    ",
+        "
+        see in a v1
+        see in b v1
+        see in c v1
+        end 1.a sig15
+        end 2.a 0
+        moved 2.0 deleted
+    ",
+        "
+        armed in
+        -> scan in
+        > see in a v1
+        run 1 of in: event [a created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in b v1
+        cancel 1: restart
+        -> term 1.a#1
+        > see in c v1
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        item #0 of in: event [a created v1]
+        run 2 of in: event [c created v1]
+        started 2.a#1
+        -> finished 1 cancelled
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        move 2.0 away
+        -> move 2.0 /in/c away
+        > moved 2.0 deleted
+        moved 2.0: deleted
+        run 2 succeeded: a=succeeded
+        run 3 of in: event [b created v1]
+        started 3.a#1
+        -> finished 2 succeeded
+        -> start 3.a#1
     ",
     );
 }

@@ -682,3 +682,82 @@ fn listening_to_another_trigger_begins_anew() {
     ",
     );
 }
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a script and all that comes of it")]
+fn a_silence_is_not_told_before_what_came_meanwhile_is_found() {
+    check_reload(
+        "
+        drop in delete run=a
+        absent quiet of=in after=60s run=b
+        task a
+        task b
+    ",
+        "",
+        "
+        see in x v1
+        end 1.a 0
+        moved 1.0 deleted
+        down 50s
+        crash
+        +20s
+        see in y v1
+        scanned in
+        end 2.a 0
+        moved 2.0 deleted
+        down 120s
+        crash
+        +20s
+        scanned in
+        +1s
+    ",
+        "
+        armed in
+        time of quiet is settled to 14.22:13:21
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        time of quiet is settled to 14.22:13:21
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 away
+        -> move 1.0 /in/x away
+        > moved 1.0 deleted
+        moved 1.0: deleted
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > down 50s
+        > crash
+        -> scan in
+        > +20s
+        > see in y v1
+        run 2 of in: event [y created v1]
+        time of quiet is settled to 14.22:14:31
+        started 2.a#1
+        -> start 2.a#1
+        > scanned in
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        move 2.0 away
+        -> move 2.0 /in/y away
+        > moved 2.0 deleted
+        moved 2.0: deleted
+        run 2 succeeded: a=succeeded
+        -> finished 2 succeeded
+        -> look in y
+        > down 120s
+        > crash
+        -> scan in
+        > +20s
+        > scanned in
+        > +1s
+        item #0 of quiet: absence
+        time of quiet is settled to 14.22:14:31 and told
+        run 3 of quiet: absence items #0
+        started 3.b#1
+        -> start 3.b#1
+    ",
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::lane::Unit;
 use super::{Machine, Timer, mix};
-use crate::core::candidate::Origin;
+use crate::core::candidate::{Origin, Stage};
 use crate::core::disposition::{Disposition, Phase};
 use crate::core::effect::{Command, Out};
 use crate::core::id::{ItemId, Name, Now, RunId};
@@ -39,7 +39,7 @@ impl Machine {
             };
             let name = next?.clone();
             let lane = self.lanes.get_mut(&name);
-            if let Some(unit) = lane.and_then(|lane| lane.next_unit(&self.items, now.mono)) {
+            if let Some(unit) = lane.and_then(|lane| lane.next_unit(now.mono)) {
                 return Some((name, unit));
             }
             self.wake_for(&name);
@@ -119,8 +119,17 @@ impl Machine {
     fn run_for_items(&self, now: Now, lane: Option<&Name>, ids: Vec<ItemId>) -> RunCreated {
         let blank = self.blank_run(now, lane);
         let last = &self.items[ids.last().expect("a unit is never empty")];
-        let ItemQueued { select, reason, signal, scheduled, files, parent, keep, .. } =
+        let ItemQueued { select, reason, signal, scheduled, mut files, parent, keep, .. } =
             last.clone();
+        // It gets what lies there, not what lay there when it was asked for.
+        for file in files.iter_mut().filter(|file| file.in_place) {
+            let candidates = lane.map(|lane| &self.lanes[lane].candidates);
+            let candidate = candidates.and_then(|candidates| candidates.get(&file.rel));
+            if let Some(ready) = candidate.filter(|candidate| candidate.stage == Stage::Ready) {
+                file.version = ready.version.clone();
+                file.key = ready.passed.as_ref().and_then(|passed| passed.key.clone());
+            }
+        }
         let rel = files.first().map(|file| &file.rel);
         let key =
             lane.map_or_else(Bytes::default, |lane| self.lanes[lane].key(rel, signal.as_ref()));
@@ -151,12 +160,7 @@ impl Machine {
         let root = Bytes::from(folder.root.as_path());
         let mut reason = Reason::Scan;
         // A version that gave way and has been replaced since is not delivered once more.
-        let replaced = |item: &ItemQueued| {
-            let here = |file: &FileClaim| file.in_place && rels.contains(&file.rel);
-            item.gave_way() && item.files.iter().all(here)
-        };
-        let waiting = lane.items.iter().filter(|id| replaced(&self.items[*id]));
-        created.items = waiting.copied().collect();
+        created.items = lane.items.replaced_by(rels);
         for rel in rels {
             let candidate = &lane.candidates[rel];
             if candidate.origin != Origin::Scan {

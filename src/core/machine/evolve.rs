@@ -120,7 +120,7 @@ impl Machine {
         self.next_item = self.next_item.max(ItemId(queued.item.0 + 1));
         match queued.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
             Some(lane) => {
-                lane.items.insert(queued.item);
+                lane.enqueue(queued);
                 self.hot.extend(queued.trigger.clone());
             }
             None => drop(self.loose.insert(queued.item)),
@@ -133,7 +133,7 @@ impl Machine {
         let queued = self.items.remove(&item).ok_or("no such item")?;
         self.loose.remove(&item);
         if let Some(lane) = queued.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
-            lane.items.remove(&item);
+            lane.items.remove(item);
         }
         Ok(())
     }

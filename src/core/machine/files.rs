@@ -208,6 +208,7 @@ impl Machine {
     pub(super) fn scanned(&mut self, now: Now, trigger: &Name, out: &mut Out) {
         let Some(lane) = self.lanes.get_mut(trigger) else { return };
         let baseline = lane.gate == Gate::Baseline;
+        let first = !std::mem::replace(&mut lane.caught_up, true);
         // What it has not come by may be gone, and the hint at that may be lost.
         for (rel, candidate) in &mut lane.candidates {
             if std::mem::take(&mut candidate.scanned) {
@@ -223,6 +224,9 @@ impl Machine {
         }
         if baseline {
             self.open_gate(now, trigger, out);
+        }
+        if first {
+            self.caught_up(now, trigger);
         }
     }
 

@@ -125,8 +125,8 @@ impl Groups {
     }
 
     /// The files of the next run of a group, in order. A set is never parted: what is left of it
-    /// might never be complete again.
-    pub(super) fn next_of(&self, folder: &FolderSpec, key: &Bytes) -> Vec<Bytes> {
+    /// might never be complete again. `newest`: of files alone, the one that is last in order.
+    pub(super) fn next_of(&self, folder: &FolderSpec, key: &Bytes, newest: bool) -> Vec<Bytes> {
         let most = match folder.fan_out {
             FanOut::File => 1,
             FanOut::Batch | FanOut::Dir | FanOut::Key if folder.set.is_empty() => {
@@ -135,6 +135,13 @@ impl Groups {
             FanOut::Batch | FanOut::Dir | FanOut::Key => usize::MAX,
         };
         let group = self.by_key.get(key);
+        if newest && folder.fan_out == FanOut::File {
+            return group
+                .and_then(|group| group.members.values().next_back())
+                .cloned()
+                .into_iter()
+                .collect();
+        }
         group.into_iter().flat_map(|group| group.members.values()).take(most).cloned().collect()
     }
 

@@ -105,7 +105,7 @@ impl Machine {
                     }
                 }
             }
-            lane.check();
+            lane.check(&self.items);
             let due = self.due.iter().filter(|(_, of)| of == name).map(|(at, _)| *at);
             assert!(due.eq(lane.due), "a schedule has one next occurrence");
             let live =

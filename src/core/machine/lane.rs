@@ -3,7 +3,7 @@
 //! Candidates are never recorded: what is not claimed by a run is found again by the next scan.
 //! Memory is bounded by the marks: above the high one the folder is the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use super::checks::Checks;
 use super::groups::{Groups, Standing};
 use super::rate::Bucket;
 use super::stamps::Unseen;
+use super::waiting::Waiting;
 use crate::core::calendar::TimeMark;
 use crate::core::candidate::{Candidate, Lineage, Stage};
 use crate::core::effect::{Command, Out};
@@ -60,12 +61,14 @@ pub struct Lane {
     pub(super) ear: Option<Mono>,
     /// Whether its first scan is still under way.
     pub gate: Gate,
+    /// Whether its folder was gone through since it was armed.
+    pub(super) caught_up: bool,
     /// Live candidates by path below the root.
     pub candidates: BTreeMap<Bytes, Candidate>,
     /// Files that live runs have taken away, with their rows.
     pub(super) away: BTreeMap<(Bytes, RunId), Lineage>,
     /// Accepted events that wait for a run.
-    pub items: BTreeSet<ItemId>,
+    pub items: Waiting,
     /// Live runs.
     pub live_runs: usize,
     /// Live runs by key.
@@ -153,9 +156,10 @@ impl Lane {
             silence: None,
             ear: None,
             gate: Gate::Open,
+            caught_up: false,
             candidates: BTreeMap::new(),
             away: BTreeMap::new(),
-            items: BTreeSet::new(),
+            items: Waiting::default(),
             live_runs: 0,
             live: BTreeMap::new(),
             next_order: 0,
@@ -260,17 +264,13 @@ impl Lane {
     }
 
     /// What becomes a run next, if anything may.
-    pub(super) fn next_unit(
-        &mut self,
-        items: &BTreeMap<ItemId, ItemQueued>,
-        now: Mono,
-    ) -> Option<Unit> {
+    pub(super) fn next_unit(&mut self, now: Mono) -> Option<Unit> {
         self.rated = None;
         let full = self.spec.max_runs.is_some_and(|max| self.live_runs >= max);
         if self.stored.paused.is_some() || (full && self.spec.overlap != Overlap::Parallel) {
             return None;
         }
-        let by_items = |back| self.next_items(items, back).map(Unit::Items);
+        let by_items = |back| self.next_items(back).map(Unit::Items);
         let by_files = || self.next_files();
         let unit = by_items(false).or_else(by_files).or_else(|| by_items(true))?;
         self.rated = self.bucket.as_ref().and_then(|bucket| bucket.fills(now));
@@ -278,28 +278,18 @@ impl Lane {
     }
 
     /// `back`: those that gave way, otherwise the others.
-    fn next_items(&self, items: &BTreeMap<ItemId, ItemQueued>, back: bool) -> Option<Vec<ItemId>> {
-        let key = |id: &ItemId| {
-            let item = &items[id];
-            let rel = item.files.first().map(|file| &file.rel);
-            self.key(rel, item.signal.as_ref())
-        };
-        let mut wanted = self.items.iter().filter(|id| items[*id].gave_way() == back);
-        let first = wanted.find(|id| self.may_start(&key(id)))?;
-        let merges = |id: &&ItemId| items[*id].merges();
-        if self.spec.overlap == Overlap::Coalesce && merges(&first) {
-            let wanted = key(first);
-            return Some(
-                self.items.iter().filter(merges).filter(|id| key(id) == wanted).copied().collect(),
-            );
-        }
-        Some(vec![*first])
+    fn next_items(&self, back: bool) -> Option<Vec<ItemId>> {
+        let first = self.items.next(back)?;
+        let merge = self.spec.overlap == Overlap::Coalesce;
+        Some(if merge { self.items.merged(first) } else { vec![first] })
     }
 
     fn next_files(&self) -> Option<Unit> {
         let folder = self.spec.folder().filter(|_| self.gate == Gate::Open)?;
         let key = self.groups.next()?;
-        Some(Unit::Files { key: key.clone(), rels: self.groups.next_of(folder, key) })
+        // What comes last makes all that came before give way, whether that has begun or not.
+        let newest = self.spec.overlap == Overlap::Restart && folder.sort_by.is_empty();
+        Some(Unit::Files { key: key.clone(), rels: self.groups.next_of(folder, key, newest) })
     }
 
     /// When something may become a run without another event.
@@ -381,7 +371,7 @@ impl Lane {
     ///
     /// # Panics
     /// When it is not.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, items: &BTreeMap<ItemId, ItemQueued>) {
         let ready = self.candidates.iter().filter(|(_, c)| c.stage == Stage::Ready);
         let mut many = 0;
         for (rel, candidate) in ready {
@@ -389,8 +379,17 @@ impl Lane {
             assert!(self.groups.is(candidate.order, rel), "a ready candidate is in its group");
         }
         assert_eq!(many, self.groups.len(), "nothing is ready but candidates");
-        self.groups.check(|key| holds_up(&self.spec, &self.live, key));
+        let held = |key: &Bytes| holds_up(&self.spec, &self.live, key);
+        self.groups.check(held);
+        let claimed = |rel: &Bytes| is_claimed(&self.candidates, rel);
+        self.items.check(held, claimed, items);
     }
+}
+
+/// Whether a run has claimed the path.
+pub(super) fn is_claimed(candidates: &BTreeMap<Bytes, Candidate>, rel: &Bytes) -> bool {
+    let stage = candidates.get(rel).map(|candidate| &candidate.stage);
+    matches!(stage, Some(Stage::Claimed { .. }))
 }
 
 /// Whether runs that are alive keep one with this key from starting.

@@ -1,13 +1,14 @@
-//! Files that enter and leave a lane's groups: they become ready, are claimed by a run, are forgotten.
+//! Files that enter and leave a lane's groups, and events that wait: they come, are claimed by a run,
+//! are forgotten.
 //!
-//! Keeps candidates, groups and busy keys of a lane in step. Decides nothing.
+//! Keeps candidates, groups, events and busy keys of a lane in step. Decides nothing.
 
 use super::groups::Joining;
-use super::lane::{Lane, holds_up};
+use super::lane::{Lane, holds_up, is_claimed};
 use crate::core::candidate::{Candidate, Lineage, Origin, Stage};
 use crate::core::id::{Mono, Now, RunId, Seq};
 use crate::core::path::Bytes;
-use crate::core::record::{FileClaim, RunCreated};
+use crate::core::record::{FileClaim, ItemQueued, RunCreated};
 use crate::core::run::Run;
 
 impl Lane {
@@ -61,11 +62,25 @@ impl Lane {
         }
     }
 
+    /// An event waits for a run.
+    pub(super) fn enqueue(&mut self, item: &ItemQueued) {
+        let key = self.key(item.files.first().map(|file| &file.rel), item.signal.as_ref());
+        let held = !self.may_start(&key);
+        self.items.insert(item, key, held, |rel| is_claimed(&self.candidates, rel));
+    }
+
     /// The run is alive; its key is busy.
     pub(super) fn add(&mut self, created: &RunCreated) {
         self.live_runs += 1;
         *self.live.entry(created.key.clone()).or_default() += 1;
-        self.groups.hold(&created.key, !self.may_start(&created.key));
+        self.hold(&created.key);
+    }
+
+    /// A run with this key was created or has ended.
+    fn hold(&mut self, key: &Bytes) {
+        let held = !self.may_start(key);
+        self.groups.hold(key, held);
+        self.items.hold(key, held);
     }
 
     /// A file of the run is claimed, if it lies in its place.
@@ -74,6 +89,9 @@ impl Lane {
             return;
         }
         self.claim_keys(file, (seq, created.run));
+        if !is_claimed(&self.candidates, &file.rel) {
+            self.items.claim(&file.rel);
+        }
         let next_order = &mut self.next_order;
         let candidate = self.candidates.entry(file.rel.clone()).or_insert_with(|| Candidate {
             stage: Stage::Ready,
@@ -113,7 +131,7 @@ impl Lane {
                 self.live.remove(&info.key);
             }
         }
-        self.groups.hold(&info.key, !self.may_start(&info.key));
+        self.hold(&info.key);
         let mut files = Vec::new();
         for file in run.files() {
             let rel = &file.claim.rel;
@@ -144,7 +162,9 @@ impl Lane {
     fn unclaim(&mut self, of: RunId, rel: &Bytes) -> Option<Lineage> {
         let ours = |c: &Candidate| matches!(c.stage, Stage::Claimed { run, .. } if run == of);
         self.candidates.get(rel).filter(|candidate| ours(candidate))?;
-        self.candidates.remove(rel).map(|candidate| candidate.lineage)
+        let gone = self.candidates.remove(rel);
+        self.items.free(rel, |key| holds_up(&self.spec, &self.live, key));
+        gone.map(|candidate| candidate.lineage)
     }
 
     /// The rows of the path's files that live runs have taken away.

@@ -8,7 +8,8 @@
 //! - [`lane`]: a trigger's live side; what waits for a run
 //! - [`groups`]: which ready files become a run together, and whose turn it is
 //! - [`members`]: how files come into groups and out of them
-//! - [`rank`]: the order among them
+//! - [`waiting`]: accepted events, and whose turn it is
+//! - [`rank`]: the order among ready files
 //! - [`rate`]: how many runs may start in a time
 //! - [`recent`]: what changed lately in the ledger
 //! - [`files`]: observations become candidates
@@ -47,6 +48,7 @@ mod requests;
 mod schedule;
 mod stamps;
 mod times;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -82,7 +82,7 @@ impl Machine {
         for item in self.items.values_mut().filter(|item| item.trigger.as_ref() == Some(from)) {
             item.trigger = Some(to.clone());
             self.loose.remove(&item.item);
-            lane.items.insert(item.item);
+            lane.enqueue(item);
         }
         for run in self.runs.values_mut().filter(|run| run.info().trigger.as_ref() == Some(from)) {
             run.rename(to);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::lane::{Gate, ITEMS_MAX, Lane};
+use super::waiting::Waiting;
 use super::{Machine, Stopping, Timer};
 use crate::core::candidate::{Kind, Stage};
 use crate::core::effect::{Command, Out, Reply};
@@ -82,9 +83,8 @@ impl Machine {
             }
             (_, Source::Signal { .. } | Source::Folder(_)) => return,
         };
-        let merges = |item: &&ItemId| self.items[*item].merges();
-        let oldest = lane.items.iter().find(merges).filter(|_| lane.items.len() >= ITEMS_MAX);
-        if let Some(&item) = oldest {
+        let oldest = lane.items.oldest_to_merge().filter(|_| lane.items.len() >= ITEMS_MAX);
+        if let Some(item) = oldest {
             let trigger = Some(trigger.clone());
             self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
         }
@@ -157,7 +157,7 @@ impl Machine {
             return Some(Reply::NotFound(why));
         }
         let lane = queued.trigger.as_ref().and_then(|name| self.lanes.get(name));
-        if lane.map_or(&self.loose, |lane| &lane.items).len() >= ITEMS_MAX {
+        if lane.map_or(self.loose.len(), |lane| lane.items.len()) >= ITEMS_MAX {
             return Some(Reply::Refused(format!("{ITEMS_MAX} starts wait already")));
         }
         if let Some(busy) = self.in_hand(&queued) {
@@ -168,16 +168,17 @@ impl Machine {
         None
     }
 
-    /// Why a start by hand has to wait: one of its files is being worked on.
+    /// Why a start by hand is refused: one of its files is being worked on, or will be.
     fn in_hand(&self, queued: &ItemQueued) -> Option<String> {
         let lane = self.lanes.get(queued.trigger.as_ref()?)?;
         queued.files.iter().filter(|file| file.in_place).find_map(|file| {
-            let candidate = lane.candidates.get(&file.rel)?;
-            match candidate.stage {
-                Stage::Claimed { run, .. } => {
-                    Some(format!("run {run} is working on {}", file.path.lossy()))
+            let path = file.path.lossy();
+            match lane.candidates.get(&file.rel).map(|candidate| &candidate.stage) {
+                Some(Stage::Claimed { run, .. }) => Some(format!("run {run} is working on {path}")),
+                Some(Stage::Ready | Stage::Checking { .. } | Stage::Pending(..)) | None => {
+                    let waits = |_| format!("{path} waits for a run already");
+                    lane.items.of_file(&file.rel).map(waits)
                 }
-                Stage::Ready | Stage::Checking { .. } | Stage::Pending(..) => None,
             }
         })
     }
@@ -336,6 +337,7 @@ impl Machine {
         let Some(folder) = lane.spec.folder() else { return self.begin_time(now, name, out) };
         let limit = folder.initial_max;
         lane.gate = lane.first_gate();
+        lane.caught_up = false;
         let trigger = name.clone();
         match lane.gate {
             Gate::Counting => out.commands.push(Command::Count { trigger, limit }),
@@ -350,7 +352,7 @@ impl Machine {
     /// The configuration has dropped a trigger: what waits for it is dropped, with a record.
     fn drop_items(&mut self, now: Now, name: &Name, out: &mut Out) {
         let Some(lane) = self.lanes.get(name) else { return };
-        for item in lane.items.clone() {
+        for item in lane.items.ids().collect::<Vec<_>>() {
             let reason = "the trigger is no longer configured".to_owned();
             let trigger = Some(name.clone());
             self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
@@ -382,7 +384,7 @@ impl Machine {
         lane
     }
 
-    /// Derives what is busy from the live runs.
+    /// Derives what is busy from the live runs, and what waits for it.
     pub(super) fn recount(&mut self) {
         for lane in self.lanes.values_mut() {
             lane.live.clear();
@@ -393,6 +395,13 @@ impl Machine {
             if let Some(lane) = info.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
                 lane.live_runs += 1;
                 *lane.live.entry(info.key.clone()).or_default() += 1;
+            }
+        }
+        for lane in self.lanes.values_mut() {
+            let ids: Vec<ItemId> = lane.items.ids().collect();
+            lane.items = Waiting::default();
+            for id in &ids {
+                lane.enqueue(&self.items[id]);
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::lane::Lane;
 use super::{Machine, Timer};
 use crate::core::calendar::TimeMark;
 use crate::core::effect::Out;
@@ -140,15 +141,27 @@ impl Machine {
         }
     }
 
-    /// Sets the time at which the silence will have lasted long enough.
+    /// A folder was gone through for the first time: what had come before is known.
+    pub(super) fn caught_up(&mut self, now: Now, of: &Name) {
+        for name in self.listeners.get(of).cloned().unwrap_or_default() {
+            self.listen(now, &name);
+        }
+    }
+
+    /// Sets the time at which the silence will have lasted long enough. What came while dagd was
+    /// down is found by a first scan: until that has ended, only the time since the start counts.
     fn listen(&mut self, now: Now, name: &Name) {
-        let Some(lane) = self.lanes.get_mut(name) else { return };
-        let (Source::Absent { after, .. }, Some(mark)) = (&lane.spec.source, &lane.stored.mark)
+        let Some(lane) = self.lanes.get(name) else { return };
+        let (Source::Absent { after, of }, Some(mark)) = (&lane.spec.source, &lane.stored.mark)
         else {
             return;
         };
-        let left = after.saturating_sub(mark.at.until(now.wall));
-        lane.silence = (!mark.told).then(|| now.mono.after(left));
+        let unknown = |lane: &Lane| lane.spec.folder().is_some() && !lane.caught_up;
+        let deaf = self.lanes.get(of).is_some_and(unknown);
+        let passed = if deaf { Duration::ZERO } else { mark.at.until(now.wall) };
+        let (left, told) = (after.saturating_sub(passed), mark.told);
+        let Some(lane) = self.lanes.get_mut(name) else { return };
+        lane.silence = (!told).then(|| now.mono.after(left));
         self.set_ear(name);
     }
 
