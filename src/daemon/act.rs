@@ -2,7 +2,7 @@
 
 use tracing::{debug, info, warn};
 
-use super::engine::Engine;
+use super::engine::{Engine, Input};
 use super::waiting;
 use crate::config::Retention;
 use crate::core::effect::{Command, Reply, Start};
@@ -36,7 +36,9 @@ impl Engine {
             Command::Recheck { trigger, rel } => self.watch(ToWatch::Recheck(trigger, rel)),
             Command::Scan { trigger } => self.watch(ToWatch::Scan(trigger)),
             Command::Count { trigger, limit } => self.watch(ToWatch::Count(trigger, limit)),
-            Command::Check(check) => self.refused.extend(self.ports.checker.ask(*check)),
+            Command::Check(check) => {
+                self.refused.extend(self.ports.checker.ask(*check).map(Input::Checked));
+            }
             Command::Uncheck { trigger } => self.ports.checker.forget(&trigger),
             Command::Hold { trigger } => self.watch(ToWatch::Hold(trigger)),
             Command::Release { trigger } => self.watch(ToWatch::Release(trigger)),
@@ -54,7 +56,9 @@ impl Engine {
     /// Acts on a command whose commit is on disk, as far as it has to be.
     pub(super) fn act_durably(&mut self, command: Command) {
         match command {
-            Command::Move(mv) => self.ports.disposer.start(mv),
+            Command::Move(mv) => {
+                self.refused.extend(self.ports.disposer.start(mv).map(Input::Moved));
+            }
             Command::Reply { token, reply } => self.reply(token, reply),
             other => self.act(other),
         }
@@ -75,7 +79,7 @@ impl Engine {
             }
             Err(exit) => {
                 let ended = Ended::without_process(exit, self.clock.now().wall);
-                self.stillborn.push_back((start.id, ended));
+                self.refused.push_back(Input::Ended(start.id, ended));
             }
         }
     }

@@ -21,13 +21,11 @@ use super::stall;
 use super::view;
 use super::{DaemonError, Ready};
 use crate::config::Settings;
-use crate::core::check::Checked;
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
-use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Seq};
+use crate::core::id::{ItemId, Name, Now, RunId, Seq};
 use crate::core::machine::Machine;
 use crate::core::record::{RunState, SignalInfo};
-use crate::core::task::Ended;
 use crate::core::trigger::Source;
 use crate::io::alarm::Rang;
 use crate::io::check::Checker;
@@ -82,10 +80,8 @@ pub struct Engine {
     pub(super) config: PathBuf,
     pub(super) base: Base,
     pub(super) dirs: Dirs,
-    /// Ends of attempts that never started.
-    pub(super) stillborn: VecDeque<(AttemptId, Ended)>,
-    /// Checks that nobody could be asked for.
-    pub(super) refused: VecDeque<Checked>,
+    /// Results of what no adapter could begin: taken in the next turn.
+    pub(super) refused: VecDeque<Input>,
     /// Runs whose event files are written.
     pub(super) with_files: BTreeSet<RunId>,
     /// The arming from which on the watch side tells of a trigger as it is.
@@ -106,6 +102,8 @@ pub struct Engine {
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
     pub(super) exiting: bool,
+    /// Whether it was told that events are being watched.
+    pub(super) started: bool,
     /// Whether the last slice of pruning has left something.
     pub(super) prunes_on: bool,
     /// Requests of this turn that only look: answered after its commit, or during a stall.
@@ -165,7 +163,6 @@ impl Engine {
             config,
             base,
             dirs,
-            stillborn: VecDeque::new(),
             refused: VecDeque::new(),
             with_files: BTreeSet::new(),
             armed: BTreeMap::new(),
@@ -180,6 +177,7 @@ impl Engine {
             status,
             observer: None,
             exiting: false,
+            started: false,
             prunes_on: false,
             looks: Vec::new(),
             deferred: VecDeque::new(),
@@ -260,6 +258,7 @@ impl Engine {
         for settled in std::mem::take(&mut self.settling) {
             match settled {
                 Settling::Start(ready) => {
+                    self.started = true;
                     systemd::ready("running");
                     info!(triggers = self.machine.lanes().len(), "watching");
                     if let Some(ready) = ready {
@@ -292,9 +291,7 @@ impl Engine {
     /// What is waiting, at most [`BATCH_MAX`]; `patient`: waits for the first until a
     /// deadline is due.
     fn collect(&mut self, patient: bool) -> Vec<Input> {
-        let mut inputs: Vec<Input> =
-            self.stillborn.drain(..).map(|(id, ended)| Input::Ended(id, ended)).collect();
-        inputs.extend(self.refused.drain(..).map(Input::Checked));
+        let mut inputs: Vec<Input> = self.refused.drain(..).collect();
         inputs.extend(self.deferred.pop_front().map(Input::Ask));
         self.drain(&mut inputs);
         if inputs.is_empty() && patient {

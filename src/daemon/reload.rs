@@ -162,10 +162,9 @@ impl Engine {
             systemd::ready("running");
         } else {
             warn!("reload failed, the old configuration stays:\n{}", outcome.text);
-            systemd::ready(&format!(
-                "reload failed: {}",
-                outcome.text.lines().next().unwrap_or("")
-            ));
+            let text = format!("reload failed: {}", outcome.text.lines().next().unwrap_or(""));
+            // One that fails while dagd starts does not make it ready.
+            if self.started { systemd::ready(&text) } else { systemd::status(&text) }
         }
         let Some(reloader) = &mut self.ports.reloader else { return };
         for asker in reloader.current.take().unwrap_or_default() {

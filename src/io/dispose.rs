@@ -92,29 +92,30 @@ impl Disposer {
         Self { out, queues: BTreeMap::new(), queue_max: QUEUE_MAX }
     }
 
-    /// Queues a move. Never waits; each move gets one result, one that finds no place as well.
-    /// Dropping the disposer lets the threads finish what is queued.
-    pub fn start(&mut self, mv: Move) {
+    /// Queues a move. Never waits. Returns the result of one that finds no place; each other gets one
+    /// through the channel. Dropping the disposer lets the threads finish what is queued.
+    #[must_use = "nobody else tells of it"]
+    pub fn start(&mut self, mv: Move) -> Option<Moved> {
         let own = self.queues.get(&mv.trigger);
         let full = self.queues.len() >= THREADS_MAX;
         let shared = || self.queues.values().min_by_key(|queue| queue.len()).filter(|_| full);
         let queue = own.or_else(shared);
         let waiting = queue.map_or(0, Sender::len);
         if waiting >= self.queue_max {
-            return self.put_off(&mv, format!("{waiting} other files wait to be moved"));
+            return Some(put_off(&mv, format!("{waiting} other files wait to be moved")));
         }
         let back = match queue {
             Some(queue) => match queue.send(mv) {
-                Ok(()) => return,
+                Ok(()) => return None,
                 // Its thread has died of a defect: the next one has another try.
                 Err(unsent) => unsent.into_inner(),
             },
             None => mv,
         };
-        self.begin(back);
+        self.begin(back)
     }
 
-    fn begin(&mut self, mv: Move) {
+    fn begin(&mut self, mv: Move) -> Option<Moved> {
         let (queue, moves) = crossbeam_channel::unbounded::<Move>();
         let out = self.out.clone();
         let work = move || {
@@ -130,17 +131,15 @@ impl Disposer {
                 let trigger = mv.trigger.clone();
                 queue.send(mv).expect("the thread holds the other end until it has read this");
                 self.queues.insert(trigger, queue);
+                None
             }
-            Err(error) => self.put_off(&mv, format!("no thread for it: {error}")),
+            Err(error) => Some(put_off(&mv, format!("no thread for it: {error}"))),
         }
     }
+}
 
-    fn put_off(&self, mv: &Move, why: String) {
-        let text = Job::new(mv, None).failure(&Error::Refused(why));
-        if let Err(error) = self.out.try_send(Moved::of(mv, Disposed::NotYet(text))) {
-            tracing::error!(run = %mv.run, file = mv.file, %error, "result of a move not taken");
-        }
-    }
+fn put_off(mv: &Move, why: String) -> Moved {
+    Moved::of(mv, Disposed::NotYet(Job::new(mv, None).failure(&Error::Refused(why))))
 }
 
 /// Disposes of the file, if it is still the claimed version. May be repeated after a crash at any
@@ -193,9 +192,9 @@ mod tests {
             in_place: true,
             key: None,
         };
-        let (out, results) = crossbeam_channel::unbounded();
+        let (out, _results) = crossbeam_channel::bounded(0);
         let mut disposer = Disposer { queue_max: 0, ..Disposer::new(out) };
-        disposer.start(Move {
+        let put_off = disposer.start(Move {
             run: RunId(7),
             file: 3,
             phase: Phase::After,
@@ -207,7 +206,7 @@ mod tests {
             companions: Vec::new(),
             again: false,
         });
-        let moved = results.try_recv().unwrap();
+        let moved = put_off.unwrap();
         assert_eq!((moved.run, moved.file, moved.phase), (RunId(7), 3, Phase::After));
         let Disposed::NotYet(text) = moved.outcome else { panic!("{moved:?}") };
         assert!(text.starts_with("cannot move /in/a to /done/a: 0 other files"), "{text}");

@@ -179,7 +179,7 @@ fn the_thread_answers_for_each() {
     for file in 0..20 {
         let source = world.file(&format!("f{file}"), "x");
         // All to one name, as from many folders.
-        disposer.start(Move { file, ..plan(&source, &world.to("same.txt")) });
+        assert_eq!(disposer.start(Move { file, ..plan(&source, &world.to("same.txt")) }), None);
     }
     drop(disposer);
     let answers: Vec<_> = results.iter().collect();
