@@ -17,7 +17,7 @@ impl Worker {
     /// Takes up these triggers instead of those before.
     pub(super) fn arm(&mut self, arming: &Arming) -> Result<(), Stopped> {
         // What was seen before was seen under the old ones.
-        self.reporter.flush()?;
+        self.report()?;
         self.reporter.arming = arming.number;
         self.apart = arming.apart;
         for spec in arming.specs.iter().filter(|_| arming.apart) {

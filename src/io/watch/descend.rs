@@ -75,7 +75,7 @@ impl Worker {
                 self.read_name()?;
             }
         }
-        self.reporter.flush()
+        self.report()
     }
 
     /// Opens a watched directory for reading.

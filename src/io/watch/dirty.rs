@@ -48,6 +48,44 @@ pub struct How {
 /// Hints by absolute path, in order of arrival.
 pub type Hints = IndexMap<Bytes, How>;
 
+/// Hints that were taken, as they are served one by one.
+#[derive(Debug, Default)]
+pub struct Serving {
+    hints: Hints,
+    next: usize,
+}
+
+impl Serving {
+    /// Begins with what was taken.
+    pub fn new(hints: Hints) -> Self {
+        Self { hints, next: 0 }
+    }
+
+    /// Whether all are served.
+    pub fn is_done(&self) -> bool {
+        self.next >= self.hints.len()
+    }
+
+    /// Whether the path is still to be looked at for one of them.
+    pub fn wants_look(&self, path: &Bytes) -> bool {
+        let waits = |(at, _, how): (usize, _, &How)| at >= self.next && !how.stamped;
+        self.hints.get_full(path).is_some_and(waits)
+    }
+}
+
+impl Iterator for Serving {
+    type Item = (Bytes, How);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.hints.get_index(self.next).map(|(path, how)| (path.clone(), *how));
+        self.next += 1;
+        if self.is_done() {
+            *self = Self::default();
+        }
+        next
+    }
+}
+
 /// What was lost since the last time it was asked.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Lost {
@@ -188,6 +226,12 @@ impl Inbox {
         let state = self.lock();
         let dirty = &state.dirty;
         dirty.lost.is_empty().then(|| paths.map(|path| dirty.hints.contains_key(path)).collect())
+    }
+
+    /// Whether a path will be looked at for hints that have come.
+    pub fn wants_look(&self, path: &Bytes) -> bool {
+        let state = self.lock();
+        state.dirty.hints.get(path).is_some_and(|how| !how.stamped) || state.dirty.is_lost(path)
     }
 
     /// The backend has lost hints, nobody knows which.

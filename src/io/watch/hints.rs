@@ -52,12 +52,15 @@ impl Worker {
                 self.stamp(&path);
                 continue;
             }
-            if self.hint(&path, how.gone)? && how.closed {
+            self.reporter.closed = how.closed;
+            let busy = self.hint(&path, how.gone)?;
+            self.reporter.closed = false;
+            if busy && how.closed {
                 self.closing(path.clone());
             }
             self.touch_roots(&path, how.gone);
         }
-        self.reporter.flush()
+        self.report()
     }
 
     /// Serves a hint. Returns whether somebody writes there.
@@ -198,7 +201,7 @@ impl Worker {
             }
             self.closing.push(closing);
         }
-        self.reporter.flush()
+        self.report()
     }
 
     fn is_still_busy(&mut self, path: &Bytes) -> Result<bool, Stopped> {

@@ -175,7 +175,7 @@ impl Worker {
             self.reporter.pulse.touch(&open.key.0);
             let Some(Ok(entry)) = open.dir.read() else {
                 self.listings.pause(open.key, open.names);
-                return self.reporter.flush();
+                return self.report();
             };
             open.names += 1;
             let name = entry.file_name().to_bytes();
@@ -190,7 +190,7 @@ impl Worker {
             }
         }
         self.listings.open = Some(open);
-        self.reporter.flush()
+        self.report()
     }
 
     fn begin_listing(&mut self) -> Option<Open> {

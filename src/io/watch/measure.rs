@@ -287,7 +287,7 @@ impl Worker {
         let busy = matches!(disk, Disk::File { probe: Probe::WriterOpen, .. });
         self.reporter.measures.pause(key, names, busy);
         self.reporter.measured(target, disk, now, only_new);
-        self.reporter.flush()
+        self.report()
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod arm;
 pub mod backend;
+pub mod confirm;
 pub mod cover;
 pub mod descend;
 pub mod desk;

@@ -25,6 +25,10 @@ use super::{FromWatch, Ledger, Told};
 /// that its step stays short.
 pub const BATCH_MAX: usize = 256;
 
+/// Full batches that are kept until a step has ended: more than one can make, but for very many
+/// triggers of one folder.
+const FULL_MAX: usize = 8;
+
 /// Files remembered in each of two generations: more than fit into a channel of 64 batches, so that
 /// a report that the engine has not dealt with is still remembered.
 pub const RECENT_MAX: usize = 16_384;
@@ -114,7 +118,13 @@ pub struct Reporter {
     pub pulse: Arc<Pulse>,
     /// The number of the arming under which it looks.
     pub arming: u64,
+    /// Whether the hint that is served tells that whoever wrote has closed.
+    pub closed: bool,
     batch: Observed,
+    /// What was seen before that, and not sent yet.
+    full: Vec<Observed>,
+    /// Files in it that nobody wrote to, although no hint has told yet that they were closed.
+    doubted: Vec<(Name, Bytes)>,
     /// Files that were reported not long ago, in two generations.
     recent: [BTreeSet<(Name, Bytes)>; 2],
 }
@@ -132,13 +142,30 @@ impl Reporter {
         let batch = Observed { seq: Seq(0), origin: Origin::Event, seen: Vec::new() };
         let recent = [BTreeSet::new(), BTreeSet::new()];
         let (prober, measures) = (Prober::new(), Measures::default());
-        Self { ledger, prober, measures, committed, out, stop, pulse, arming: 0, batch, recent }
+        Self {
+            ledger,
+            prober,
+            measures,
+            committed,
+            out,
+            stop,
+            pulse,
+            arming: 0,
+            closed: false,
+            batch,
+            full: Vec::new(),
+            doubted: Vec::new(),
+            recent,
+        }
     }
 
     /// Must be called before each look: opens a batch if there is none for this origin.
     pub fn before_look(&mut self, origin: Origin) -> Result<(), Stopped> {
         if self.batch.origin != origin || self.batch.seen.len() >= BATCH_MAX {
-            self.flush()?;
+            self.close_batch();
+            if self.full.len() >= FULL_MAX {
+                self.flush()?;
+            }
         }
         if self.batch.seen.is_empty() {
             let seq = self.committed();
@@ -278,6 +305,12 @@ impl Reporter {
     }
 
     fn push(&mut self, target: Target, disk: Disk, row: Option<Row>) {
+        if let Disk::File { version, probe: Probe::Free } = &disk
+            && !self.closed
+            && !row.as_ref().is_some_and(|row| row.tells_of(version))
+        {
+            self.doubted.push((target.trigger.clone(), target.rel.clone()));
+        }
         let seen = self.seen(target, disk, row);
         self.batch.seen.push(seen);
     }
@@ -340,21 +373,43 @@ impl Reporter {
         }
     }
 
+    /// Files among what is not sent yet that nobody writes to, although no hint has told that they
+    /// were closed. Asked once.
+    pub fn doubted(&mut self) -> Vec<(Name, Bytes)> {
+        mem::take(&mut self.doubted)
+    }
+
+    /// What was seen of these files is not sent.
+    pub fn leave_out(&mut self, files: &BTreeSet<(Name, Bytes)>) {
+        for batch in self.full.iter_mut().chain([&mut self.batch]) {
+            batch.seen.retain(|seen| !files.contains(&(seen.trigger.clone(), seen.rel.clone())));
+        }
+    }
+
+    fn close_batch(&mut self) {
+        if !self.batch.seen.is_empty() {
+            let empty = Observed { seq: Seq(0), origin: self.batch.origin, seen: Vec::new() };
+            self.full.push(mem::replace(&mut self.batch, empty));
+        }
+    }
+
     /// Sends what has been seen.
     pub fn flush(&mut self) -> Result<(), Stopped> {
-        if self.batch.seen.is_empty() {
-            return Ok(());
+        self.close_batch();
+        self.doubted.clear();
+        for batch in mem::take(&mut self.full) {
+            self.put(FromWatch::Observed(batch))?;
         }
-        let empty = Observed { seq: Seq(0), origin: self.batch.origin, seen: Vec::new() };
-        let batch = mem::replace(&mut self.batch, empty);
-        self.send(FromWatch::Observed(batch))
+        Ok(())
     }
 
     /// Sends a message behind all that has been seen, and waits for room.
     pub fn send(&mut self, message: FromWatch) -> Result<(), Stopped> {
-        if !self.batch.seen.is_empty() {
-            self.flush()?;
-        }
+        self.flush()?;
+        self.put(message)
+    }
+
+    fn put(&mut self, message: FromWatch) -> Result<(), Stopped> {
         self.pulse.rest();
         if self.pulse.is_abandoned() {
             return Err(Stopped);

@@ -185,7 +185,7 @@ impl Worker {
                 }
             }
         }
-        Ok(())
+        self.report()
     }
 
     /// Goes on with the first walk that may, once everything is covered: what is listed after it
@@ -223,6 +223,7 @@ impl Worker {
                     armed.next_scan = every.map(|every| Instant::now() + every);
                     self.changed = true;
                 }
+                self.report()?;
                 self.reporter.send(FromWatch::Scanned { trigger })
             }
         }

@@ -28,10 +28,10 @@ impl Worker {
     /// Looks at some of the files, once all hints that were taken are served, so that those which
     /// are not are in the inbox.
     pub(super) fn step_stamps(&mut self) -> Result<(), Stopped> {
-        if self.stamps.is_empty() || self.hints.len() > 0 {
+        if self.stamps.is_empty() || !self.hints.is_done() {
             return Ok(());
         }
-        self.reporter.flush()?;
+        self.report()?;
         let seq = self.reporter.committed();
         let some = self.stamps.len().min(BATCH_MAX);
         let some: Vec<_> = self.stamps.drain(..some).collect();

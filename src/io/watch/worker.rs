@@ -15,7 +15,7 @@ use crate::core::path::Bytes;
 use super::cover::{Cover, News};
 use super::descend::Reading;
 use super::desk::Desk;
-use super::dirty::{Hints, How, Inbox, Order};
+use super::dirty::{Inbox, Order, Serving};
 use super::hints::Closing;
 use super::listing::Listings;
 use super::mounts::Mounts;
@@ -40,7 +40,7 @@ pub struct Worker {
     pub(super) triggers: Vec<Armed>,
     pub(super) cover: Cover,
     pub(super) reading: Reading,
-    pub(super) hints: indexmap::map::IntoIter<Bytes, How>,
+    pub(super) hints: Serving,
     pub(super) closing: Vec<Closing>,
     /// Files of which only attributes changed, by trigger and path relative to its root. No more
     /// hints are taken before all are looked at.
@@ -87,7 +87,7 @@ impl Worker {
             reporter,
             triggers: Vec::new(),
             reading: Reading::default(),
-            hints: Hints::new().into_iter(),
+            hints: Serving::default(),
             closing: Vec::new(),
             stamps: IndexSet::new(),
             links: BTreeMap::new(),
@@ -122,7 +122,7 @@ impl Worker {
             self.publish();
         }
         self.reporter.pulse.rest();
-        let served = self.hints.len() == 0 && self.stamps.is_empty();
+        let served = self.hints.is_done() && self.stamps.is_empty();
         let taken = self.inbox.take(served, idle, self.deadline());
         for order in taken.orders {
             // The turn before may have ended, or an arming have begun, with another root.
@@ -130,8 +130,9 @@ impl Worker {
             self.follow(order)?;
         }
         if !taken.hints.is_empty() {
-            self.hints = taken.hints.into_iter();
+            self.hints = Serving::new(taken.hints);
         }
+        self.report()?;
         self.lose(taken.lost);
         if taken.wandered {
             self.wander();
@@ -150,13 +151,13 @@ impl Worker {
         self.step_listing()?;
         self.step_measure()?;
         self.step_walk()?;
-        self.reporter.flush()?;
+        self.report()?;
         self.settle();
         Ok(())
     }
 
     fn is_busy(&self) -> bool {
-        self.hints.len() > 0
+        !self.hints.is_done()
             || !self.stamps.is_empty()
             || self.is_covering()
             || self.sweeps.iter().any(|sweep| !self.is_held(&sweep.trigger))
