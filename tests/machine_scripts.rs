@@ -2066,13 +2066,13 @@ fn a_baseline_is_no_work() {
         > scan w x v1
         noted w x v1: baseline
         > see w y v1
+        noted w y v1: baseline
         > scanned w
         armed w
-        -> look w y
         > see w x v1
         > see w x v2
         > +5s
-        run 1 of w: event [y created v1, x modified v2]
+        run 1 of w: event [x modified v2]
         started 1.a#1
         -> start 1.a#1
         > end 1.a 0

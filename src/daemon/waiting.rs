@@ -124,6 +124,9 @@ fn ready_reason(lane: &Lane, candidate: &Candidate, now: Now) -> (&'static str, 
             ("queued", format!("batch: more may come, for {} at most", left(now, at)))
         }
         (None, Gate::Open, Wait::Rate(at)) => ("queued", rate_limited(now, at)),
+        (None, Gate::Open, Wait::Moves) => {
+            ("queued", "waits until files of other runs can be moved".to_owned())
+        }
         (None, Gate::Open, Wait::Turn) => ("queued", "waits for its turn".to_owned()),
     }
 }

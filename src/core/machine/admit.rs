@@ -1,6 +1,6 @@
 //! What waits becomes runs: one at a time per lane, in turn, while there is room.
 
-use super::lane::Unit;
+use super::lane::{STUCK_MAX, Unit};
 use super::{Machine, Timer, mix};
 use crate::core::candidate::{Origin, Stage};
 use crate::core::disposition::{Disposition, Phase};
@@ -12,7 +12,9 @@ use crate::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated};
 impl Machine {
     /// Admits what may be admitted.
     pub(super) fn admit(&mut self, now: Now, out: &mut Out) {
-        while self.stopping.is_none() && self.runs.len() < self.model.max_live_runs {
+        let stuck: usize = self.lanes.values().map(|lane| lane.stuck.len().min(STUCK_MAX)).sum();
+        let most = self.model.max_live_runs.saturating_add(stuck);
+        while self.stopping.is_none() && self.runs.len() < most {
             if let Some(item) = self.loose.first().copied() {
                 self.create(now, None, Unit::Items(vec![item]), out);
                 continue;

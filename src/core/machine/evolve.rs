@@ -274,10 +274,11 @@ impl Machine {
         if !run.end_move(file, phase, result.clone(), &mut ready) {
             return Err("no such move is planned");
         }
-        self.stuck.remove(&(id, file));
         for place in ready {
             self.schedule.push(run, place);
         }
+        self.unstick(id, file);
+        let run = &self.runs[&id];
         let (name, claim) = (&run.info().trigger, &run.files()[file as usize].claim);
         if let Some(name) = name {
             self.recent.mark(self.seq, name, &claim.rel);

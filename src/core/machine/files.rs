@@ -63,7 +63,6 @@ impl Machine {
             // What waits for its done file was not there before: it becomes complete later.
             Decision::Work(_, version, readiness)
                 if lane.gate == Gate::Baseline
-                    && origin == Origin::Scan
                     && !matches!(readiness, Readiness::Wait(Pending::DoneFile, _)) =>
             {
                 self.note(now, seen, version, Noted::Baseline, out);

@@ -1,7 +1,11 @@
 //! What must hold after every step. Checked by the simulator after each step.
 
+use std::collections::BTreeSet;
+
+use super::lane::STUCK_MAX;
 use super::{Machine, Timer};
 use crate::core::candidate::Stage;
+use crate::core::id::RunId;
 use crate::core::task::{Rule, Tally, TaskState};
 use crate::core::trigger::Overlap;
 
@@ -23,7 +27,8 @@ impl Machine {
     /// # Panics
     /// When a limit is exceeded.
     pub fn check_limits(&self) {
-        assert!(self.runs.len() <= self.model.max_live_runs, "max_live_runs holds");
+        let most = self.model.max_live_runs + self.lanes.len() * STUCK_MAX;
+        assert!(self.runs.len() <= most, "max_live_runs holds");
         assert!(self.in_flight().len() <= self.model.slots, "slots hold");
         for lane in self.lanes.values().filter(|lane| lane.spec.overlap != Overlap::Parallel) {
             assert!(lane.spec.max_runs.is_none_or(|max| lane.live_runs <= max), "max_runs holds");
@@ -106,6 +111,10 @@ impl Machine {
                 }
             }
             lane.check(&self.items);
+            let of = |run: &RunId| self.runs[run].info().trigger.as_ref() == Some(name);
+            let stuck: BTreeSet<RunId> =
+                self.stuck.keys().map(|(run, _)| *run).filter(of).collect();
+            assert_eq!(stuck, lane.stuck, "runs that cannot move their files are counted");
             let due = self.due.iter().filter(|(_, of)| of == name).map(|(at, _)| *at);
             assert!(due.eq(lane.due), "a schedule has one next occurrence");
             let live =

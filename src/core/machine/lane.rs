@@ -3,7 +3,7 @@
 //! Candidates are never recorded: what is not claimed by a run is found again by the next scan.
 //! Memory is bounded by the marks: above the high one the folder is the queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,11 @@ const ALARMS_PERIOD: Duration = Duration::from_mins(1);
 /// each can make one give way that becomes such an event. Until half of them have gone.
 pub const ITEMS_MAX: usize = 4096;
 
+/// Runs of a trigger whose files cannot be moved at present, above which it gets no more: where the
+/// target is full or away, the folder is the queue. So many count towards no limit but their
+/// trigger's, or a target that is away would keep all other triggers from running.
+pub const STUCK_MAX: usize = 8;
+
 /// A trigger's live side.
 #[derive(Debug)]
 pub struct Lane {
@@ -71,6 +76,8 @@ pub struct Lane {
     pub items: Waiting,
     /// Live runs.
     pub live_runs: usize,
+    /// Those of which a file cannot be moved at present.
+    pub(super) stuck: BTreeSet<RunId>,
     /// Live runs by key.
     pub live: BTreeMap<Bytes, u32>,
     pub(super) next_order: u64,
@@ -105,6 +112,8 @@ pub enum Wait<'a> {
     Gathering(Mono),
     /// For its trigger's rate, until then.
     Rate(Mono),
+    /// For files of its trigger's runs, which cannot be moved.
+    Moves,
     /// For its turn.
     Turn,
 }
@@ -161,6 +170,7 @@ impl Lane {
             away: BTreeMap::new(),
             items: Waiting::default(),
             live_runs: 0,
+            stuck: BTreeSet::new(),
             live: BTreeMap::new(),
             next_order: 0,
             groups: Groups::default(),
@@ -267,7 +277,10 @@ impl Lane {
     pub(super) fn next_unit(&mut self, now: Mono) -> Option<Unit> {
         self.rated = None;
         let full = self.spec.max_runs.is_some_and(|max| self.live_runs >= max);
-        if self.stored.paused.is_some() || (full && self.spec.overlap != Overlap::Parallel) {
+        if self.stored.paused.is_some()
+            || self.is_stuck()
+            || (full && self.spec.overlap != Overlap::Parallel)
+        {
             return None;
         }
         let by_items = |back| self.next_items(back).map(Unit::Items);
@@ -314,6 +327,7 @@ impl Lane {
                 Wait::Set(self.groups.missing(folder, candidate.order))
             }
             (Some(Standing::Gathering(at)), _) => Wait::Gathering(at),
+            _ if self.is_stuck() => Wait::Moves,
             _ => self.rated.map_or(Wait::Turn, Wait::Rate),
         }
     }
@@ -321,6 +335,11 @@ impl Lane {
     /// When its rate lets it have another run, if that is what it waits for.
     pub fn rated(&self) -> Option<Mono> {
         self.rated
+    }
+
+    /// Whether files of so many of its runs cannot be moved that it gets no more.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.len() >= STUCK_MAX
     }
 
     /// Files that are ready and not yet claimed, those that wait for others of their set left out.

@@ -21,13 +21,12 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Files of ended runs that are remembered, at most. Beyond it the oldest are forgotten: a loop
 /// does not end so many runs in a second.
-const FADING_MAX: usize = 65_536;
+const FADING_MAX: usize = 16_384;
 
 /// First and longest wait of a file at the end of a row.
 const BRAKE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
 
-/// Files of runs that have ended lately, with what a file that such a run wrote comes after. By
-/// trigger, too: of two runs that had the same name the last to end need not be the last of the row.
+/// Files of runs that have ended lately, each with its own row, mostly an empty one. By trigger, too: of two runs that had the same name the last to end need not be the last of the row.
 #[derive(Debug, Default)]
 pub(super) struct Fading {
     files: BTreeMap<(Bytes, Name), (Lineage, Mono)>,
@@ -41,8 +40,13 @@ impl Fading {
         for (rel, lineage) in files {
             let file = (rel, trigger.clone());
             self.order.push_back((until, file.clone()));
-            self.files.insert(file, (lineage.then(trigger), until));
+            self.files.insert(file, (lineage, until));
         }
+        self.trim(now);
+    }
+
+    /// Forgets what has faded.
+    pub(super) fn trim(&mut self, now: Mono) {
         while self.order.len() > FADING_MAX || self.order.front().is_some_and(|(at, _)| *at <= now)
         {
             let Some((at, file)) = self.order.pop_front() else { break };
@@ -55,7 +59,8 @@ impl Fading {
     fn after(&self, rel: &Bytes, now: Mono) -> impl Iterator<Item = Lineage> {
         let from = self.files.range((rel.clone(), Name::from(""))..);
         let of = from.take_while(move |((file, _), _)| file == rel);
-        of.filter(move |(_, (_, until))| *until > now).map(|(_, (lineage, _))| lineage.clone())
+        let fresh = of.filter(move |(_, (_, until))| *until > now);
+        fresh.map(|((_, trigger), (lineage, _))| lineage.clone().then(trigger))
     }
 }
 
@@ -158,7 +163,7 @@ mod tests {
         fading.fade(&name, vec![("a".into(), row)], Mono(0));
         let hops = |at| fading.after(&"a".into(), Mono(at)).next().map(|row| row.of("in"));
         assert_eq!((hops(999_999_999), hops(1_000_000_000)), (Some(3), None));
-        fading.fade(&name, vec![("b".into(), Lineage::default())], Mono(2_000_000_000));
+        fading.trim(Mono(2_000_000_000));
         assert!(!fading.files.contains_key(&("a".into(), name)));
     }
 }

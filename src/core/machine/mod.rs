@@ -164,6 +164,7 @@ impl Machine {
     /// Takes an event. Its records must be committed, under `seq`, before a command is acted on.
     pub fn step(&mut self, now: Now, seq: Seq, event: Event, out: &mut Out) {
         self.seq = seq;
+        self.fading.trim(now.mono);
         let from = out.commands.len();
         match event {
             Event::Tick => self.tick(now, out),

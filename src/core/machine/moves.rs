@@ -123,6 +123,24 @@ impl Machine {
         let stuck = Stuck { why, since, due: Some(due), tries: tries.saturating_add(1) };
         self.stuck.insert((run, file), stuck);
         self.timers.insert((due, Timer::Move(run, file)));
+        let trigger = self.runs.get(&run).and_then(|run| run.info().trigger.as_ref());
+        if let Some(lane) = trigger.and_then(|name| self.lanes.get_mut(name)) {
+            lane.stuck.insert(run);
+        }
+    }
+
+    /// A file is disposed of, or may be at once.
+    pub(super) fn unstick(&mut self, run: RunId, file: u32) {
+        if self.stuck.remove(&(run, file)).is_none() || self.stuck_of(run).next().is_some() {
+            return;
+        }
+        let trigger = self.runs.get(&run).and_then(|run| run.info().trigger.clone());
+        if let Some((name, lane)) =
+            trigger.and_then(|name| self.lanes.get_mut(&name).map(|lane| (name, lane)))
+        {
+            lane.stuck.remove(&run);
+            self.hot.insert(name);
+        }
     }
 
     /// The pause after a try in vain has passed.

@@ -388,6 +388,7 @@ impl Machine {
     pub(super) fn recount(&mut self) {
         for lane in self.lanes.values_mut() {
             lane.live.clear();
+            lane.stuck.clear();
             lane.live_runs = 0;
         }
         for run in self.runs.values() {
@@ -395,6 +396,9 @@ impl Machine {
             if let Some(lane) = info.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
                 lane.live_runs += 1;
                 *lane.live.entry(info.key.clone()).or_default() += 1;
+                if self.stuck.range((info.run, 0)..=(info.run, u32::MAX)).next().is_some() {
+                    lane.stuck.insert(info.run);
+                }
             }
         }
         for lane in self.lanes.values_mut() {

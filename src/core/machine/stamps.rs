@@ -102,7 +102,7 @@ impl Machine {
         self.emit(now, Record::FileStamped { trigger, rel, version, run, at: now.wall }, out);
         if let Some((run, file)) = at.filter(|_| waits) {
             // What the move waits for may have been this.
-            self.stuck.remove(&(run, file));
+            self.unstick(run, file);
             out.commands.extend(order(&self.runs[&run], file, true));
         }
         true

@@ -62,8 +62,9 @@ impl Worker {
             let triggers = &self.triggers;
             self.reading.batch =
                 self.cover.next(|path| triggers.iter().any(|trigger| trigger.wants(path, None)));
-            self.changed = true;
         }
+        // Also in the last step of a batch, behind which nothing more may come.
+        self.changed = true;
         let mut left = STEP_MAX;
         while left > 0 {
             if self.reading.open.is_none() {
