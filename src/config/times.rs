@@ -11,6 +11,7 @@ use super::trigger::RawTrigger;
 use super::triggers::Triggers;
 use super::words;
 use crate::core::calendar::{Schedule, ScheduleError};
+use crate::core::id::Name;
 use crate::core::trigger::{CatchUp, ScheduleSpec, Source};
 
 /// What the five fields are, for who has written others.
@@ -78,7 +79,8 @@ pub fn absent(reader: &mut Reader<'_>, name: Span, raw: &RawTrigger<'_>) -> Opti
     Some(Source::Absent { after, of: of.value.into() })
 }
 
-/// Checks that everyone listens to a trigger that there is, and not to themselves.
+/// Checks that everyone listens to a trigger that there is, and not to themselves: nor in a circle,
+/// in which each would end the silence of the next for ever.
 pub fn siblings(reader: &mut Reader<'_>, triggers: &Triggers) {
     for (name, spec) in &triggers.specs {
         let Source::Absent { of, .. } = &spec.source else { continue };
@@ -92,6 +94,29 @@ pub fn siblings(reader: &mut Reader<'_>, triggers: &Triggers) {
             let meant = reader.suggest.did_you_mean(of, names.map(AsRef::as_ref));
             let help = meant.unwrap_or_else(|| "name one that is configured".to_owned());
             reader.note(Problem::at(span, format!("there is no trigger `{shown}`")).help(help));
+        } else if let Some(circle) = circle(triggers, name) {
+            let what = format!("these triggers listen to each other: {circle}");
+            let help = "let one of them listen to a trigger that does not listen itself";
+            reader.note(Problem::at(span, what).help(help));
         }
     }
+}
+
+/// The circle in which a trigger listens to itself by way of others, if it is the first by name of
+/// those in it: one problem is enough.
+fn circle(triggers: &Triggers, first: &Name) -> Option<String> {
+    let mut text = format!("`{}`", words::shown(first));
+    let mut at = first;
+    for _ in 0..triggers.specs.len() {
+        let Source::Absent { of, .. } = &triggers.specs.get(at)?.source else { return None };
+        text += &format!(" → `{}`", words::shown(of));
+        if of == first {
+            return Some(text);
+        }
+        if of < first {
+            return None;
+        }
+        at = of;
+    }
+    None
 }

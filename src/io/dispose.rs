@@ -149,7 +149,9 @@ pub fn dispose(mv: &Move) -> Disposed {
         let pin = Pin::of(mv.claim.path.as_path());
         let job = Job::new(mv, pin.as_ref());
         match job.go() {
-            Ok(Step::Done(MoveResult::Superseded)) => return job.superseded(),
+            Ok(Step::Done(MoveResult::Superseded)) => {
+                return job.superseded().unwrap_or_else(|error| outcome(&job, &error));
+            }
             Ok(Step::Done(result)) => return Disposed::Done(result),
             Ok(Step::Again) => {}
             Err(error) => return outcome(&job, &error),

@@ -9,7 +9,7 @@ use dagd::core::effect::Move;
 use dagd::core::trigger::{FileType, OnConflict};
 use dagd::io::dispose::dispose;
 
-use crate::world::{World, done, failure, moved, names, plan, sidecar};
+use crate::world::{World, done, failure, moved, names, not_yet, plan, sidecar};
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
@@ -107,7 +107,7 @@ fn a_file_that_changed_or_is_written_is_not_deleted() {
     let source = world.file("a", "mine");
     let order = Move { goal: Goal::Delete, ..plan(&source, &source) };
     let writer = fs::OpenOptions::new().append(true).open(&source).unwrap();
-    assert_eq!(dispose(&order), done(MoveResult::Superseded));
+    not_yet(dispose(&order));
     drop(writer);
     fs::write(&source, "longer").unwrap();
     assert_eq!(dispose(&order), done(MoveResult::Superseded));
@@ -177,7 +177,7 @@ fn a_folder_that_changed_or_is_written_in_is_left_alone() {
             let order = Move { goal, ..plan(&source, &world.to("x")) };
             let file = source.join("raw/1.dat");
             let writer = fs::OpenOptions::new().append(true).open(&file).unwrap();
-            assert_eq!(dispose(&order), done(MoveResult::Superseded));
+            not_yet(dispose(&order));
             drop(writer);
             fs::write(source.join("raw/2.dat"), "more").unwrap();
             assert_eq!(dispose(&order), done(MoveResult::Superseded));

@@ -1,6 +1,7 @@
 //! Every outcome of a move, as it is told.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -45,10 +46,18 @@ fn a_file_that_is_being_written_is_left_alone() {
         let source = world.file("a", "old");
         let mv = plan(&source, &world.to("a"));
         let writer = fs::OpenOptions::new().append(true).open(&source).unwrap();
-        assert_eq!(dispose(&mv), done(MoveResult::Superseded));
+        let text = not_yet(dispose(&mv));
+        assert!(text.contains("open for writing"), "{text}");
         assert_eq!(names(world.inbox.path()), ["a"]);
         drop(writer);
         assert_eq!(dispose(&mv), moved(&world.to("a")));
+
+        let source = world.file("b", "old");
+        let mv = plan(&source, &world.to("b"));
+        let mut writer = fs::OpenOptions::new().append(true).open(&source).unwrap();
+        writer.write_all(b" and new").unwrap();
+        assert_eq!(dispose(&mv), done(MoveResult::Superseded), "it is another version");
+        assert_eq!(names(world.inbox.path()), ["b"]);
     }
 }
 

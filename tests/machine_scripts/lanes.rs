@@ -518,151 +518,52 @@ fn what_comes_last_runs_first_after_a_restart() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a script and all that comes of it")]
-fn a_target_that_is_away_keeps_others_from_nothing() {
+fn what_somebody_had_open_is_moved_when_it_is_closed() {
     check(
         "
-        slots 16
-        live 8
-        drop in move=/away/{name} run=a
-        signal s run=b
+        drop in move=/done/{name}
         task a
-        task b
     ",
         "
         counted in 0
-        see in f1 v1
-        see in f2 v1
-        see in f3 v1
-        see in f4 v1
-        see in f5 v1
-        see in f6 v1
-        see in f7 v1
-        see in f8 v1
-        see in f9 v1
+        see in x v1
         end 1.a 0
         moved 1.0 stuck
-        end 2.a 0
-        moved 2.0 stuck
-        end 3.a 0
-        moved 3.0 stuck
-        end 4.a 0
-        moved 4.0 stuck
-        end 5.a 0
-        moved 5.0 stuck
-        end 6.a 0
-        moved 6.0 stuck
-        end 7.a 0
-        moved 7.0 stuck
-        end 8.a 0
-        moved 8.0 stuck
-        see in g v1
-        signal s
-        +1s
-        moved 3.0 ok
+        see in x v1 writing
+        see in x v1
+        moved 1.0 stuck
+        see in x v2
+        moved 1.0 superseded
+        look in x v2
     ",
         "
         armed in
         -> scan in
         > counted in 0
-        > see in f1 v1
-        run 1 of in: event [f1 created v1]
+        > see in x v1
+        run 1 of in: event [x created v1]
         started 1.a#1
         -> start 1.a#1
-        > see in f2 v1
-        run 2 of in: event [f2 created v1]
-        started 2.a#1
-        -> start 2.a#1
-        > see in f3 v1
-        run 3 of in: event [f3 created v1]
-        started 3.a#1
-        -> start 3.a#1
-        > see in f4 v1
-        run 4 of in: event [f4 created v1]
-        started 4.a#1
-        -> start 4.a#1
-        > see in f5 v1
-        run 5 of in: event [f5 created v1]
-        started 5.a#1
-        -> start 5.a#1
-        > see in f6 v1
-        run 6 of in: event [f6 created v1]
-        started 6.a#1
-        -> start 6.a#1
-        > see in f7 v1
-        run 7 of in: event [f7 created v1]
-        started 7.a#1
-        -> start 7.a#1
-        > see in f8 v1
-        run 8 of in: event [f8 created v1]
-        started 8.a#1
-        -> start 8.a#1
-        > see in f9 v1
         > end 1.a 0
         ended 1.a#1 0: succeeded
-        move 1.0 to /away/f1
-        -> move 1.0 /in/f1 to /away/f1
+        move 1.0 to /done/x
+        -> move 1.0 /in/x to /done/x
         > moved 1.0 stuck
-        run 9 of in: event [f9 created v1]
-        started 9.a#1
-        -> start 9.a#1
-        > end 2.a 0
-        ended 2.a#1 0: succeeded
-        move 2.0 to /away/f2
-        -> move 2.0 /in/f2 to /away/f2
-        > moved 2.0 stuck
-        > end 3.a 0
-        ended 3.a#1 0: succeeded
-        move 3.0 to /away/f3
-        -> move 3.0 /in/f3 to /away/f3
-        > moved 3.0 stuck
-        > end 4.a 0
-        ended 4.a#1 0: succeeded
-        move 4.0 to /away/f4
-        -> move 4.0 /in/f4 to /away/f4
-        > moved 4.0 stuck
-        > end 5.a 0
-        ended 5.a#1 0: succeeded
-        move 5.0 to /away/f5
-        -> move 5.0 /in/f5 to /away/f5
-        > moved 5.0 stuck
-        > end 6.a 0
-        ended 6.a#1 0: succeeded
-        move 6.0 to /away/f6
-        -> move 6.0 /in/f6 to /away/f6
-        > moved 6.0 stuck
-        > end 7.a 0
-        ended 7.a#1 0: succeeded
-        move 7.0 to /away/f7
-        -> move 7.0 /in/f7 to /away/f7
-        > moved 7.0 stuck
-        > end 8.a 0
-        ended 8.a#1 0: succeeded
-        move 8.0 to /away/f8
-        -> move 8.0 /in/f8 to /away/f8
-        > moved 8.0 stuck
-        > see in g v1
-        > signal s
-        item #0 of s: signal
-        run 10 of s: signal items #0
-        started 10.b#1
-        -> start 10.b#1
-        > +1s
-        -> move 1.0 /in/f1 to /away/f1 again
-        -> move 2.0 /in/f2 to /away/f2 again
-        -> move 3.0 /in/f3 to /away/f3 again
-        -> move 4.0 /in/f4 to /away/f4 again
-        -> move 5.0 /in/f5 to /away/f5 again
-        -> move 6.0 /in/f6 to /away/f6 again
-        -> move 7.0 /in/f7 to /away/f7 again
-        -> move 8.0 /in/f8 to /away/f8 again
-        > moved 3.0 ok
-        moved 3.0: moved
-        run 3 succeeded: a=succeeded
-        run 11 of in: event [g created v1]
-        started 11.a#1
-        -> finished 3 succeeded
-        -> start 11.a#1
+        > see in x v1 writing
+        > see in x v1
+        -> move 1.0 /in/x to /done/x again
+        > moved 1.0 stuck
+        > see in x v2
+        -> move 1.0 /in/x to /done/x again
+        > moved 1.0 superseded
+        moved 1.0: superseded (superseded: another version is at the path by now)
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        -> look in x
+        > look in x v2
+        run 2 of in: event [x modified v2]
+        started 2.a#1
+        -> start 2.a#1
     ",
     );
 }

@@ -12,7 +12,7 @@ use dagd::core::filter::{KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::id::{Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
-use dagd::core::machine::lane::{CANDIDATES_MAX, ITEMS_MAX, READY_HIGH};
+use dagd::core::machine::lane::{CANDIDATES_MAX, ITEMS_MAX, READY_HIGH, STUCK_MAX};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
 use dagd::core::record::{Record, SignalInfo};
@@ -333,4 +333,40 @@ fn signals_that_merge_never_fill_the_memory() {
     let (machine, full) = signalled(Overlap::Coalesce);
     assert_eq!(full, None, "there is always room");
     assert_eq!(machine.items().len(), ITEMS_MAX);
+}
+
+/// What cannot be moved stays in its folder: the trigger gets no more, and nobody else waits.
+#[test]
+fn a_target_that_is_away_stops_its_own_trigger_only() {
+    let mut flood = Flood::new(folder());
+    flood.arrive(0, |n| format!("{n:03}"));
+    while let Some(run) = flood.running.pop() {
+        let id = flood.machine.in_flight().keys().find(|id| id.run == run).copied().unwrap();
+        flood.step(Event::Ended { id, ended: Ended::without_process(Exit::Code(0), Wall(0)) });
+        while let Some((run, file)) = flood.moves.pop() {
+            let outcome = Disposed::NotYet("the target is away".to_owned());
+            flood.step(Event::Moved { run, file, phase: Phase::After, outcome });
+        }
+    }
+    let live = flood.machine.runs().len();
+    assert_eq!(live, STUCK_MAX, "it stops when so many cannot be moved");
+    flood.step(Event::Requested {
+        token: 1,
+        request: Request::Fire(Fire {
+            what: FireWhat::Select(Selector::task("a")),
+            files: Vec::new(),
+        }),
+    });
+    assert_eq!(flood.running.len(), 1, "others run");
+    flood.work();
+    flood.machine.check_invariants();
+    while flood.machine.stuck().next().is_some() || !flood.running.is_empty() {
+        flood.work();
+        while let Some((run, file)) = flood.moves.pop() {
+            let outcome = Disposed::Done(MoveResult::Deleted);
+            flood.step(Event::Moved { run, file, phase: Phase::After, outcome });
+        }
+    }
+    assert_eq!((flood.delivered, flood.ended), (AT_ONCE, AT_ONCE + 1), "all once it is back");
+    flood.machine.check_invariants();
 }

@@ -6,8 +6,8 @@ use super::lane::Gate;
 use super::members::arrival;
 use super::{Machine, Timer};
 use crate::core::candidate::{
-    Candidate, Decision, Disk, Kind, Lineage, Observed, Origin, Pending, Readiness, Seen, Stage,
-    Version, decide,
+    Candidate, Decision, Disk, Kind, Lineage, Observed, Origin, Pending, Probe, Readiness, Seen,
+    Stage, Version, decide,
 };
 use crate::core::effect::{Command, Out};
 use crate::core::id::{Mono, Name, Now, Seq};
@@ -32,7 +32,7 @@ impl Machine {
         let Some(lane) = self.lanes.get_mut(&seen.trigger) else { return };
         lane.unseen.remove(&seen.rel);
         if let Some(claimed) = lane.candidates.get_mut(&seen.rel)
-            && let Stage::Claimed { changed, .. } = &mut claimed.stage
+            && let Stage::Claimed { run, changed } = &mut claimed.stage
         {
             let same = match &seen.disk {
                 Disk::File { version, .. } => {
@@ -41,6 +41,11 @@ impl Machine {
                 Disk::Absent | Disk::Other => claimed.kind == Kind::Deleted,
             };
             *changed |= !same;
+            let writes = matches!(seen.disk, Disk::File { probe: Probe::WriterOpen, .. });
+            let run = *run;
+            if !writes {
+                self.hurry_move(run, &seen.rel, out);
+            }
             return;
         }
         if self.recent.is_stale(seq, &seen.trigger, &seen.rel) {

@@ -49,7 +49,7 @@ pub const ITEMS_MAX: usize = 4096;
 /// Runs of a trigger whose files cannot be moved at present, above which it gets no more: where the
 /// target is full or away, the folder is the queue. So many count towards no limit but their
 /// trigger's, or a target that is away would keep all other triggers from running.
-pub const STUCK_MAX: usize = 8;
+pub const STUCK_MAX: usize = 32;
 
 /// A trigger's live side.
 #[derive(Debug)]

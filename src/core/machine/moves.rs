@@ -129,7 +129,7 @@ impl Machine {
         }
     }
 
-    /// A file is disposed of, or may be at once.
+    /// A file is disposed of.
     pub(super) fn unstick(&mut self, run: RunId, file: u32) {
         if self.stuck.remove(&(run, file)).is_none() || self.stuck_of(run).next().is_some() {
             return;
@@ -140,6 +140,18 @@ impl Machine {
         {
             lane.stuck.remove(&run);
             self.hot.insert(name);
+        }
+    }
+
+    /// Something has happened to a file that could not be moved: it is tried again at once.
+    pub(super) fn hurry_move(&mut self, run: RunId, rel: &Bytes, out: &mut Out) {
+        if self.stuck_of(run).next().is_none() {
+            return;
+        }
+        let Some(file) = self.runs.get(&run).and_then(|run| run.find(rel)) else { return };
+        let stuck = self.stuck.get_mut(&(run, file));
+        if stuck.and_then(|stuck| stuck.due.take()).is_some() {
+            out.commands.extend(self.runs.get(&run).and_then(|run| order(run, file, true)));
         }
     }
 

@@ -100,10 +100,9 @@ impl Machine {
         }
         let (trigger, rel, version) = (seen.trigger.clone(), seen.rel.clone(), version.clone());
         self.emit(now, Record::FileStamped { trigger, rel, version, run, at: now.wall }, out);
-        if let Some((run, file)) = at.filter(|_| waits) {
+        if let Some((run, _)) = at {
             // What the move waits for may have been this.
-            self.unstick(run, file);
-            out.commands.extend(order(&self.runs[&run], file, true));
+            self.hurry_move(run, &seen.rel, out);
         }
         true
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::lane::Lane;
 use super::{Machine, Timer};
 use crate::core::calendar::TimeMark;
+use crate::core::candidate::{Candidate, Stage};
 use crate::core::effect::Out;
 use crate::core::id::{Name, Now, Wall};
 use crate::core::record::{ItemQueued, Reason, Record};
@@ -143,8 +144,12 @@ impl Machine {
 
     /// A folder was gone through for the first time: what had come before is known.
     pub(super) fn caught_up(&mut self, now: Now, of: &Name) {
-        for name in self.listeners.get(of).cloned().unwrap_or_default() {
-            self.listen(now, &name);
+        // What is not delivered yet may be, and be heard.
+        let claimed = |c: &Candidate| matches!(c.stage, Stage::Claimed { .. });
+        if self.lanes.get(of).is_some_and(|lane| lane.candidates.values().all(claimed)) {
+            for name in self.listeners.get(of).cloned().unwrap_or_default() {
+                self.listen(now, &name);
+            }
         }
     }
 

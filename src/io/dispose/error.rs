@@ -29,6 +29,8 @@ pub(super) enum Error {
          `move_failed`"
     )]
     BadTarget,
+    #[error("somebody has it open for writing; it stays until they close it")]
+    Busy,
     #[error("its folders keep changing")]
     Restless,
     #[error("{0}")]
@@ -44,6 +46,7 @@ impl Error {
             Self::Kept { .. }
             | Self::Stranded { .. }
             | Self::NoFreeName
+            | Self::Busy
             | Self::Restless
             | Self::Refused(_) => true,
             Self::Taken | Self::Irreplaceable | Self::Odd(_) | Self::BadTarget => false,

@@ -8,7 +8,7 @@ use super::error::{Doing as _, Error};
 use super::pin::Pin;
 use super::{copy, item, place};
 use crate::core::candidate::Version;
-use crate::core::disposition::{Disposed, Goal, MoveResult};
+use crate::core::disposition::{Disposed, Goal, MoveResult, Phase};
 use crate::core::effect::Move;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
@@ -170,14 +170,18 @@ impl<'a> Job<'a> {
         }))
     }
 
-    /// Another version is in its place. If only its time is another one, that may have been set
-    /// after it was claimed.
-    pub(super) fn superseded(&self) -> Disposed {
+    /// Another version is in its place, or will be. If only its time is another one, that may have
+    /// been set after it was claimed. If somebody has it open and has not written yet, it is still
+    /// to be disposed of. Errors: that.
+    pub(super) fn superseded(&self) -> Result<Disposed, Error> {
         let found = self.look(self.source).ok().flatten();
+        if self.mv.phase == Phase::After && found.as_ref() == Some(self.claim) {
+            return Err(Error::Busy);
+        }
         let found = found.filter(|_| self.what == FileType::File);
         let found = found.filter(|found| found.is_set_back_from(self.claim));
         let found = found.filter(|_| !item::writer_open(self.what, self.source));
-        found.map_or(Disposed::Done(MoveResult::Superseded), Disposed::Stamped)
+        Ok(found.map_or(Disposed::Done(MoveResult::Superseded), Disposed::Stamped))
     }
 
     fn check_target(&self) -> Result<(), Error> {
