@@ -105,13 +105,13 @@ pub fn siblings(reader: &mut Reader<'_>, triggers: &Triggers) {
 /// The circle in which a trigger listens to itself by way of others, if it is the first by name of
 /// those in it: one problem is enough.
 fn circle(triggers: &Triggers, first: &Name) -> Option<String> {
-    let mut text = format!("`{}`", words::shown(first));
-    let mut at = first;
+    let (mut circle, mut at) = (vec![first], first);
     for _ in 0..triggers.specs.len() {
         let Source::Absent { of, .. } = &triggers.specs.get(at)?.source else { return None };
-        text += &format!(" → `{}`", words::shown(of));
+        circle.push(of);
         if of == first {
-            return Some(text);
+            let shown = circle.iter().map(|name| format!("`{}`", words::shown(name)));
+            return Some(shown.collect::<Vec<_>>().join(" → "));
         }
         if of < first {
             return None;
