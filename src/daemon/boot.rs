@@ -1,6 +1,7 @@
 //! How the daemon comes up: lock, past processes, stored records, watches, signals, socket.
 //!
-//! No lane is read before recovery has ended: only then is there a machine to read it.
+//! No lane is read before recovery has ended: only then is there a machine to read it. No attempt
+//! begins before all stands that may fail to: a start that fails leaves nothing running.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,8 +55,8 @@ pub struct Booted {
     _lock: InstanceLock,
 }
 
-/// Brings the daemon up.
-pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
+/// Brings the daemon up. What recovery found to be done is still to be done, by [`Engine::run`].
+pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
     let Resolved { model, settings, warnings } = config_files::load(&args.config)?.resolved;
     for warning in &warnings {
         warn!("{warning}");
@@ -86,12 +87,13 @@ pub fn boot(args: DaemonArgs) -> Result<Booted, DaemonError> {
     base.ports.watch = Some(handle.clone());
     base.ports.signals = Some(handlers);
     base.ports.reloader = Some(Reloader::new(args.config.clone(), loaded_in));
-    let mut engine = base.recover(args.config, settings)?;
+    let (mut engine, recovered) = base.recover(args.config, settings)?;
+    engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
     let control = serve(&socket, &engine, asks_in)?;
     engine.status.socket = Some(socket);
-    engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
-    Ok(Booted { engine, watch: (handle, joined), closing, control, _lock: held })
+    let watch = (handle, joined);
+    Ok((Booted { engine, watch, closing, control, _lock: held }, recovered))
 }
 
 fn serve(
@@ -205,12 +207,13 @@ impl Foundation {
         Ok(Self { store, ports, lanes, model, base, dirs, committed, closing })
     }
 
-    /// Folds the stored records, then puts the engine together and lets it act.
+    /// Folds the stored records, then puts the engine together. What is to be recorded and done
+    /// because of the past is left to the caller.
     pub(super) fn recover(
         mut self,
         config: std::path::PathBuf,
         settings: Settings,
-    ) -> Result<Engine, DaemonError> {
+    ) -> Result<(Engine, Out), DaemonError> {
         let clock = Clock::start();
         let loaded = self.store.load()?;
         let durations = self.store.durations()?;
@@ -223,7 +226,7 @@ impl Foundation {
         if runs > 0 {
             info!(runs = machine.runs().len(), "recovered");
         }
-        let mut engine = Engine::new(Parts {
+        let engine = Engine::new(Parts {
             machine,
             store: self.store,
             ports: self.ports,
@@ -236,8 +239,7 @@ impl Foundation {
             dirs: self.dirs,
         });
         failpoint!("boot.recovered");
-        engine.perform(out)?;
-        Ok(engine)
+        Ok((engine, out))
     }
 }
 

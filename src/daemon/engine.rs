@@ -203,12 +203,17 @@ impl Engine {
         Seq(self.seq.0 + 1)
     }
 
-    /// Turns until dagd may exit.
-    pub fn run(&mut self) -> Result<(), DaemonError> {
-        while !self.exiting {
-            self.turn()?;
+    /// Does what recovery has found to be done, then turns until dagd may exit. After an error
+    /// nothing is left running.
+    pub fn run(&mut self, recovered: Out) -> Result<(), DaemonError> {
+        let mut ended = self.perform(recovered);
+        while ended.is_ok() && !self.exiting {
+            ended = self.turn();
         }
-        Ok(())
+        if ended.is_err() {
+            self.abandon();
+        }
+        ended
     }
 
     /// One turn: collect, step, commit, act.

@@ -104,8 +104,8 @@ fn trying(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError
 pub fn run(args: DaemonArgs) -> Result<(), DaemonError> {
     // Before any thread: all inherit it.
     signals::block_realtime().map_err(trying("block the real-time signals"))?;
-    let mut booted = boot::boot(args)?;
-    let ended = booted.engine.run();
+    let (mut booted, recovered) = boot::boot(args)?;
+    let ended = booted.engine.run(recovered);
     booted.shut_down();
     ended
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::boot::Foundation;
-use super::engine::{Observer, lane};
+use super::engine::{Engine, Observer, lane};
 use super::{DaemonError, trying};
 use crate::config::{Durability, Resolved, Settings};
 use crate::core::effect::{Command, Out, Reply};
@@ -72,35 +72,50 @@ pub fn once(args: OnceArgs, progress: &mut dyn Progress) -> Result<RunState, Dae
     let mut foundation = Foundation::lay(&settings, &model, Arc::new(AtomicU64::new(0)))?;
     foundation.lanes.urgent = urgent;
     foundation.ports.signals = Some(handlers);
-    let mut engine = foundation.recover(args.config, settings)?;
-    let logs = engine.dirs.logs.clone();
+    let (mut engine, mut first) = foundation.recover(args.config, settings)?;
     let mut out = Out::default();
     let (now, seq) = (engine.clock.now(), engine.next_seq());
     let request = Request::Fire(fire);
     engine.machine.step(now, seq, Event::Requested { token: 0, request }, &mut out);
     let run = created(&out).ok_or_else(|| refusal(&out))?;
+    first.records.extend(out.records);
+    first.commands.extend(out.commands);
+    let ended = follow(&mut engine, first, run, progress);
+    // With `keep` there may be attempts of other runs, which the daemon will repeat.
+    engine.abandon();
+    let state = ended?;
+    // Logs of a run that failed stay: they say why.
+    scratch.keep = state != Some(RunState::Succeeded) && has_logs(&engine.dirs.logs);
+    engine.close(|| ());
+    drop(held);
+    Ok(state.unwrap_or(RunState::Cancelled))
+}
+
+/// Lets the engine work until the run has ended; `None`: it was stopped before.
+fn follow(
+    engine: &mut Engine,
+    first: Out,
+    run: RunId,
+    progress: &mut dyn Progress,
+) -> Result<Option<RunState>, DaemonError> {
+    let logs = engine.dirs.logs.clone();
     let (told_in, told) = crossbeam_channel::unbounded();
     let observer: Observer = Box::new(move |machine, out| {
-        // The receiver lives as long as the engine.
+        // The receiver lives as long as this look at the run.
         told_in.send(changes(run, machine, out, &logs)).ok();
     });
     engine.observer = Some(observer);
-    engine.perform(out)?;
+    engine.perform(first)?;
     let mut state = None;
     loop {
         for change in told.try_iter().flatten() {
             state = change.tell(run, progress).or(state);
         }
         if state.is_some() || engine.exiting {
-            break;
+            return Ok(state);
         }
         engine.turn()?;
     }
-    // Logs of a run that failed stay: they say why.
-    scratch.keep = state != Some(RunState::Succeeded) && has_logs(&engine.dirs.logs);
-    engine.close(|| ());
-    drop(held);
-    Ok(state.unwrap_or(RunState::Cancelled))
 }
 
 /// A throw-away state folder, unless the configured one is to be used.

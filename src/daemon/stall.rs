@@ -20,7 +20,7 @@ use crate::io::systemd;
 
 /// First and longest pause between tries to commit while the store is stalled.
 const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long attempts that were killed during a stall may take to be gone. Only one that hangs in the
+/// How long attempts that are killed because nothing can be committed may take to be gone. Only one that hangs in the
 /// kernel takes longer.
 const DEATH_MAX: Duration = Duration::from_secs(6);
 /// Requests that are kept for later while the store is stalled; more wait in their lane.
@@ -52,7 +52,7 @@ impl Engine {
                     // A stop must end, whether or not the disk heals.
                     let patience = self.machine.model().stop_timeout;
                     if self.machine.is_stopping() && since.elapsed() >= patience {
-                        return Err(self.abandon());
+                        return Err(self.given_up());
                     }
                     self.idle_while_stalled(pause)?;
                     pause = STALL_PAUSE.1.min(pause * 2);
@@ -113,7 +113,7 @@ impl Engine {
             let Ok(ready) = select.select_deadline(until) else { return Ok(()) };
             if ready.index() == urgent {
                 match ready.recv(&self.lanes.urgent) {
-                    Ok(Seen::Terminate) => return Err(self.abandon()),
+                    Ok(Seen::Terminate) => return Err(self.given_up()),
                     Ok(Seen::Reload) => self.reload(None),
                     Ok(Seen::Trigger { .. }) | Err(_) => {}
                 }
@@ -122,7 +122,7 @@ impl Engine {
             match ready.recv(&self.lanes.asks) {
                 Ok(Ask::Stop(reply)) => {
                     reply.send(()).ok();
-                    return Err(self.abandon());
+                    return Err(self.given_up());
                 }
                 Ok(other) => self.look_or_defer(other),
                 Err(_) => return Ok(()),
@@ -130,9 +130,14 @@ impl Engine {
         }
     }
 
-    /// Stops without a commit: what was in flight is repeated at the next start. Waits until it is
+    /// Why dagd ends while nothing can be committed.
+    fn given_up(&self) -> DaemonError {
+        DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
+    }
+
+    /// Ends what is in flight without a commit: it is repeated at the next start. Waits until it is
     /// gone, with all that it has left behind.
-    fn abandon(&mut self) -> DaemonError {
+    pub(super) fn abandon(&self) {
         for id in self.machine.in_flight().keys() {
             self.ports.slots.stop(*id, Stop::Kill);
         }
@@ -143,7 +148,6 @@ impl Engine {
                 break;
             }
         }
-        DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
     }
 }
 

@@ -253,3 +253,54 @@ run = "t"
     assert_eq!((&task["state"], task["attempts"].as_array().unwrap().len()), (&"lost".into(), 1));
     assert_eq!(log(&env), "S\n");
 }
+
+/// What is at work does not end by itself.
+const AT_WORK: &str = r#"
+[tasks.t]
+shell = "echo S $DAGD_ATTEMPT >> log; until [ -e go ]; do sleep 0.02; done; echo E $DAGD_ATTEMPT >> log"
+cwd = "{dir}"
+"#;
+
+#[test]
+fn a_start_that_cannot_listen_begins_nothing() {
+    let mut env = Env::new(AT_WORK);
+    env.start();
+    env.ok(&["fire", "--select", "t"]);
+    env.wait("the task", || log(&env) == "S 1\n");
+    env.kill();
+    let socket = env.at("run/dagd.sock");
+    fs::remove_file(&socket).unwrap();
+    fs::write(&socket, "no socket").unwrap();
+    // More often than an attempt may be lost.
+    for _ in 1..=5 {
+        let output = env.run(&["run"]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("dagd.sock") && text.contains("no socket"), "{text}");
+        assert_eq!(env.survivors(), Vec::<String>::new(), "nothing is left running");
+    }
+    assert_eq!(log(&env), "S 1\n", "nothing was begun");
+    fs::remove_file(&socket).unwrap();
+    fs::write(env.at("go"), "").unwrap();
+    env.start();
+    env.await_ended(1);
+    assert_eq!(env.task(1, "t")["state"], "succeeded");
+    assert!(log(&env).ends_with("S 2\nE 2\n"), "{}", log(&env));
+}
+
+#[test]
+fn a_state_that_is_broken_while_at_work_leaves_nothing_running() {
+    let mut env = Env::new(AT_WORK);
+    env.start();
+    env.ok(&["fire", "--select", "t"]);
+    env.wait("the task", || log(&env) == "S 1\n");
+    let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
+    db.busy_timeout(crate::common::PATIENCE).unwrap();
+    db.execute_batch("DROP TABLE live").unwrap();
+    // The next commit finds that out.
+    let refused = env.run(&["fire", "--select", "t"]);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_eq!(env.await_end().code(), Some(1), "{}", env.log());
+    assert!(env.log().contains("no such table"), "{}", env.log());
+    assert_eq!(env.survivors(), Vec::<String>::new(), "nothing is left running");
+}
