@@ -2529,6 +2529,63 @@ fn a_move_is_issued_again_after_a_crash() {
 }
 
 #[test]
+fn a_move_that_is_issued_again_after_midnight_has_the_target_that_was_recorded() {
+    check(
+        r"
+        drop in move=/done/{date:%d}/{name}
+        task a
+    ",
+        r"
+        see in x v1
+        down 24h
+        end 1.a 0
+        down 24h
+        crash
+        moved 1.0 stuck
+        down 24h
+        crash
+        moved 1.0 ok
+        see in y v1
+        end 2.a 0
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x v1
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > down 24h
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/14/x
+        -> move 1.0 /in/x to /done/14/x
+        > down 24h
+        > crash
+        -> move 1.0 /in/x to /done/14/x again
+        -> scan in
+        > moved 1.0 stuck
+        > down 24h
+        > crash
+        -> move 1.0 /in/x to /done/14/x again
+        -> scan in
+        > moved 1.0 ok
+        moved 1.0: moved
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > see in y v1
+        run 2 of in: event [y created v1]
+        started 2.a#1
+        -> start 2.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        move 2.0 to /done/17/y
+        -> move 2.0 /in/y to /done/17/y
+    ",
+    );
+}
+
+#[test]
 fn a_move_that_finds_another_version_leaves_it() {
     check(
         r"

@@ -37,6 +37,9 @@ impl Words<'_> {
 }
 
 pub(crate) fn time(text: &str) -> Duration {
+    if let Some(hours) = text.strip_suffix('h') {
+        return Duration::from_hours(hours.parse().expect("hours"));
+    }
     match text.strip_suffix("ms") {
         Some(ms) => Duration::from_millis(ms.parse().expect("milliseconds")),
         None => Duration::from_secs_f64(text.trim_end_matches('s').parse().expect("seconds")),
