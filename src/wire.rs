@@ -214,6 +214,10 @@ pub struct TriggerStatus {
     pub queued: u64,
     /// Its runs that are alive.
     pub live_runs: u64,
+    /// Whether its folder is still gone through for the first time since the start, or since a reload
+    /// that changed the trigger: files that came before may not be known yet.
+    #[serde(default)]
+    pub scanning: bool,
     /// Files whose run has failed and that stay where they came in: a new version, `retry` or
     /// `replay` has them run again.
     #[serde(default)]

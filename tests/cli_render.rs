@@ -206,6 +206,7 @@ fn at_a_glance() -> Status {
         late_oldest: None,
         queued: 3,
         live_runs: 1,
+        scanning: state == "active" && kind == "drop",
         quarantined: u64::from(kind == "drop") * 2,
         stuck: 0,
         next_at: None,
@@ -249,7 +250,7 @@ fn the_daemon_at_a_glance() {
     runs      4 of 64 alive
 
     TRIGGER  STATE   SOURCE           COMPLETE  DIRS  PENDING  QUEUED  LIVE  QUARANTINE  WHY
-    orders   active  drop /srv/inbox  proved       1        0       3     1           2
+    orders   active  drop /srv/inbox  proved       1        0       3     1           2  scanning
     old      paused  drop /srv/old    proved       1        0       3     1           2  a first scan found 20000 files; `dagd resume old` takes them
     rotate   active  signal SIGUSR1                         0       3     1
 

@@ -114,6 +114,7 @@ fn triggers(triggers: &[TriggerStatus], style: Style) -> String {
             if trigger.kind == "drop" { number(trigger.quarantined) } else { blank() },
             match (&trigger.reason, next) {
                 (None, Some(next)) => (next, Paint::Dim),
+                (None, None) if trigger.scanning => ("scanning".to_owned(), Paint::Dim),
                 (why, _) => (why.clone().unwrap_or_default(), Paint::Warn),
             },
         ]);

@@ -197,6 +197,7 @@ fn trigger(
         late_oldest: oldest.map(|(rel, _)| (&place_of(lane, rel)).into()),
         queued: (lane.queued() + lane.items.len()) as u64,
         live_runs: lane.live_runs as u64,
+        scanning: lane.is_scanning(),
         quarantined: 0,
         stuck,
         next_at: lane.next_at().map(wire::time),

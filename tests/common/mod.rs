@@ -284,14 +284,24 @@ impl Env {
         self.wait(&format!("{n} ended runs"), || self.counter("runs_ended") >= n);
     }
 
-    /// Waits until all runs have ended and nothing is queued or pending.
+    /// Waits until every folder was gone through that answers, all runs have ended and nothing is
+    /// queued or pending.
     pub(crate) fn await_idle(&self) {
         self.wait("an idle daemon", || {
             let status = self.json(&["status"]);
             let waiting =
                 |t: &Value| t["queued"].as_u64().unwrap() + t["pending"].as_u64().unwrap();
-            status["live_runs"] == 0
-                && status["triggers"].as_array().unwrap().iter().all(|t| waiting(t) == 0)
+            let triggers = status["triggers"].as_array().unwrap();
+            status["live_runs"] == 0 && triggers.iter().all(|t| waiting(t) == 0 && is_scanned(t))
+        });
+    }
+
+    /// Waits until every folder that answers was gone through since the start: what was there before
+    /// is known.
+    pub(crate) fn await_scanned(&self) {
+        self.wait("the first scans", || {
+            let status = self.json(&["status"]);
+            status["triggers"].as_array().unwrap().iter().all(is_scanned)
         });
     }
 
@@ -322,6 +332,11 @@ impl Drop for Env {
             eprintln!("--- {}\n{}", self.path().display(), self.log());
         }
     }
+}
+
+/// Whether the first scan of a trigger's folder has ended, as far as `status` tells.
+pub(crate) fn is_scanned(trigger: &Value) -> bool {
+    !trigger["scanning"].as_bool().unwrap() || trigger["state"] == "waiting"
 }
 
 /// The lock that says who may start a daemon.

@@ -234,6 +234,7 @@ fn told(name: &str, kind: &str) -> wire::TriggerStatus {
         pending: 0,
         queued: 0,
         live_runs: 0,
+        scanning: false,
         quarantined: 0,
         late: 0,
         late_oldest: None,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::Env;
+use crate::common::{Env, is_scanned};
 
 /// The task `t`, which tells; it waits while there is a file `wait`.
 const TASK: &str = r#"
@@ -59,18 +59,19 @@ pub(crate) fn exactly(env: &Env, expected: &[&str]) {
     assert_eq!(sorted(), expected, "{}", env.log());
 }
 
-/// Waits until nothing runs and all that waits only waits for something to happen to a file.
+/// Waits until all is looked at, nothing runs and all that waits only waits for something to happen
+/// to a file.
 pub(crate) fn settled(env: &Env) {
     env.wait("a settled daemon", || {
         let status = env.json(&["status"]);
-        let queued = status["triggers"].as_array().unwrap().iter().map(|t| t["queued"].as_u64());
-        let queued: u64 = queued.map(Option::unwrap).sum();
+        let triggers = status["triggers"].as_array().unwrap();
+        let looked = triggers.iter().all(|t| is_scanned(t) && t["queued"] == 0);
         let told = |entry: &Value| {
             let reason = entry["reason"].as_str().unwrap();
             reason.starts_with("checksum_")
         };
         let pending = env.json(&["pending"]);
-        status["live_runs"] == 0 && queued == 0 && pending.as_array().unwrap().iter().all(told)
+        status["live_runs"] == 0 && looked && pending.as_array().unwrap().iter().all(told)
     });
 }
 

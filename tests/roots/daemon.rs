@@ -90,6 +90,7 @@ fn a_folder_that_does_not_answer_stops_only_itself() {
             .is_some_and(|why| why.starts_with("the folder has not answered"))
     });
     assert!(env.ok(&["status"]).contains("has not answered"), "{}", env.ok(&["status"]));
+    assert_eq!(far(&env)["scanning"], true);
     // A reload does not wait either.
     env.configure(&format!(
         "{CONFIG}settle = \"1ms\"\n[triggers.far]\ndrop = \"far\"\nrun = \"note\"\n"
@@ -100,6 +101,7 @@ fn a_folder_that_does_not_answer_stops_only_itself() {
     hanging.answer();
     env.wait("its file", || got(&env) == ["1", "a", "b"]);
     env.wait("a clean status", || far(&env)["state"] == "active");
+    env.wait("the end of the scan", || far(&env)["scanning"] == false);
     // It hangs again, and dagd stops all the same.
     hanging.hang();
     let touch = std::process::Command::new("touch").arg(env.at("far/1")).spawn();

@@ -305,6 +305,13 @@ impl Lane {
         Some(Unit::Files { key: key.clone(), rels: self.groups.next_of(folder, key, newest) })
     }
 
+    /// Whether its folder was not yet gone through since it was armed, and is to be: what came
+    /// before may be unknown.
+    pub fn is_scanning(&self) -> bool {
+        let asked = self.stored.flooded && self.stored.paused.is_some();
+        self.spec.folder().is_some() && !self.caught_up && !asked
+    }
+
     /// When something may become a run without another event.
     pub(super) fn wakes(&self) -> Option<Mono> {
         self.groups.closes().into_iter().chain(self.rated).min()
