@@ -7,12 +7,10 @@
 mod common;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use common::Env;
 use common::faults::Faults;
-use common::{Env, skip};
 use serde_json::Value;
 
 /// Notes what the task is told; fails for what says so; waits for leave to go on.
@@ -234,45 +232,6 @@ fn a_place_that_is_taken_is_told() {
     }
 }
 
-/// A file system of its own, for targets.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(env: &Env, name: &str, size: &str) -> Option<Self> {
-        let dir = env.mkdir(name);
-        let option = format!("size={size}");
-        let done =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &option, "none"]).arg(&dir).output();
-        if done.is_ok_and(|done| done.status.success()) {
-            return Some(Self(dir));
-        }
-        skip("no tmpfs can be mounted here (needs root)");
-        None
-    }
-
-    fn fill(&self) {
-        let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
-        while ballast.write_all(&[0; 4096]).is_ok() {}
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("ballast")).unwrap();
-    }
-
-    fn remount(&self, option: &str) {
-        let option = format!("remount,{option}");
-        let done = Command::new("mount").args(["-o", &option]).arg(&self.0).status().unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(std::thread::panicking() || done.unwrap().success());
-    }
-}
-
 /// Waits until the daemon says that it cannot move the file for this reason, wherever it is asked.
 fn await_stuck(env: &Env, run: &str, path: &Path, why: &str) {
     env.wait("the trouble", || trigger(env)["stuck"] == 1);
@@ -298,7 +257,7 @@ fn await_stuck(env: &Env, run: &str, path: &Path, why: &str) {
 #[test]
 fn a_full_target_holds_the_move_and_heals() {
     let mut env = world("move = \"far/\"");
-    let Some(disk) = Disk::mount(&env, "far", "1m") else { return };
+    let Some(disk) = env.disk("far", "size=1m") else { return };
     disk.fill();
     env.start();
     let content = "x".repeat(20_000);
@@ -324,7 +283,7 @@ fn a_full_target_holds_the_move_and_heals() {
 #[test]
 fn a_target_that_cannot_be_written_holds_the_run_and_heals() {
     let mut env = world("pre_move = \"far/\"\nmove = \"done/\"");
-    let Some(disk) = Disk::mount(&env, "far", "1m") else { return };
+    let Some(disk) = env.disk("far", "size=1m") else { return };
     disk.remount("ro");
     env.start();
     let path = drop_file(&env, "a.csv", "x");
@@ -343,7 +302,9 @@ fn a_target_that_fails_holds_the_move_and_heals() {
     env.start();
     for (run, calls) in ["renameat2,renameat,rename,linkat,link", "fsync"].into_iter().enumerate() {
         let name = format!("{run}.csv");
-        let Some(faults) = Faults::io_error(&env, calls, &[&far, &far.join(&name)]) else { return };
+        let Some(faults) = Faults::io_error(&env, "EIO", calls, &[&far, &far.join(&name)]) else {
+            return;
+        };
         let path = drop_file(&env, &name, "x");
         await_stuck(&env, &(run + 1).to_string(), &path, "Input/output error");
         drop(faults);
@@ -359,7 +320,7 @@ fn a_target_that_fails_holds_the_move_and_heals() {
 #[test]
 fn what_cannot_be_moved_can_be_given_up() {
     let mut env = world("move = \"far/\"");
-    let Some(disk) = Disk::mount(&env, "far", "1m") else { return };
+    let Some(disk) = env.disk("far", "size=1m") else { return };
     disk.remount("ro");
     env.start();
     let path = drop_file(&env, "a.csv", "x");

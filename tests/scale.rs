@@ -22,7 +22,7 @@ use std::time::Instant;
 use dagd::core::machine::lane::READY_HIGH;
 use dagd::io::watch::report::{BATCH_MAX, RECENT_MAX};
 
-use common::{Env, PATIENCE, have};
+use common::{Env, PATIENCE, have, through};
 
 const CONFIG: &str = r#"
 [tasks.t]
@@ -43,7 +43,11 @@ const IN_A_BATCH: u64 = 1000;
 const IN_A_DIRECTORY: usize = 100;
 
 fn scale() -> usize {
-    std::env::var("DAGD_SCALE").map_or(100_000, |number| number.parse().unwrap())
+    scale_or(100_000)
+}
+
+fn scale_or(files: usize) -> usize {
+    std::env::var("DAGD_SCALE").map_or(files, |number| number.parse().unwrap())
 }
 
 /// Makes files of one byte that take no room on the disk, the one with the number `n` at `place(n)`.
@@ -162,17 +166,9 @@ fn bytes_read(traces: &Path, folder: &Path) -> u64 {
 /// is not.
 fn traced(inner: &Command, traces: &Path) -> Command {
     fs::create_dir(traces).unwrap();
-    let mut outer = Command::new("strace");
-    outer.args(["-D", "-ff", "-qq", "-y", "--seccomp-bpf", "-e", "trace=getdents64", "-o"]);
-    outer.arg(traces.join("thread")).arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => outer.env(name, value),
-            None => outer.env_remove(name),
-        };
-    }
-    outer.current_dir(inner.get_current_dir().unwrap_or(Path::new("/")));
-    outer
+    let files = traces.join("thread");
+    let words = "strace -D -ff -qq -y --seccomp-bpf -e trace=getdents64 -o".split(' ');
+    through(&words.chain(files.to_str()).collect::<Vec<_>>(), inner)
 }
 
 #[test]
@@ -180,7 +176,7 @@ fn a_flat_folder_is_read_twice_at_most() {
     if !have("strace") {
         return;
     }
-    let files = scale().min(50_000);
+    let files = scale_or(50_000);
     let mut env = Env::new(&CONFIG.replace("recursive = true", "recursive = false"));
     env.mkdir("got");
     let top = env.mkdir("in");

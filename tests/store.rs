@@ -9,6 +9,9 @@ mod crash;
 #[cfg(test)]
 #[path = "store/full.rs"]
 mod full;
+#[path = "common/mod.rs"]
+#[expect(dead_code, reason = "a part of the harness is enough here")]
+mod harness;
 #[cfg(test)]
 #[path = "store/history.rs"]
 mod history;

@@ -18,6 +18,8 @@ use dagd::io::watch::{Limits, ToWatch};
 #[path = "watch/bench.rs"]
 #[expect(dead_code, reason = "a part of the bench is enough here")]
 mod bench;
+#[expect(dead_code, reason = "a part of the harness is enough here")]
+mod common;
 
 use bench::{
     Bench, PATIENCE, alone, is_being_written, is_free, sleeps, tasks, trigger, with_filter,
@@ -409,7 +411,7 @@ fn directories_beyond_the_limit_are_polled() {
         if may.is_ok_and(|status| status.success()) {
             assert!(alone(NAME, &["unshare", "-Ur"]));
         } else {
-            println!("skipped: no user namespaces here");
+            common::skip("no user namespaces here");
         }
         return;
     }

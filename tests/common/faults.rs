@@ -11,14 +11,15 @@ use super::{Env, have, kill, skip};
 pub(crate) struct Faults(Child);
 
 impl Faults {
-    /// Lets `calls` of the daemon on one of `paths` fail with EIO; `None` where that is not possible.
-    pub(crate) fn io_error(env: &Env, calls: &str, paths: &[&Path]) -> Option<Self> {
+    /// Lets `calls` of the daemon on one of `paths` fail with `errno`, such as `EIO`; `None` where
+    /// that is not possible.
+    pub(crate) fn io_error(env: &Env, errno: &str, calls: &str, paths: &[&Path]) -> Option<Self> {
         if !have("strace") {
             return None;
         }
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-        command.arg(format!("inject={calls}:error=EIO")).args(["-p", &env.pid().to_string()]);
+        command.arg(format!("inject={calls}:error={errno}")).args(["-p", &env.pid().to_string()]);
         for path in paths {
             command.arg("-P").arg(path);
         }

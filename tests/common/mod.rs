@@ -10,6 +10,7 @@
     reason = "a test ends at the first thing that goes wrong, and says so"
 )]
 
+pub(crate) mod disk;
 pub(crate) mod faults;
 
 use std::fs;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use disk::Disk;
 use serde_json::Value;
 
 /// How long a test waits for something that should come at once.
@@ -26,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with a configuration, and perhaps a daemon that runs on it.
 pub(crate) struct Env {
+    /// What is mounted in the folder: unmounted when the daemon has ended, before the folder goes.
+    disks: Vec<Disk>,
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     notify: UnixDatagram,
@@ -58,7 +62,7 @@ impl Env {
         let dir = tempfile::Builder::new().prefix("dagd-test-").tempdir().unwrap();
         let notify = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { dir, daemon: None, notify, socket, starting: None }
+        Self { disks: Vec::new(), dir, daemon: None, notify, socket, starting: None }
     }
 
     /// Writes another configuration.
@@ -94,6 +98,14 @@ impl Env {
         dir
     }
 
+    /// A folder in the folder that is a file system of its own with these options; `None` where that
+    /// is not allowed.
+    pub(crate) fn disk(&mut self, rel: &str, options: &str) -> Option<Disk> {
+        let disk = Disk::mount(&self.mkdir(rel), options)?;
+        self.disks.push(disk.clone());
+        Some(disk)
+    }
+
     /// A `dagd` command that finds this folder's configuration and socket.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dagd"));
@@ -106,6 +118,11 @@ impl Env {
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null());
         command
+    }
+
+    /// `dagd run`, started by way of another program: see [`through`].
+    pub(crate) fn run_by(&self, around: &[&str]) -> Command {
+        through(around, &self.command(&["run"]))
     }
 
     /// Runs `dagd` to its end.
@@ -332,6 +349,20 @@ impl Drop for Env {
             eprintln!("--- {}\n{}", self.path().display(), self.log());
         }
     }
+}
+
+/// A command, started by way of another one: `around` ends with what it is to start.
+pub(crate) fn through(around: &[&str], inner: &Command) -> Command {
+    let mut whole = Command::new(around[0]);
+    whole.args(&around[1..]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => whole.env(name, value),
+            None => whole.env_remove(name),
+        };
+    }
+    whole.current_dir(inner.get_current_dir().unwrap_or(Path::new("/"))).stdin(Stdio::null());
+    whole
 }
 
 /// Whether the first scan of a trigger's folder has ended, as far as `status` tells.

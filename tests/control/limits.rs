@@ -10,6 +10,7 @@ use dagd::io::client::{Client, ClientError};
 use dagd::io::control::{Sources, spawn};
 use rustix::process::Uid;
 
+use crate::common::skip;
 use crate::world::{PATIENCE, World, raw};
 
 fn post(path: &str, body: &str) -> Vec<u8> {
@@ -104,8 +105,7 @@ fn followers_leave_room_for_others() {
 #[test]
 fn foreign_users_may_not_speak() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED foreign_users_may_not_speak: only root can be somebody else");
-        return;
+        return skip("only root can be somebody else");
     }
     let world = World::new();
     let everybody = |path, mode| {

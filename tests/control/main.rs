@@ -4,6 +4,9 @@
 
 mod acting;
 mod cli;
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "a part of the harness is enough here")]
+mod common;
 mod limits;
 mod looking;
 mod world;

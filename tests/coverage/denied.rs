@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::{Env, is_root};
-use crate::world::{can, exactly, problems, run_by, world};
+use crate::world::{can, exactly, problems, world};
 
 const TRIGGER: &str = r#"
 [triggers.in]
@@ -30,7 +30,7 @@ fn as_nobody(env: &Env) -> Option<Command> {
         return None;
     }
     give(env.path());
-    Some(run_by(env, &nobody))
+    Some(env.run_by(&nobody))
 }
 
 /// Gives a tree to nobody.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::common::Env;
-use crate::world::{can, exactly, inside, problems, run_by, while_it_goes_on, world};
+use crate::world::{can, exactly, inside, problems, while_it_goes_on, world};
 
 const TRIGGER: &str = r#"
 [triggers.in]
@@ -22,7 +22,7 @@ fn start_with(env: &mut Env, setting: &str, value: u32) -> bool {
         return false;
     }
     let script = format!("echo {value} > /proc/sys/user/{setting}; exec \"$@\"");
-    let mut command = run_by(env, &["unshare", "-Ur", "sh", "-ec", &script, "sh"]);
+    let mut command = env.run_by(&["unshare", "-Ur", "sh", "-ec", &script, "sh"]);
     env.spawn(&mut command);
     env.await_ready();
     true

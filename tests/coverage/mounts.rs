@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::Env;
-use crate::world::{can, exactly, inside, run_by, world};
+use crate::world::{can, exactly, inside, world};
 
 const TRIGGER: &str = r#"
 [triggers.in]
@@ -23,7 +23,7 @@ fn start_with(env: &mut Env, script: &str) -> bool {
     }
     let folder = env.at("in").to_str().unwrap().to_owned();
     let script = format!("{script}; shift; exec \"$@\"");
-    let mut command = run_by(env, &["unshare", "-m", "sh", "-ec", &script, "sh", &folder]);
+    let mut command = env.run_by(&["unshare", "-m", "sh", "-ec", &script, "sh", &folder]);
     env.spawn(&mut command);
     env.await_ready();
     true

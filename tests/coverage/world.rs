@@ -95,21 +95,6 @@ pub(crate) fn problems(env: &Env) -> Vec<String> {
     problems.map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
-/// `dagd run`, started by way of another program: `around` ends with what it is to start.
-pub(crate) fn run_by(env: &Env, around: &[&str]) -> Command {
-    let plain = env.command(&["run"]);
-    let mut command = Command::new(around[0]);
-    command.args(&around[1..]).arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir(env.path()).stdin(std::process::Stdio::null());
-    command
-}
-
 /// Runs a script in namespaces of the daemon, such as `-m` or `-U`; it must succeed. `$1` and so on
 /// are `args`.
 pub(crate) fn inside(env: &Env, namespaces: &str, script: &str, args: &[&Path]) -> Output {

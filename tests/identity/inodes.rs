@@ -62,17 +62,8 @@ fn start_on_overlay(env: &mut Env) -> bool {
         skip(&format!("no overlay can be mounted here: {probe:?}"));
         return false;
     }
-    let plain = env.command(&["run"]);
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-ec", &format!("{mount}; exec \"$@\""), "sh"]);
-    command.arg(plain.get_program()).args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir(env.path());
+    let script = format!("{mount}; exec \"$@\"");
+    let mut command = env.run_by(&["unshare", "-m", "sh", "-ec", &script, "sh"]);
     env.spawn(&mut command);
     env.await_ready();
     true

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{scope, sleep};
 
-use crate::common::{have, is_root, kill, skip};
+use crate::common::{have, is_root, kill, skip, through};
 use crate::slow::{PARTS, PAUSE};
 use crate::world::{SIZE, World, one};
 
@@ -202,18 +202,4 @@ fn without(world: &World, args: &[&str]) -> Command {
         return dagd;
     }
     through(&["setpriv", "--bounding-set", "-lease", "--inh-caps", "-lease"], &dagd)
-}
-
-/// A command, started by another one.
-fn through(words: &[&str], command: &Command) -> Command {
-    let mut whole = Command::new(words[0]);
-    whole.args(&words[1..]).arg(command.get_program()).args(command.get_args());
-    whole.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
-    for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => whole.env(key, value),
-            None => whole.env_remove(key),
-        };
-    }
-    whole
 }

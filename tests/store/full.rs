@@ -2,54 +2,18 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
 
 use dagd::core::id::RunId;
 use dagd::io::store::StoreError;
 use tempfile::TempDir;
 
 use crate::common::{World, claim, reader, store, whole_run};
-
-/// A small file system of its own.
-pub(crate) struct Mounted(TempDir);
-
-impl Mounted {
-    /// `None`, with a word to the person, where mounting is not allowed.
-    pub(crate) fn new(size: &str) -> Option<Self> {
-        let dir = TempDir::new().unwrap();
-        let options = format!("size={size},mode=0755");
-        let mut mount = Command::new("mount");
-        match mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(dir.path()).output() {
-            Ok(done) if done.status.success() => Some(Self(dir)),
-            other => {
-                println!("SKIPPED: no tmpfs can be mounted here (needs root): {other:?}");
-                None
-            }
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    pub(crate) fn remount(&self, option: &str) {
-        let option = format!("remount,{option}");
-        let done = Command::new("mount").args(["-o", &option]).arg(self.path()).status().unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let done = Command::new("umount").arg("-l").arg(self.path()).status();
-        assert!(std::thread::panicking() || done.unwrap().success());
-    }
-}
+use crate::harness::disk::Disk;
 
 #[test]
 fn a_full_disk_stalls_and_heals() {
-    let Some(disk) = Mounted::new("2m") else { return };
+    let dir = TempDir::new().unwrap();
+    let Some(disk) = Disk::mount(dir.path(), "size=2m,mode=0755") else { return };
     let world = World::new();
     let state = disk.path().join("state");
     let mut store = store(&state);

@@ -14,7 +14,7 @@ use dagd::daemon::view::live;
 use dagd::io::store::{FILE, Reader, Store, StoreError, lock};
 
 use crate::common::{World, at, claim, created, reader, run, store, whole_run};
-use crate::full::Mounted;
+use crate::harness::disk::Disk;
 
 fn schema_error(error: StoreError) -> (u32, u32) {
     assert!(error.to_string().contains(FILE), "{error}");
@@ -127,7 +127,8 @@ fn the_lock_outlives_a_child_that_a_killed_dagd_was_starting() {
 
 #[test]
 fn reading_works_where_nothing_can_be_written() {
-    let Some(disk) = Mounted::new("8m") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(dir.path(), "size=8m,mode=0755") else { return };
     let world = World::new();
     let clean = disk.path().join("clean ?#%");
     let killed = disk.path().join("killed");
