@@ -162,6 +162,68 @@ fn what_is_another_version_by_then_is_not_run_for() {
     }
 }
 
+/// A daemon that is killed between the end of the task and the first thing that is done about its
+/// file.
+#[cfg(debug_assertions)]
+fn killed_before_the_move(keys: &str) -> (Env, PathBuf) {
+    let mut env = world(keys);
+    env.start();
+    env.kill();
+    let path = drop_file(&env, "a.csv", "one");
+    let mut command = env.command(&["run"]);
+    env.spawn(command.env("DAGD_FAILPOINT", "dispose.begun:1"));
+    env.await_end();
+    assert_eq!((lines(&env, "log").len(), names(&env.at("inbox")).len()), (1, 1));
+    (env, path)
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn what_is_replaced_between_its_task_and_its_move_is_delivered_and_not_moved_away() {
+    for keys in ["move = \"done/\"", "delete = true"] {
+        for how in ["renamed over", "written over"] {
+            let (mut env, path) = killed_before_the_move(keys);
+            match how {
+                "renamed over" => drop(drop_file(&env, "a.csv", "two")),
+                _ => fs::write(&path, "two").unwrap(),
+            }
+            env.start();
+            // The end of the first, and of the new one.
+            env.await_ended(2);
+            env.await_idle();
+            let context = format!("{keys}, {how}: {}", env.json(&["runs"]));
+            let files = |run: &str| env.json(&["show", run])["files"][0]["outcome"].clone();
+            let done = if keys.starts_with("move") { "moved" } else { "deleted" };
+            assert_eq!((files("1"), files("2")), ("superseded".into(), done.into()), "{context}");
+            assert!(env.runs().iter().all(|run| run["state"] == "succeeded"), "{context}");
+            assert_eq!((env.runs().len(), env.counter("moves_superseded")), (2, 1), "{context}");
+            let log = lines(&env, "log");
+            assert!(log.len() == 2 && log[1].contains(" a.csv two "), "{context}: {log:?}");
+            assert_eq!(names(&env.at("inbox")), [""; 0], "{context}");
+            if done == "moved" {
+                assert_eq!(names(&env.at("done")), ["a.csv"], "{context}");
+                assert_eq!(fs::read_to_string(env.at("done/a.csv")).unwrap(), "two");
+            }
+            assert!(env.stop());
+        }
+    }
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn what_is_gone_between_its_task_and_its_move_is_told() {
+    let (mut env, path) = killed_before_the_move("move = \"done/\"");
+    fs::remove_file(&path).unwrap();
+    env.start();
+    env.await_ended(1);
+    env.await_idle();
+    assert_eq!((env.runs().len(), env.counter("moves_gone")), (1, 1));
+    assert_eq!(env.runs()[0]["state"], "succeeded");
+    assert_eq!(env.json(&["show", "1"])["files"][0]["outcome"], "gone");
+    assert_eq!((lines(&env, "log").len(), names(&env.at("done")).len()), (1, 0));
+    assert!(env.stop());
+}
+
 #[test]
 fn a_file_is_deleted_after_a_success_and_that_is_told() {
     let mut env = world("delete = true");
@@ -188,6 +250,7 @@ fn what_failed_and_stays_is_in_quarantine_until_it_changes() {
     env.start();
     let path = drop_file(&env, "a.csv", "bad");
     env.await_ended(1);
+    assert_eq!((env.counter("runs_failed"), env.counter("runs_succeeded")), (1, 0));
     assert_eq!(trigger(&env)["quarantined"], 1);
     let (verdict, text) = explained(&env, &path);
     assert!(verdict == "quarantined" && text.contains("quarantined by run 1"), "{text}");
