@@ -100,7 +100,7 @@ impl Cover {
         if unwatched.is_empty() {
             return batch;
         }
-        let outcomes = self.backend.watch(&unwatched);
+        let outcomes = self.backend.watch(&unwatched, self.dirs.len());
         let mut gone = std::collections::BTreeSet::new();
         for (path, outcome) in unwatched.into_iter().zip(outcomes) {
             match outcome {

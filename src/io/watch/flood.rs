@@ -12,37 +12,41 @@ use std::time::{Duration, Instant};
 use notify::event::{ModifyKind, RemoveKind, RenameMode};
 use notify::{Event, EventKind};
 
-/// Watches that may have to be walked over in one go: some seconds of work.
+/// Watches that notify may still have to walk over: some seconds of work.
 const WALK_MAX: usize = 20_000_000;
 
-/// Directories that go are counted together if no more than this lies between two.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Watches that it walks over in a microsecond, about.
+const WALK_PACE: u128 = 5;
 
-/// Directories that go, as far as notify has not forgotten them yet.
+/// Whether, with this event, a directory goes that is watched. A file that is renamed costs
+/// nothing; it is told with a tracker, and a directory itself without.
+pub fn goes(event: &notify::Result<Event>) -> bool {
+    event.as_ref().is_ok_and(|event| match event.kind {
+        EventKind::Remove(RemoveKind::Folder) => true,
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => event.tracker().is_none(),
+        _ => false,
+    })
+}
+
+/// Watches to be walked over, as far as notify has had no time for it yet.
 #[derive(Default)]
 pub struct Flood {
-    gone: usize,
+    walk: usize,
     last: Option<Instant>,
 }
 
 impl Flood {
-    /// Whether, with this event, there is too much to be forgotten among so many watches.
-    pub fn grows(&mut self, event: &notify::Result<Event>, watches: usize) -> bool {
-        let goes = matches!(
-            event.as_ref().map(|event| event.kind),
-            Ok(EventKind::Remove(RemoveKind::Folder)
-                | EventKind::Modify(ModifyKind::Name(RenameMode::From)))
-        );
-        if !goes {
-            return false;
-        }
-        let now = Instant::now();
-        if self.last.is_none_or(|last| now.duration_since(last) > PAUSE) {
-            self.gone = 0;
-        }
-        self.last = Some(now);
-        self.gone += 1;
-        self.gone.saturating_mul(watches) > WALK_MAX
+    /// A directory goes, at this time. Returns whether there is too much to be forgotten among so
+    /// many watches.
+    pub fn grows(&mut self, watches: usize, now: Instant) -> bool {
+        let passed = self
+            .last
+            .replace(now)
+            .map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let walked = passed.as_micros().saturating_mul(WALK_PACE);
+        let walked = usize::try_from(walked).unwrap_or(usize::MAX);
+        self.walk = self.walk.saturating_sub(walked).saturating_add(watches);
+        self.walk > WALK_MAX
     }
 }
 
@@ -117,5 +121,37 @@ impl Gate {
     // lock: see the field
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use notify::event::{CreateKind, EventKind, ModifyKind, RemoveKind, RenameMode};
+    use notify::{Error, Event};
+
+    use super::{Flood, WALK_MAX, goes};
+
+    #[test]
+    fn only_directories_go() {
+        let from = || Event::new(EventKind::Modify(ModifyKind::Name(RenameMode::From)));
+        assert!(goes(&Ok(from())));
+        assert!(goes(&Ok(Event::new(EventKind::Remove(RemoveKind::Folder)))));
+        assert!(!goes(&Ok(from().set_tracker(1))));
+        assert!(!goes(&Ok(Event::new(EventKind::Remove(RemoveKind::File)))));
+        assert!(!goes(&Ok(Event::new(EventKind::Create(CreateKind::Folder)))));
+        assert!(!goes(&Err(Error::watch_not_found())));
+    }
+
+    #[test]
+    fn many_at_once_are_too_many_and_one_by_one_they_are_not() {
+        let (watches, start) = (20_000, Instant::now());
+        let mut flood = Flood::default();
+        let first = (1..).find(|_| flood.grows(watches, start)).unwrap();
+        assert_eq!(first, WALK_MAX / watches + 1);
+        // Each leaves notify the time to forget it.
+        let mut churn = Flood::default();
+        assert!((0..100_000).all(|n| !churn.grows(watches, start + Duration::from_millis(5) * n)));
     }
 }

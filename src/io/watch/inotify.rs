@@ -10,6 +10,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use notify::event::{AccessKind, ModifyKind, RenameMode};
 use notify::{
@@ -21,7 +22,7 @@ use crate::core::path::Bytes;
 
 use super::backend::{Outcome, Problem};
 use super::dirty::{How, Inbox};
-use super::flood::{Flood, Gate};
+use super::flood::{Flood, Gate, goes};
 
 /// No reads, or our own looks would be hints. No plain writes: a million appends would cost the
 /// writer twice the time and three times the processor. So a truncation by path, which makes
@@ -66,8 +67,8 @@ impl Inotify {
         Self { inbox, current, old: None }
     }
 
-    /// Watches directories; the outcomes have the order of the paths.
-    pub fn watch(&mut self, paths: &[Bytes]) -> Vec<Outcome> {
+    /// Watches directories, besides as many `others`; the outcomes have the order of the paths.
+    pub fn watch(&mut self, paths: &[Bytes], others: usize) -> Vec<Outcome> {
         let failed = |problem: &Problem| vec![Outcome::Failed(problem.clone()); paths.len()];
         let Watcher { notify, gate } = match &mut self.current {
             Ok(watcher) => watcher,
@@ -76,7 +77,7 @@ impl Inotify {
         let Some((watcher, _call)) = notify.as_mut().zip(gate.call()) else {
             return failed(&replaced());
         };
-        gate.watches.fetch_add(paths.len(), Ordering::Relaxed);
+        gate.watches.store(others + paths.len(), Ordering::Relaxed);
         let config =
             || WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
         let mut ops: Vec<_> = paths.iter().map(|p| PathOp::Watch(path_of(p), config())).collect();
@@ -154,7 +155,8 @@ fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
         if shared.retired.load(Ordering::Relaxed) {
             return;
         }
-        if flood.grows(&event, shared.watches.load(Ordering::Relaxed)) && shared.doom() {
+        let watches = || shared.watches.load(Ordering::Relaxed);
+        if goes(&event) && flood.grows(watches(), Instant::now()) && shared.doom() {
             tracing::info!("very many folders are going, watching anew");
             inbox.lose();
             shared.end();
