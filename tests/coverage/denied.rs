@@ -149,6 +149,23 @@ fn a_root_that_may_not_be_read_is_told_and_picked_up() {
 }
 
 #[test]
+fn a_root_that_a_reload_can_reach_again_is_picked_up() {
+    let mut env = world(&TRIGGER.replace("\"in\"", "\"over/in\""));
+    fs::create_dir_all(env.at("over/in")).unwrap();
+    write(&env.at("over/in/1"));
+    let Some(mut command) = as_nobody(&env) else { return };
+    mode(&env.at("over"), 0o000);
+    env.spawn(&mut command);
+    env.await_ready();
+    env.wait("what is in the way", || !problems(&env).is_empty());
+    // Before it is looked for the next time.
+    mode(&env.at("over"), 0o755);
+    env.ok(&["reload"]);
+    exactly(&env, ["over/in/1"]);
+    env.wait("a clean coverage", || problems(&env).is_empty());
+}
+
+#[test]
 fn links_are_never_followed() {
     let mut env = world(TRIGGER);
     let inbox = env.mkdir("in");

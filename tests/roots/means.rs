@@ -69,6 +69,22 @@ fn a_polled_folder_is_not_watched_and_misses_nothing() {
 }
 
 #[test]
+fn a_folder_that_is_armed_again_and_again_is_scanned_all_the_same() {
+    let mut bench = Bench::new();
+    let seldom = |folder: &mut FolderSpec| {
+        (folder.backend, folder.poll_interval) = (Backend::Poll, Duration::from_secs(2));
+    };
+    let spec = with("t", &bench.at(""), seldom);
+    bench.arm(vec![spec.clone()]);
+    fs::write(bench.at("f"), "x").unwrap();
+    // Each time long before the next scan.
+    bench.until(|bench| {
+        bench.arm(vec![spec.clone()]);
+        bench.ledger.of("t").len() == 1
+    });
+}
+
+#[test]
 fn what_others_write_is_found_where_no_event_tells() {
     if !may_mount("means::what_others_write_is_found_where_no_event_tells") {
         return;

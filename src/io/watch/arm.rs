@@ -26,10 +26,15 @@ impl Worker {
         self.reporter.prober.forget();
         let mut old = std::mem::take(&mut self.triggers);
         let pulse = self.reporter.pulse.clone();
+        // Nobody scans what goes on as it was: a root that it did not have before is news.
+        let mut news = Vec::new();
         for mut new in arming.specs.iter().filter_map(|spec| Armed::new(spec, pulse.clone())) {
             let at = old.iter().position(|was| was.name == new.name);
             let was = at.map(|at| old.swap_remove(at));
-            match was.filter(|was| was.folder.root == new.folder.root) {
+            new.next_scan = new.means.every.map(|every| Instant::now() + every);
+            let was = was.filter(|was| was.folder.root == new.folder.root);
+            news.push(was.as_ref().is_some_and(|was| was.rev == new.rev));
+            match was {
                 Some(was) if was.rev == new.rev => new = was,
                 Some(was) => {
                     self.renew_walks(&new.name);
@@ -40,7 +45,6 @@ impl Worker {
                 }
                 None => self.drop_walks(&new.name),
             }
-            new.next_scan = new.means.every.map(|every| Instant::now() + every);
             self.triggers.push(new);
         }
         for gone in old {
@@ -48,8 +52,8 @@ impl Worker {
             self.places.leave(&(self.number, gone.name));
         }
         self.mounts = Mounts::read().unwrap_or_default();
-        for at in 0..self.triggers.len() {
-            self.check_root(at, false);
+        for (at, news) in news.into_iter().enumerate() {
+            self.check_root(at, news);
             self.assess(at);
         }
         self.release_unwanted();
