@@ -291,3 +291,26 @@ fn ignore_files_take_names_out() {
         bench.until(|bench| bench.coverage(name).is_some_and(|c| c.directories == 3));
     }
 }
+
+/// What tells that a file system was unmounted may come after what tells that its folders went.
+#[test]
+fn what_is_unmounted_beneath_a_root_is_not_gone() {
+    if !may_mount("reach::what_is_unmounted_beneath_a_root_is_not_gone") {
+        return;
+    }
+    let mut bench = Bench::new();
+    sh("mkdir -p in/m s; mount -t tmpfs s s; mkdir s/d; echo > s/d/1; echo > s/2", &bench.at(""));
+    arm(&mut bench, "in", |folder| folder.cross_filesystem = true);
+    for _ in 0..20 {
+        sh("mount --bind s in/m", &bench.at(""));
+        bench.delivered("t", ["m/d/1", "m/2"]);
+        bench.handle.send(ToWatch::Scan("t".into()));
+        bench.seen.clear();
+        // At once, as a folder's hint may.
+        rustix::mount::unmount(bench.at("in/m"), rustix::mount::UnmountFlags::DETACH).unwrap();
+        for rel in ["m/d/1", "m/2"] {
+            assert!(!matches!(bench.look(rel), dagd::core::candidate::Disk::Absent), "{rel}");
+        }
+        bench.delivered("t", ["m/d/1", "m/2"]);
+    }
+}

@@ -20,7 +20,7 @@ use crate::io::disk::{self, Found};
 use super::FromWatch;
 use super::cover::News;
 use super::descend::{STEP_MAX, is_gone};
-use super::report::{BATCH_MAX, Rows, Stopped};
+use super::report::{BATCH_MAX, Stopped};
 use super::sweep::{Sweep, is_missing};
 use super::worker::Worker;
 
@@ -125,25 +125,25 @@ impl Worker {
         let Some(at) = self.triggers.iter().position(|trigger| trigger.name == *name) else {
             return Ok(());
         };
+        let missing = |of: &mut Self| {
+            let trigger = &mut of.triggers[at];
+            let (follow, work) = (trigger.folder.follow_symlinks, trigger.folder.file_type);
+            let root = trigger.open();
+            root.is_some_and(|root| is_missing(&disk::find(root.as_fd(), &rel, follow), work))
+        };
+        let missing = missing(self);
+        if missing && self.is_remounted(at) {
+            self.tell_places()?;
+        }
+        let away = missing && self.is_away(at, &rel);
         let root = self.triggers[at].open();
         let trigger = &self.triggers[at];
         let is_dir = trigger.folder.file_type == Work::Dir;
         let belongs = trigger.reach().against(&rel, is_dir).is_none();
         let target = trigger.any_target(rel);
-        // What is missing tells nothing about what was delivered from another file system.
-        let place = trigger.place_of(&Bytes::from(target.rel.dir()));
-        let is_away = |ledger: &mut Rows| {
-            let (name, rel) = (&target.trigger, &target.rel);
-            ledger.row(name, rel).is_some_and(|row| row.open)
-                && !place.is_some_and(|place| ledger.is_of(name, rel, place))
-        };
-        let Some(root) = root.filter(|_| belongs) else {
+        let Some(root) = root.filter(|_| belongs && !away) else {
             return self.reporter.unseen(target, Origin::Look);
         };
-        let found = disk::find(root.as_fd(), &target.rel, target.follow);
-        if is_missing(&found, target.work) && is_away(&mut self.reporter.ledger) {
-            return self.reporter.unseen(target, Origin::Look);
-        }
         self.reporter.look(Some(root.as_fd()), target, Origin::Look, false)?;
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::core::trigger::FileType;
 use crate::io::disk::{self, Found};
 
 use super::descend::STEP_MAX;
+use super::mounts::Mounts;
 use super::report::Stopped;
 use super::worker::Worker;
 
@@ -104,13 +105,17 @@ impl Worker {
         let Some(root) = self.triggers[at].open() else { return Ok(true) };
         let name = sweep.trigger.clone();
         let follow = self.triggers[at].folder.follow_symlinks;
+        let work = self.triggers[at].folder.file_type;
+        let missing = |rel: &Bytes| is_missing(&disk::find(root.as_fd(), rel, follow), work);
         if !sweep.also.is_empty() {
-            for rel in sweep.also.drain(sweep.also.len().saturating_sub(STEP_MAX)..) {
-                self.reporter.before_look(sweep.origin)?;
-                let found = disk::find(root.as_fd(), &rel, follow);
-                if is_missing(&found, self.triggers[at].folder.file_type) {
-                    self.reporter.found(self.triggers[at].any_target(rel), found, false);
-                }
+            let some = sweep.also.split_off(sweep.also.len().saturating_sub(STEP_MAX));
+            let gone: Vec<Bytes> = some.into_iter().filter(missing).collect();
+            if !gone.is_empty() && self.is_remounted(at) {
+                sweep.also.extend(gone);
+                return Ok(false);
+            }
+            for rel in gone.into_iter().filter(|rel| !self.is_away(at, rel)).collect::<Vec<_>>() {
+                self.report_missing(at, rel, sweep.origin, false)?;
             }
             return Ok(false);
         }
@@ -128,23 +133,65 @@ impl Worker {
             let is_there = |file: &Bytes| {
                 folder.as_ref().is_some_and(|folder| disk::holds_file(folder.as_fd(), file))
             };
-            for (file, _) in rows {
-                sweep.after = file.as_bytes().to_vec();
-                if is_there(&file) {
-                    continue;
-                }
-                let rel = sweep.dir.join(file.as_bytes());
-                self.reporter.before_look(sweep.origin)?;
-                let found = disk::find(root.as_fd(), &rel, follow);
-                if is_missing(&found, self.triggers[at].folder.file_type) {
-                    self.reporter.found(self.triggers[at].any_target(rel), found, true);
-                }
+            let last = rows.last().map(|(file, _)| file.as_bytes().to_vec());
+            let gone = rows.into_iter().filter(|(file, _)| !is_there(file));
+            let gone = gone.map(|(file, _)| sweep.dir.join(file.as_bytes()));
+            let gone: Vec<Bytes> = gone.filter(missing).collect();
+            if !gone.is_empty() && self.is_remounted(at) {
+                return Ok(false);
+            }
+            sweep.after = last.unwrap_or_default();
+            for rel in gone {
+                self.report_missing(at, rel, sweep.origin, true)?;
             }
             if !full && !self.next_dir(sweep) {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Reports a file that was missing, as it is found by now.
+    fn report_missing(
+        &mut self,
+        at: usize,
+        rel: Bytes,
+        origin: Origin,
+        only_new: bool,
+    ) -> Result<(), Stopped> {
+        self.reporter.before_look(origin)?;
+        let trigger = &mut self.triggers[at];
+        let Some(root) = trigger.open() else { return Ok(()) };
+        let found = disk::find(root.as_fd(), &rel, trigger.folder.follow_symlinks);
+        if is_missing(&found, trigger.folder.file_type) {
+            self.reporter.found(trigger.any_target(rel), found, only_new);
+        }
+        Ok(())
+    }
+
+    /// Whether other file systems are mounted beneath the roots than was known: a hint at what went
+    /// with one may come before the word that it was unmounted. Asked once something is missing; if
+    /// so, they are known now.
+    pub(super) fn is_remounted(&mut self, at: usize) -> bool {
+        let trigger = &self.triggers[at];
+        if !trigger.folder.cross_filesystem && trigger.scene.grafts.is_empty() {
+            return false;
+        }
+        let other = Mounts::read().is_ok_and(|now| now != self.mounts);
+        if other {
+            self.wander();
+        }
+        other
+    }
+
+    /// Whether what was delivered at a path lies on a file system that is not there: that it is
+    /// missing tells nothing, then.
+    pub(super) fn is_away(&mut self, at: usize, rel: &Bytes) -> bool {
+        let Self { triggers, reporter, .. } = self;
+        let trigger = &triggers[at];
+        let place = trigger.place_of(&Bytes::from(rel.dir()));
+        reporter.ledger.row(&trigger.name, rel).is_some_and(|row| row.open)
+            && !place.is_some_and(|place| reporter.ledger.is_of(&trigger.name, rel, place))
     }
 
     /// Moves a sweep on to the next directory with rows; false if there is none.
