@@ -48,14 +48,17 @@ impl Reloader {
 
     fn begin(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
         if self.current.is_some() {
-            self.next.get_or_insert_default().extend(asker);
+            let next = self.next.get_or_insert_default();
+            next.retain(|asker| !asker.is_closed());
+            next.extend(asker);
             return Ok(());
         }
-        self.current = Some(asker.into_iter().collect());
-        self.spawn()
+        self.load_for(asker.into_iter().collect())
     }
 
-    fn spawn(&self) -> std::io::Result<()> {
+    /// Begins a load. Errors: there is no thread to be had; the askers are still to be told.
+    fn load_for(&mut self, askers: Vec<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
+        self.current = Some(askers);
         let (config, out) = (self.config.clone(), self.out.clone());
         let work = move || {
             let read = config_files::load(&config)
@@ -86,7 +89,7 @@ impl Engine {
         systemd::reloading();
         let Some(reloader) = &mut self.ports.reloader else { return };
         if let Err(error) = reloader.begin(asker) {
-            self.reloaded(outcome(false, format!("failed to start a thread: {error}")));
+            self.reloaded(no_thread(&error));
         }
     }
 
@@ -159,12 +162,11 @@ impl Engine {
     pub(super) fn reloaded(&mut self, outcome: wire::Reload) {
         if outcome.ok {
             info!("reloaded: {}", outcome.text.replace('\n', "; "));
-            systemd::ready("running");
+            self.tell_reloaded("running");
         } else {
             warn!("reload failed, the old configuration stays:\n{}", outcome.text);
-            let text = format!("reload failed: {}", outcome.text.lines().next().unwrap_or(""));
-            // One that fails while dagd starts does not make it ready.
-            if self.started { systemd::ready(&text) } else { systemd::status(&text) }
+            let first = outcome.text.lines().next().unwrap_or("");
+            self.tell_reloaded(&format!("reload failed: {first}"));
         }
         let Some(reloader) = &mut self.ports.reloader else { return };
         for asker in reloader.current.take().unwrap_or_default() {
@@ -172,13 +174,23 @@ impl Engine {
             asker.send(outcome.clone()).ok();
         }
         self.status.reload = Some(outcome);
-        if let Some(next) = reloader.next.take() {
-            reloader.current = Some(next);
-            if let Err(error) = reloader.spawn() {
-                warn!("failed to start a thread: {error}");
-            }
+        if let Some(next) = reloader.next.take()
+            && let Err(error) = reloader.load_for(next)
+        {
+            self.reloaded(no_thread(&error));
         }
     }
+
+    /// Tells the service manager that a reload has ended. One that ends while dagd starts does not
+    /// make it ready.
+    fn tell_reloaded(&self, text: &str) {
+        if self.started { systemd::ready(text) } else { systemd::status(text) }
+    }
+}
+
+/// A configuration was not loaded because there is no thread for that.
+fn no_thread(error: &std::io::Error) -> wire::Reload {
+    outcome(false, format!("failed to start a thread: {error}"))
 }
 
 /// Settings that only a restart can change.

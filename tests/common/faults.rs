@@ -1,5 +1,4 @@
-//! Input and output that fails: the system calls of a running daemon return an error of our choice,
-//! by `strace`.
+//! System calls of a running daemon that fail: they return an error of our choice, by `strace`.
 
 use std::fs;
 use std::path::Path;
@@ -14,12 +13,18 @@ impl Faults {
     /// Lets `calls` of the daemon on one of `paths` fail with `errno`, such as `EIO`; `None` where
     /// that is not possible.
     pub(crate) fn io_error(env: &Env, errno: &str, calls: &str, paths: &[&Path]) -> Option<Self> {
+        Self::inject(env, &format!("{calls}:error={errno}"), paths)
+    }
+
+    /// Lets calls fail as strace's expression `what` says, those on one of `paths` only if there are
+    /// any; `None` where that is not possible.
+    pub(crate) fn inject(env: &Env, what: &str, paths: &[&Path]) -> Option<Self> {
         if !have("strace") {
             return None;
         }
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e"]);
-        command.arg(format!("inject={calls}:error={errno}")).args(["-p", &env.pid().to_string()]);
+        command.arg(format!("inject={what}")).args(["-p", &env.pid().to_string()]);
         for path in paths {
             command.arg("-P").arg(path);
         }
