@@ -2,6 +2,8 @@
 //!
 //! Looks at the machine; changes nothing.
 
+use std::collections::BTreeSet;
+
 use crate::core::candidate::{Candidate, Pending, Stage};
 use crate::core::id::{Mono, Now, RunId};
 use crate::core::machine::lane::{Gate, Lane, Wait};
@@ -13,9 +15,14 @@ use crate::wire;
 /// All that waits, and for what.
 pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
     let mut entries = Vec::new();
+    let told = stuck_files(machine);
     for lane in machine.lanes().values() {
         for (rel, candidate) in &lane.candidates {
-            if !is_stuck(machine, rel, candidate) {
+            let claimed = match candidate.stage {
+                Stage::Claimed { run, .. } => Some((run, rel)),
+                _ => None,
+            };
+            if claimed.is_none_or(|claimed| !told.contains(&claimed)) {
                 entries.push(candidate_entry(lane, rel, candidate, now));
             }
         }
@@ -48,12 +55,13 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
     entries
 }
 
-/// Whether the run that has the candidate cannot move it yet: that is told of the run.
-fn is_stuck(machine: &Machine, rel: &Bytes, candidate: &Candidate) -> bool {
-    let Stage::Claimed { run: id, .. } = candidate.stage else { return false };
-    let Some(run) = machine.runs().get(&id) else { return false };
-    let mut own = machine.stuck_of(id);
-    own.any(|(file, _)| run.files().get(file as usize).is_some_and(|f| f.claim.rel == *rel))
+/// The files that runs cannot move yet: that is told of the run, not of the candidate.
+fn stuck_files(machine: &Machine) -> BTreeSet<(RunId, &Bytes)> {
+    let claim = |(id, file, _): (RunId, u32, &Stuck)| {
+        let file = machine.runs().get(&id)?.files().get(file as usize)?;
+        Some((id, &file.claim.rel))
+    };
+    machine.stuck().filter_map(claim).collect()
 }
 
 /// What a candidate waits for, or who works on it.

@@ -49,7 +49,7 @@ pub(super) fn load(conn: &Connection) -> Step<Loaded> {
 pub(super) fn load_run(conn: &Connection, run: RunId) -> Step<Loaded> {
     let records = run_records(conn, run)?;
     let graphs = graphs(conn, &records)?;
-    let (next_run, next_item) = (RunId(run.0 + 1), ItemId(1));
+    let (next_run, next_item) = (RunId(run.0.saturating_add(1)), ItemId(1));
     Ok(Loaded { records, graphs, triggers: Vec::new(), next_run, next_item })
 }
 
