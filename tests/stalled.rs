@@ -14,5 +14,7 @@ mod ends;
 mod limits;
 #[path = "stalled/overlap.rs"]
 mod overlap;
+#[path = "stalled/requests.rs"]
+mod requests;
 #[path = "stalled/rivals.rs"]
 mod rivals;

@@ -24,7 +24,10 @@ impl Engine {
     pub(super) fn act(&mut self, command: Command) {
         match command {
             Command::Start(start) => self.start(&start),
-            Command::Stop { id, how } => self.ports.slots.stop(id, how),
+            Command::Stop { id, how } => {
+                // One that has ended needs no stop.
+                self.ports.slots.stop(id, how);
+            }
             Command::Move(_) | Command::Reply { reply: Reply::Run(_) | Reply::Queued(_), .. }
                 if self.durable < Some(self.seq) =>
             {

@@ -1,5 +1,7 @@
 //! Requests from the control socket: into the machine, or answered with a look at it.
 
+use tokio::sync::oneshot;
+
 use super::engine::Engine;
 use super::{view, waiting};
 use crate::core::event::Event;
@@ -11,9 +13,11 @@ use crate::io::systemd;
 use crate::io::watch::WatchHandle;
 
 impl Engine {
-    /// Turns a request into an event; those that only look are answered after the commit.
+    /// Turns a request into an event; those that only look are answered after the commit. What
+    /// nobody waits for any more is not begun: who asked may have asked again.
     pub(super) fn ask(&mut self, ask: Ask) -> Option<Event> {
         match ask {
+            left if left.is_given_up() => None,
             Ask::Request(request, reply) => {
                 self.next_token += 1;
                 let token = self.next_token;
@@ -57,12 +61,12 @@ impl Engine {
             }
             Ask::Wait(run, reply) => {
                 if self.machine.runs().contains_key(&run) {
-                    self.waiters.entry(run).or_default().push(reply);
+                    add(self.waiters.entry(run).or_default(), reply);
                 }
             }
             Ask::Item(item, reply) => {
                 if self.machine.items().contains_key(&item) {
-                    self.queued.entry(item).or_default().push(reply);
+                    add(self.queued.entry(item).or_default(), reply);
                 }
             }
             Ask::LiveLog(attempt, reply) => {
@@ -97,4 +101,10 @@ impl Engine {
         let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
         view::status(&self.machine, &self.status, &coverage, self.clock.now())
     }
+}
+
+/// Adds who waits, in place of who has gone: no more are kept than there are connections.
+fn add<T>(waiting: &mut Vec<oneshot::Sender<T>>, new: oneshot::Sender<T>) {
+    waiting.retain(|sender| !sender.is_closed());
+    waiting.push(new);
 }

@@ -276,9 +276,9 @@ impl Engine {
     }
 
     /// Commits the records, then acts on the commands.
-    pub fn perform(&mut self, out: Out) -> Result<(), DaemonError> {
+    pub fn perform(&mut self, mut out: Out) -> Result<(), DaemonError> {
         if !out.records.is_empty() {
-            self.commit(&out)?;
+            self.commit(&mut out)?;
         }
         if let Some(observer) = &mut self.observer {
             observer(&self.machine, &out);

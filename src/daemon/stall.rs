@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::engine::Engine;
-use crate::core::effect::{Command, Out, Stop};
+use crate::core::effect::{Command, Out, Reply, Stop};
 use crate::io::control::Ask;
 use crate::io::failpoint::failpoint;
 use crate::io::signals::Seen;
@@ -23,12 +23,14 @@ const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration:
 /// How long attempts that are killed because nothing can be committed may take to be gone. Only one that hangs in the
 /// kernel takes longer.
 const DEATH_MAX: Duration = Duration::from_secs(6);
-/// Requests that are kept for later while the store is stalled; more wait in their lane.
-const DEFERRED_MAX: usize = 64;
+/// Requests that are kept for later while the store is stalled; more are refused. Each holds a
+/// connection: others stay free for who looks, or stops dagd.
+const DEFERRED_MAX: usize = 32;
 
 impl Engine {
-    /// Commits, for as long as it takes. While the store is stalled nothing is acted on but stops.
-    pub(super) fn commit(&mut self, out: &Out) -> Result<(), DaemonError> {
+    /// Commits, for as long as it takes. While the store is stalled nothing is acted on but stops,
+    /// which are then taken out of the batch.
+    pub(super) fn commit(&mut self, out: &mut Out) -> Result<(), DaemonError> {
         let mut pause = STALL_PAUSE.0;
         let mut since = None;
         loop {
@@ -73,15 +75,15 @@ impl Engine {
         }
     }
 
-    /// Notes the stall; stops in the batch are acted on at once, as they need no record.
-    fn stalled(&mut self, why: &str, out: &Out) {
+    /// Notes the stall; stops in the batch are acted on at once, as they need no record. Those of
+    /// attempts that the same batch starts have to wait for it.
+    fn stalled(&mut self, why: &str, out: &mut Out) {
         if self.status.stalled.is_none() {
             show(why);
-            for command in &out.commands {
-                if let Command::Stop { id, how } = command {
-                    self.ports.slots.stop(*id, *how);
-                }
-            }
+            out.commands.retain(|command| match command {
+                Command::Stop { id, how } => !self.ports.slots.stop(*id, *how),
+                _ => true,
+            });
         }
         self.status.stalled = Some(why.to_owned());
         // Those that came with the batch must not wait for it.
@@ -90,12 +92,20 @@ impl Engine {
         }
     }
 
-    /// Answers what needs no commit, and keeps the rest for later.
+    /// Answers what needs no commit, and keeps the rest for later, as long as somebody waits for it.
     fn look_or_defer(&mut self, ask: Ask) {
+        self.deferred.retain(|ask| !ask.is_given_up());
         match ask {
             Ask::Status(_) | Ask::Pending(_) | Ask::Stuck(..) | Ask::LiveLog(..) => {
                 self.answer_look(ask);
             }
+            Ask::Reload(reply) => self.reload(Some(reply)),
+            Ask::Request(_, reply) if self.deferred.len() >= DEFERRED_MAX => {
+                let why = self.status.stalled.as_deref().unwrap_or_default();
+                // Nobody is there to be told if the asker has gone.
+                reply.send(Reply::Refused(format!("stalled: {why}; try again later"))).ok();
+            }
+            // The server bounds those that wait for a run.
             other => self.deferred.push_back(other),
         }
     }
@@ -107,9 +117,7 @@ impl Engine {
         loop {
             let mut select = Select::new();
             let urgent = select.recv(&self.lanes.urgent);
-            if self.deferred.len() < DEFERRED_MAX {
-                select.recv(&self.lanes.asks);
-            }
+            select.recv(&self.lanes.asks);
             let Ok(ready) = select.select_deadline(until) else { return Ok(()) };
             if ready.index() == urgent {
                 match ready.recv(&self.lanes.urgent) {

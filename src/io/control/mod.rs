@@ -64,6 +64,23 @@ pub enum Ask {
     Stop(oneshot::Sender<()>),
 }
 
+impl Ask {
+    /// Whether nobody waits for the answer any more. A stop holds all the same.
+    pub fn is_given_up(&self) -> bool {
+        match self {
+            Self::Request(_, reply) => reply.is_closed(),
+            Self::Status(reply) => reply.is_closed(),
+            Self::Pending(reply) => reply.is_closed(),
+            Self::Stuck(_, reply) => reply.is_closed(),
+            Self::Wait(_, reply) => reply.is_closed(),
+            Self::Item(_, reply) => reply.is_closed(),
+            Self::LiveLog(_, reply) => reply.is_closed(),
+            Self::Reload(reply) => reply.is_closed(),
+            Self::Stop(_) => false,
+        }
+    }
+}
+
 /// An attempt, as the API names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveLog {

@@ -83,10 +83,11 @@ impl Slots {
         self.work.send(Job::Run(Box::new(exec))).ok();
     }
 
-    /// Signals an attempt's processes; nothing happens if it has ended. After `Kill`, and after its
-    /// leader has ended in whatever way, all else that carries its token is killed, too.
-    pub fn stop(&self, id: AttemptId, how: Stop) {
-        self.shared.table.stop(id, how);
+    /// Signals an attempt's processes; nothing happens, and `false` is returned, if it has ended.
+    /// After `Kill`, and after its leader has ended in whatever way, all else that carries its token
+    /// is killed, too.
+    pub fn stop(&self, id: AttemptId, how: Stop) -> bool {
+        self.shared.table.stop(id, how)
     }
 
     /// Where the attempt whose log will be `target` writes its output now, if it is in flight.

@@ -69,9 +69,9 @@ impl Table {
         self.lock().remove(&id);
     }
 
-    /// Signals an attempt; nothing happens if it has ended. `Kill` wins over what was asked for
-    /// before a process was there.
-    pub fn stop(&self, id: AttemptId, how: Stop) {
+    /// Signals an attempt; nothing happens, and `false` is returned, if it has ended. `Kill` wins over
+    /// what was asked for before a process was there.
+    pub fn stop(&self, id: AttemptId, how: Stop) -> bool {
         let mut live = self.lock();
         match live.get_mut(&id) {
             Some(Phase::Running(pid) | Phase::Killed(pid)) => {
@@ -89,8 +89,9 @@ impl Table {
                     *pending = Some(how);
                 }
             }
-            Some(Phase::Ending(_)) | None => {}
+            Some(Phase::Ending(_)) | None => return false,
         }
+        true
     }
 
     /// Whether an attempt that leads `group` is being cleared away by its slot.
