@@ -148,15 +148,14 @@ impl Engine {
         }
         let Retention { runs, logs, .. } = self.settings.retention;
         let since = self.retained_since();
-        match self.store.prune(Keep { runs, since, log_bytes: logs }) {
-            Ok(pruned) => {
-                self.prunes_on = pruned.more;
-                for log in pruned.logs {
-                    if let Err(error) = std::fs::remove_file(self.dirs.logs.join(&log)) {
-                        debug!(log, %error, "a pruned log is not there");
-                    }
-                }
+        let dir = &self.dirs.logs;
+        let remove_log = |log: &str| {
+            if let Err(error) = std::fs::remove_file(dir.join(log)) {
+                debug!(log, %error, "a log to be pruned was not removed");
             }
+        };
+        match self.store.prune(Keep { runs, since, log_bytes: logs }, remove_log) {
+            Ok(pruned) => self.prunes_on = pruned.more,
             Err(error) => warn!("history was not pruned: {error}"),
         }
     }

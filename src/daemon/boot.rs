@@ -20,7 +20,7 @@ use super::{DaemonArgs, DaemonError, trying, view};
 use crate::config::{Durability, Resolved, Settings};
 use crate::core::effect::Out;
 use crate::core::graph::Graph;
-use crate::core::id::{Name, Seq};
+use crate::core::id::{AttemptId, Name, Seq};
 use crate::core::machine::{Machine, Recovering, Start};
 use crate::core::model::Model;
 use crate::io::check::{Checker, MakeKeys};
@@ -30,7 +30,7 @@ use crate::io::dispose::Disposer;
 use crate::io::failpoint::failpoint;
 use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
 use crate::io::signals;
-use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock};
+use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock, log_name};
 use crate::io::watch::{self, WatchHandle};
 
 /// Batches of observations on their way: few, so that a held trigger is held at once.
@@ -220,9 +220,12 @@ impl Foundation {
         let runs = loaded.records.len();
         let mut out = Out::default();
         let now = clock.now();
-        let machine = recovering(self.model, &loaded, durations, now)
-            .map_err(|why| DaemonError::Recovery { dir: settings.state_dir.clone(), why })?
-            .finish(now, Seq(1), &mut out);
+        let mut recovering = recovering(self.model, &loaded, durations, now)
+            .map_err(|why| DaemonError::Recovery { dir: settings.state_dir.clone(), why })?;
+        for (id, bytes) in logs_left(recovering.view(), &self.dirs.logs) {
+            recovering.found_log(id, bytes);
+        }
+        let machine = recovering.finish(now, Seq(1), &mut out);
         if runs > 0 {
             info!(runs = machine.runs().len(), "recovered");
         }
@@ -241,6 +244,16 @@ impl Foundation {
         failpoint!("boot.recovered");
         Ok((engine, out))
     }
+}
+
+/// The logs of attempts that were in flight, as far as they had one of their own, and their bytes.
+fn logs_left(past: &Machine, dir: &Path) -> Vec<(AttemptId, u64)> {
+    let bytes = |id: &AttemptId| {
+        let task = &past.run(id.run)?.graph().task(id.node).name;
+        let log = dir.join(log_name(id.run, task, id.attempt));
+        Some((*id, std::fs::symlink_metadata(log).ok()?.len()))
+    };
+    past.in_flight().keys().filter_map(bytes).collect()
 }
 
 /// The ledger's keys, for each thread that checks files.

@@ -304,3 +304,28 @@ fn a_state_that_is_broken_while_at_work_leaves_nothing_running() {
     assert!(env.log().contains("no such table"), "{}", env.log());
     assert_eq!(env.survivors(), Vec::<String>::new(), "nothing is left running");
 }
+
+#[test]
+fn what_an_attempt_wrote_before_a_crash_is_its_log() {
+    let mut env = Env::new(
+        r#"
+[tasks.t]
+shell = "echo said $DAGD_ATTEMPT; until [ -e go ]; do sleep 0.02; done"
+cwd = "{dir}"
+"#,
+    );
+    env.start();
+    env.ok(&["fire", "--select", "t"]);
+    env.wait("the log", || env.at("state/logs/1.t.1.log").exists());
+    env.kill();
+    fs::write(env.at("go"), "").unwrap();
+    env.start();
+    env.await_ended(1);
+    assert_eq!(env.ok(&["logs", "1/t", "--attempt", "1"]), "said 1\n");
+    assert_eq!(env.ok(&["logs", "1/t"]), "said 2\n");
+    let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
+    let row = db.query_row("SELECT log, log_kept FROM attempts WHERE attempt = 1", [], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+    });
+    assert_eq!(row.unwrap(), ("1.t.1.log".to_owned(), 7), "it counts, and is pruned with its run");
+}

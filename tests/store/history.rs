@@ -179,7 +179,9 @@ fn runs_are_listed_newest_first_with_the_live_ones() {
     assert_eq!(list(&RunFilter { state: Some("succeeded".into()), ..all() }), "3s 1s");
     assert_eq!(list(&RunFilter { state: Some("queued".into()), ..all() }), "2q");
     assert_eq!(list(&RunFilter { trigger: Some("orders".into()), ..all() }), "4r 3s 1s");
-    assert!(reader.run(RunId(9)).unwrap().is_none());
+    for unknown in [9, u64::MAX] {
+        assert!(reader.run(RunId(unknown)).unwrap().is_none());
+    }
     assert!(reader.retry_source(RunId(9)).unwrap().is_none());
 }
 
@@ -195,7 +197,7 @@ fn logs_that_take_too_much_go_with_their_runs() {
         store.commit(&whole_run(&world, id, Vec::new()), &world).unwrap();
     }
     let all = Keep { log_bytes: u64::MAX, ..keep(100, Wall(0)) };
-    assert_eq!(store.prune(all).unwrap().runs, []);
+    assert_eq!(store.prune(all, |_| ()).unwrap().runs, []);
     let conn = rusqlite::Connection::open(store.path()).unwrap();
     let sum = || {
         let sql = "SELECT sum(log_kept) FROM attempts";
@@ -203,12 +205,12 @@ fn logs_that_take_too_much_go_with_their_runs() {
     };
     let whole = sum();
     assert!(whole > 0);
-    let pruned = store.prune(Keep { log_bytes: whole / 2, ..all }).unwrap();
+    let pruned = store.prune(Keep { log_bytes: whole / 2, ..all }, |_| ()).unwrap();
     assert_eq!(pruned.runs.first(), Some(&RunId(1)), "the oldest go");
     assert!(sum() <= whole / 2 && sum() + pruned.log_bytes == whole);
     drop(store);
     let mut store = Store::open(dir.path(), false).unwrap();
-    assert_eq!(store.prune(Keep { log_bytes: whole / 2, ..all }).unwrap().runs, []);
+    assert_eq!(store.prune(Keep { log_bytes: whole / 2, ..all }, |_| ()).unwrap().runs, []);
 }
 
 #[test]
@@ -224,11 +226,21 @@ fn old_runs_go_and_take_along_what_only_told_of_them() {
         store.commit(&whole_run(&world, id, Vec::new()), &world).unwrap();
     }
     let mut removed = Vec::new();
+    let looks = rusqlite::Connection::open(store.path()).unwrap();
+    let is_stored = |log: &str| {
+        looks.query_row("SELECT 1 FROM attempts WHERE log = ?1", [log], |_| Ok(())).is_ok()
+    };
     loop {
-        let slice = store.prune(keep(10, Wall(0))).unwrap();
+        let mut logs = Vec::new();
+        let remove = |log: &str| {
+            assert!(is_stored(log), "a crash here leaves a row without a log, not the reverse");
+            logs.push(log.to_owned());
+        };
+        let slice = store.prune(keep(10, Wall(0)), remove).unwrap();
         assert!(slice.runs.len() <= 256, "{}", slice.runs.len());
-        assert_eq!(slice.logs.len(), slice.runs.len());
-        assert_eq!(slice.logs[0], log_name(slice.runs[0], "a", Attempt(1)));
+        assert_eq!(logs.len(), slice.runs.len());
+        assert_eq!(logs[0], log_name(slice.runs[0], "a", Attempt(1)));
+        assert!(!is_stored(&logs[0]));
         removed.extend(slice.runs);
         if !slice.more {
             break;
@@ -246,11 +258,15 @@ fn old_runs_go_and_take_along_what_only_told_of_them() {
     store.commit(&[created(run(&old, 601, Vec::new()))], &old).unwrap();
     assert_eq!(store.load().unwrap().graphs.len(), 1);
 
-    assert_eq!(store.prune(keep(10, at(100))).unwrap().runs.len(), 9, "by age, but for the newest");
-    assert_eq!(store.prune(keep(0, at(100))).unwrap().runs, [], "numbers never start over");
+    assert_eq!(
+        store.prune(keep(10, at(100)), |_| ()).unwrap().runs.len(),
+        9,
+        "by age, but for the newest"
+    );
+    assert_eq!(store.prune(keep(0, at(100)), |_| ()).unwrap().runs, [], "numbers never start over");
     assert_eq!(store.load().unwrap().next_run, RunId(602));
     store.commit(&[over(601, RunState::Cancelled)], &old).unwrap();
-    assert_eq!(store.prune(keep(0, Wall(0))).unwrap().runs, [RunId(600)]);
+    assert_eq!(store.prune(keep(0, Wall(0)), |_| ()).unwrap().runs, [RunId(600)]);
 }
 
 #[test]

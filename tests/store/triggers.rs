@@ -49,7 +49,7 @@ fn a_key_is_taken_until_its_trigger_is_forgotten() {
     // Comes back with nothing, and what was before does not come back with it.
     store.commit(&[created(run(&world, 3, vec![claim(b"c", 3)]))], &world).unwrap();
     assert_eq!(reader.ledger_row("orders", &"a".into()).unwrap(), None);
-    while store.prune(keep()).unwrap().more {}
+    while store.prune(keep(), |_| ()).unwrap().more {}
     assert_eq!(reader.ledger_row("orders", &"c".into()).unwrap().unwrap().run, Some(RunId(3)));
     let conn = rusqlite::Connection::open(store.path()).unwrap();
     let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
@@ -160,7 +160,7 @@ fn a_rename_takes_all_along() {
     // The run ends under the new name.
     store.commit(&[over(2, RunState::Succeeded)], &world).unwrap();
     assert_eq!(reader.ledger_story("new", &"b".into()).unwrap().unwrap().state, "succeeded");
-    while store.prune(keep()).unwrap().more {}
+    while store.prune(keep(), |_| ()).unwrap().more {}
     assert!(reader.ledger_row("new", &"b".into()).unwrap().is_some());
 }
 
@@ -236,7 +236,7 @@ fn a_large_ledger_goes_in_steps() {
     let (mut left, mut longest, mut steps) = (before, std::time::Duration::ZERO, 0);
     loop {
         let begun = std::time::Instant::now();
-        let more = store.prune(keep()).unwrap().more;
+        let more = store.prune(keep(), |_| ()).unwrap().more;
         longest = longest.max(begun.elapsed());
         steps += 1;
         if steps % EVERY == 0 {

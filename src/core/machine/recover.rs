@@ -21,6 +21,8 @@ use crate::core::task::{Ended, Exit};
 #[derive(Debug)]
 pub struct Recovering {
     machine: Machine,
+    /// Bytes of output that attempts in flight have left.
+    logged: BTreeMap<AttemptId, u64>,
 }
 
 /// What recovery starts from.
@@ -84,12 +86,17 @@ impl Recovering {
             stopping: None,
             asked: Vec::new(),
         };
-        Self { machine }
+        Self { machine, logged: BTreeMap::new() }
     }
 
     /// Applies a stored record. They must come in the order in which they were committed.
     pub fn fold(&mut self, record: &Record, now: Now) -> Result<(), Illegal> {
         self.machine.evolve(record, now)
+    }
+
+    /// An attempt that was in flight has left this many bytes of output in its log.
+    pub fn found_log(&mut self, id: AttemptId, bytes: u64) {
+        self.logged.insert(id, bytes);
     }
 
     /// What was folded, for looking only: the machine as it was when the last record was stored.
@@ -111,7 +118,8 @@ impl Recovering {
             let run = &machine.runs[&id.run];
             let place = run.place(id.node).expect("an attempt in flight is of a planned task");
             let spec = run.graph().task(id.node);
-            let ended = Ended::without_process(Exit::Unknown, now.wall);
+            let mut ended = Ended::without_process(Exit::Unknown, now.wall);
+            ended.log_bytes = self.logged.get(&id).copied().unwrap_or(0);
             let verdict =
                 crate::core::task::judge(spec, &ended, None, run.nodes()[place].tries, 0.0);
             let AttemptId { run, node, attempt } = id;

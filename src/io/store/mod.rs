@@ -212,19 +212,25 @@ impl Store {
 
     /// Removes what the history has too much of: runs beyond the `keep.runs` that ended last, runs
     /// that ended before `keep.since`, and runs whose logs exceed `keep.log_bytes` together, the
-    /// oldest first; and what is left of triggers that were forgotten. A bounded slice per call: call again while [`Pruned::more`]. The run with the
-    /// highest number stays, so that numbers never start over. The caller removes the logs.
+    /// oldest first; and what is left of triggers that were forgotten. A bounded slice per call: call
+    /// again while [`Pruned::more`]. The run with the highest number stays, so that numbers never
+    /// start over. `remove_log` gets the name of each log, under [`LOGS`], and removes it, if it is
+    /// still there: it is called before the rows are gone for good.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn prune(&mut self, keep: Keep) -> Result<Pruned, StoreError> {
+    pub fn prune(
+        &mut self,
+        keep: Keep,
+        mut remove_log: impl FnMut(&str),
+    ) -> Result<Pruned, StoreError> {
         let excess = Excess {
             runs: self.marks.ended.saturating_sub(keep.runs),
             before: keep.since,
             log_bytes: self.marks.log_bytes.saturating_sub(keep.log_bytes),
         };
         let conn = &self.conn;
-        let (pruned, revs) = transaction(conn, || prune::slice(conn, excess))
+        let (pruned, revs) = transaction(conn, || prune::slice(conn, excess, &mut remove_log))
             .map_err(|fault| fault.at(&self.path))?;
         self.marks.ended = self.marks.ended.saturating_sub(pruned.runs.len() as u64);
         self.marks.log_bytes = self.marks.log_bytes.saturating_sub(pruned.log_bytes);

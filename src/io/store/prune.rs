@@ -1,6 +1,7 @@
 //! Keeping the history within its bounds, slice by slice.
 //!
-//! Removes rows; the files that they name are the caller's.
+//! Removes rows; the files that they name are the caller's, who removes each before its row: a row
+//! without a file is removed again, a file without a row never would be.
 
 use std::collections::BTreeSet;
 
@@ -23,9 +24,7 @@ const SLICE_ROWS_MAX: usize = 4096;
 pub struct Pruned {
     /// The runs.
     pub runs: Vec<RunId>,
-    /// Names of their logs, under [`super::LOGS`], for the caller to remove.
-    pub logs: Vec<String>,
-    /// Bytes that these took.
+    /// Bytes that their logs took.
     pub log_bytes: u64,
     /// Whether there is more to remove.
     pub more: bool,
@@ -50,9 +49,13 @@ pub(super) struct Excess {
     pub(super) log_bytes: u64,
 }
 
-/// Removes the runs that ended first, as long as there is too much of anything. Also returns the
-/// graphs that went with them.
-pub(super) fn slice(conn: &Connection, excess: Excess) -> Step<(Pruned, Vec<Rev>)> {
+/// Removes the runs that ended first, as long as there is too much of anything, each log by
+/// `remove_log`. Also returns the graphs that went with them.
+pub(super) fn slice(
+    conn: &Connection,
+    excess: Excess,
+    remove_log: &mut dyn FnMut(&str),
+) -> Step<(Pruned, Vec<Rev>)> {
     let mut pruned = Pruned::default();
     let mut revs = BTreeSet::new();
     let mut rows = 0;
@@ -64,7 +67,9 @@ pub(super) fn slice(conn: &Connection, excess: Excess) -> Step<(Pruned, Vec<Rev>
             pruned.more = true;
             break;
         }
-        rows += remove(conn, run, trigger.as_deref(), &mut pruned)?;
+        let logs = remove_logs(conn, run, remove_log)?;
+        pruned.log_bytes += logs;
+        rows += remove(conn, run, trigger.as_deref())?;
         pruned.runs.push(run);
         revs.insert(rev);
     }
@@ -108,13 +113,21 @@ fn candidates(conn: &Connection) -> Step<Vec<Candidate>> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Removes the logs of one run; returns how many bytes they took.
+fn remove_logs(conn: &Connection, run: RunId, remove_log: &mut dyn FnMut(&str)) -> Step<u64> {
+    let mut query = conn
+        .prepare_cached("SELECT log, log_kept FROM attempts WHERE run = ?1 AND log IS NOT NULL")?;
+    let mut bytes = 0;
+    for row in query.query_map([int(run.0)], |row| Ok((row.get(0)?, row.get(1)?)))? {
+        let (log, kept): (String, i64) = row?;
+        remove_log(&log);
+        bytes += uint(kept);
+    }
+    Ok(bytes)
+}
+
 /// Removes one run; returns how many rows that took.
-fn remove(
-    conn: &Connection,
-    run: RunId,
-    trigger: Option<&str>,
-    pruned: &mut Pruned,
-) -> Step<usize> {
+fn remove(conn: &Connection, run: RunId, trigger: Option<&str>) -> Step<usize> {
     let id = int(run.0);
     let mut rows = 1;
     if let Some(trigger) = trigger {
@@ -123,13 +136,6 @@ fn remove(
         for rel in rels {
             ledger::forget(conn, trigger, &rel?, run)?;
         }
-    }
-    let mut query = conn
-        .prepare_cached("SELECT log, log_kept FROM attempts WHERE run = ?1 AND log IS NOT NULL")?;
-    for row in query.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))? {
-        let (log, kept) = row?;
-        pruned.logs.push(log);
-        pruned.log_bytes += uint(kept);
     }
     for sql in [
         "DELETE FROM run_files WHERE run = ?1",
