@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::common::{Env, leftovers, skip};
 use crate::{next, rounds};
@@ -39,7 +39,7 @@ echo "A $DAGD_RUN $DAGD_ATTEMPT" >> log
 bad=0
 for f in $(tr '\0' ' ' < "$DAGD_FILES_NUL"); do
     content=$(cat "$f") || content=MISSING
-    echo "E $content" >> log
+    echo "E $content $f" >> log
     case $content in *7) bad=1 ;; esac
 done
 rm live/"$DAGD_RUN".$$
@@ -93,8 +93,16 @@ fn configuration(state: &mut u64, far: &Path) -> String {
     text
 }
 
-/// A file that was dropped: the trigger, its name, its content.
-type Token = (usize, String, String);
+/// A file that was dropped: its name, its content.
+type Token = (String, String);
+
+/// Each file's time tells its number, and so its content, to whoever asks the history. Names come
+/// again and again.
+const SECONDS: u64 = 1_000_000_000;
+
+fn content_of(number: u64, trigger: &str) -> String {
+    format!("{number}.{trigger}")
+}
 
 /// Drops a file as a careful producer does; `None` where one of that name is still there.
 fn drop_file(env: &Env, state: &mut u64, number: usize) -> Option<Token> {
@@ -106,14 +114,18 @@ fn drop_file(env: &Env, state: &mut u64, number: usize) -> Option<Token> {
         format!("f{number}.csv")
     };
     let inbox = env.at(&format!("inbox{trigger}"));
-    let content = format!("{number}.{trigger}");
+    let number = number as u64;
+    let content = content_of(number, &trigger.to_string());
     let (temporary, path) = (env.at("producing"), inbox.join(&name));
     fs::write(&temporary, &content).unwrap();
+    let file = fs::File::options().append(true).open(&temporary).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(SECONDS + number)).unwrap();
+    drop(file);
     // Never over another one: that would be lost by its producer, not by dagd.
     fs::hard_link(&temporary, &path).ok()?;
     fs::remove_file(&temporary).unwrap();
     fs::write(inbox.join(format!("{name}.done")), "").unwrap();
-    Some((trigger, name, content))
+    Some((name, content))
 }
 
 /// All files with their content, by folder, hidden ones as well.
@@ -159,12 +171,9 @@ fn nothing_is_lost_whatever_becomes_of_files() {
     let log = || fs::read_to_string(env.at("log")).unwrap_or_default();
     env.wait("all deliveries", || {
         let (log, refused) = (log(), refused(&env));
-        let delivered: BTreeSet<&str> =
-            log.lines().filter_map(|line| line.strip_prefix("E ")).collect();
-        tokens.iter().all(|(trigger, name, content)| {
-            delivered.contains(content.as_str())
-                || refused.contains(&(format!("in{trigger}"), name.clone()))
-        })
+        let delivered: BTreeSet<&str> = deliveries(&log).map(|(content, _)| content).collect();
+        let dealt = |content: &String| delivered.contains(&**content) || refused.contains(content);
+        tokens.iter().all(|(_, content)| dealt(content))
     });
     env.await_idle();
     check(&env, far.path(), &tokens, rounds);
@@ -172,11 +181,16 @@ fn nothing_is_lost_whatever_becomes_of_files() {
     assert_eq!(leftovers(&env.at("state")), [0; 0], "no process survives");
 }
 
+/// Each content that a task was started for, and where.
+fn deliveries(log: &str) -> impl Iterator<Item = (&str, &str)> {
+    log.lines().filter_map(|line| line.strip_prefix("E ")?.split_once(' '))
+}
+
 fn check(env: &Env, far: &Path, tokens: &[Token], rounds: usize) {
     let log = fs::read_to_string(env.at("log")).unwrap();
     let lines = |word: &'static str| log.lines().filter_map(move |line| line.strip_prefix(word));
     assert_eq!(lines("TWO").collect::<Vec<_>>(), [""; 0], "two attempts of one task were alive");
-    let delivered: BTreeSet<&str> = lines("E ").collect();
+    let delivered: BTreeSet<&str> = deliveries(&log).map(|(content, _)| content).collect();
     assert!(!delivered.contains("MISSING"), "no task looks for its file in vain");
     let attempts = lines("A ").count();
     let begun: BTreeSet<&str> = lines("A ").filter_map(|line| line.split(' ').next()).collect();
@@ -198,21 +212,19 @@ fn check(env: &Env, far: &Path, tokens: &[Token], rounds: usize) {
             places.entry(content).or_default().push(path);
         }
     }
-    let (gone, refused) = (gone(env), refused(env));
+    let (gone, refused) = (gone(env, &log), refused(env));
     let outcomes = outcomes(env);
     println!("{} kills, {repeats} repeats, {} files: {outcomes:?}", rounds, tokens.len());
     for outcome in ["moved", "deleted", "failed", ""] {
         assert!(outcomes.contains_key(outcome), "some are {outcome}: {outcomes:?}");
     }
-    for (trigger, name, content) in tokens {
-        let refused = refused.contains(&(format!("in{trigger}"), name.clone()));
-        let delivered = delivered.contains(content.as_str());
-        assert!(delivered || refused, "{content} ({name}) was never delivered");
+    for (name, content) in tokens {
+        let dealt = delivered.contains(content.as_str()) || refused.contains(content);
+        assert!(dealt, "{content} ({name}) was never delivered");
         match places.get(content.as_str()).map_or(&[][..], Vec::as_slice) {
             [_] => {}
             [] => {
-                let gone = gone.contains(&(format!("in{trigger}"), name.clone()));
-                assert!(gone, "{content} ({name} in {trigger}) is lost");
+                assert!(gone.contains(content), "{content} ({name}) is lost");
             }
             more => panic!("{content} is in two places: {more:?}"),
         }
@@ -228,32 +240,41 @@ fn outcomes(env: &Env) -> BTreeMap<String, u32> {
     rows.map(Result::unwrap).collect()
 }
 
-/// Files of runs that failed before their tasks: `pre_move` found its target taken, and
-/// `on_conflict` is `fail`.
-fn refused(env: &Env) -> BTreeSet<(String, String)> {
+/// What the history says of files: the content of each, and what else is asked for.
+fn told(env: &Env, rest: &str) -> Vec<(String, Option<String>)> {
     let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
-    let sql = "select trigger, rel from runs join run_files on run_files.run = id \
-               join tasks on tasks.run = id where cause like '%on_conflict is \"fail\"%'";
-    let mut query = db.prepare(sql).unwrap();
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    rows.map(Result::unwrap).collect()
+    let sql = format!("select substr(trigger, 3), mtime_ns, cast(moved_to as text) {rest}");
+    let mut query = db.prepare(&sql).unwrap();
+    let rows = query.query_map([], |row| {
+        let seconds = row.get::<_, i64>(1)?.unsigned_abs() / 1_000_000_000;
+        Ok((content_of(seconds - SECONDS, &row.get::<_, String>(0)?), row.get(2)?))
+    });
+    rows.unwrap().map(Result::unwrap).collect()
 }
 
-/// Files that may be nowhere: the history says that they were deleted, or taken to where another
-/// one has replaced them since.
-fn gone(env: &Env) -> BTreeSet<(String, String)> {
+/// Contents of runs that failed before their tasks: `pre_move` found its target taken, and
+/// `on_conflict` is `fail`.
+fn refused(env: &Env) -> BTreeSet<String> {
+    let rest = "from runs join run_files on run_files.run = id join tasks on tasks.run = id \
+                where cause like '%on_conflict is \"fail\"%'";
+    told(env, rest).into_iter().map(|(content, _)| content).collect()
+}
+
+/// Contents that may be nowhere: the history says that they were deleted, or taken to where another
+/// one was as well, by the end of its run or before its task.
+fn gone(env: &Env, log: &str) -> BTreeSet<String> {
     let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
     let sound: String = db.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
     let live = "select count(*) from live where kind in ('run', 'item')";
     assert_eq!(db.query_row(live, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
-    let mut query = db
-        .prepare(
-            "select distinct trigger, rel from runs join run_files on run = id \
-             where outcome = 'deleted' or moved_to in \
-             (select moved_to from run_files where outcome = 'moved' group by 1 having count(*) > 1)",
-        )
-        .unwrap();
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    rows.map(Result::unwrap).collect()
+    let deleted = told(env, "from runs join run_files on run = id where outcome = 'deleted'");
+    let moved = told(env, "from runs join run_files on run = id where outcome = 'moved'");
+    let mut at: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let moves = moved.iter().filter_map(|(content, place)| Some((&**content, place.as_deref()?)));
+    for (content, place) in moves.clone().chain(deliveries(log)) {
+        at.entry(place).or_default().insert(content);
+    }
+    let shared = moves.filter(|(_, place)| at[place].len() > 1).map(|(content, _)| content);
+    deleted.iter().map(|(content, _)| &**content).chain(shared).map(str::to_owned).collect()
 }
