@@ -39,14 +39,14 @@ read_lock = "none"
 "#;
 
 /// Nobody's user and group.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// A folder seen through FUSE, until it is dropped.
-struct Fuse(Child);
+pub(crate) struct Fuse(Child);
 
 impl Fuse {
-    /// Mounts `backing` on `point`. `None`, aloud, where that cannot be.
-    fn mount(backing: &Path, point: &Path) -> Option<Self> {
+    /// Mounts `backing`, in which a file `mounted` is, on `point`. `None`, aloud, where that cannot be.
+    pub(crate) fn mount(backing: &Path, point: &Path) -> Option<Self> {
         if !have("bindfs") {
             return None;
         }
@@ -196,7 +196,7 @@ fn a_capability_that_a_namespace_grants_is_none() {
 }
 
 /// A `dagd` command without the capability: of its user's own files it needs none.
-fn without(world: &World, args: &[&str]) -> Command {
+pub(crate) fn without(world: &World, args: &[&str]) -> Command {
     let dagd = world.env.command(args);
     if !is_root() {
         return dagd;

@@ -34,14 +34,20 @@ pub(crate) struct Row {
     pub(crate) steps: &'static [Step],
     /// What the next scan delivers, because it makes no event that is watched.
     pub(crate) scan: &'static [(&'static str, &'static str)],
+    /// What is delivered of each step where the kernel does not tell who writes, if that is not the
+    /// same.
+    pub(crate) untold: &'static [&'static [(&'static str, &'static str)]],
+    /// Whether it can be done through FUSE, and where its folder is another file system than what is
+    /// outside.
+    pub(crate) fuse: bool,
 }
 
 const fn row(name: &'static str, steps: &'static [Step]) -> Row {
-    Row { name, needs: None, steps, scan: &[] }
+    Row { name, needs: None, steps, scan: &[], untold: &[], fuse: true }
 }
 
 const fn by(program: &'static str, name: &'static str, steps: &'static [Step]) -> Row {
-    Row { name, needs: Some(program), steps, scan: &[] }
+    Row { name, needs: Some(program), steps, scan: &[], untold: &[], fuse: true }
 }
 
 use Act::{Do, Sh};
@@ -66,12 +72,12 @@ pub(crate) const ARRIVALS: &[Row] = &[
         &[(
             Sh("
                 mine=-m; test $(id -u) = 0 || mine=-Urm
-                unshare $mine sh -ec 'mount -t tmpfs none $O; cp -p $S $O/f; mv $O/f $D/f'
+                unshare $mine sh -ec 'mount -t tmpfs none $O; cp --preserve=timestamps $S $O/f; mv $O/f $D/f'
             "),
             &[("f", "s")],
         )],
     ),
-    row("ln", &[(Sh("cp $S $O/f; ln $O/f $D/f; rm $O/f"), &[("f", "s")])]),
+    Row { fuse: false, ..row("ln", &[(Sh("cp $S $O/f; ln $O/f $D/f; rm $O/f"), &[("f", "s")])]) },
     row("ln-s", &[(Sh("ln -s $S $D/f"), NOTHING)]),
     row("mkfifo", &[(Sh("mkfifo $D/f"), NOTHING)]),
     row("mkdir", &[(Sh("mkdir -p $D/a/b; cp $S $D/a/b/f"), &[("a/b/f", "s")])]),
@@ -122,7 +128,7 @@ pub(crate) const ARRIVALS: &[Row] = &[
             ),
         ],
     ),
-    row("o-tmpfile", &[(Do(unnamed), &[("f", "s")])]),
+    Row { fuse: false, ..row("o-tmpfile", &[(Do(unnamed), &[("f", "s")])]) },
     // The kernel closes what a killed writer leaves behind. That it is not whole only a
     // checksum beside it could tell.
     row(
@@ -157,7 +163,10 @@ pub(crate) const CHANGES: &[Row] = &[
         ],
     ),
     row("chmod", &[FIRST, (Sh("chmod -R a+rX,o-w $D"), NOTHING), (Sh("chmod -R go= $D"), NOTHING)]),
-    row("cp-al", &[FIRST, (Sh("cp -al $D $O/copy"), NOTHING), (Sh("rm -r $O/copy"), NOTHING)]),
+    Row {
+        fuse: false,
+        ..row("cp-al", &[FIRST, (Sh("cp -al $D $O/copy"), NOTHING), (Sh("rm -r $O/copy"), NOTHING)])
+    },
     by("setfattr", "setfattr", &[FIRST, (Sh("setfattr -n user.a -v b $D/f $D"), NOTHING)]),
     row(
         "not-written",
@@ -174,7 +183,10 @@ pub(crate) const CHANGES: &[Row] = &[
     },
     // The time is set by the file's name, without opening it: forward, and back.
     row("touch-c", &[FIRST, (Sh("touch -c $D/f"), &[("f", "s")])]),
-    row("touch-back", &[FIRST, (Sh("touch -c -d 2003-02-03 $D/f"), NOTHING)]),
+    Row {
+        untold: &[&[("f", "s")], &[("f", "s")]],
+        ..row("touch-back", &[FIRST, (Sh("touch -c -d 2003-02-03 $D/f"), NOTHING)])
+    },
     // A database stays open for a whole session, whatever is committed meanwhile. A session that
     // only reads opens it for writing, and writes nothing.
     by(

@@ -73,8 +73,13 @@ impl World {
 
     /// Runs a script in the world's folder, as a shell that ends at the first failure.
     pub(crate) fn sh(&self, script: &str, env: &[(&str, &Path)]) {
-        let mut command = Command::new("sh");
-        command.args(["-ec", script]).current_dir(self.env.path());
+        self.sh_by(&["sh"], script, env);
+    }
+
+    /// The same; `words` lead to the shell.
+    pub(crate) fn sh_by(&self, words: &[&str], script: &str, env: &[(&str, &Path)]) {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(["-ec", script]).current_dir(self.env.path());
         let output = command.envs(env.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{script}: {output:?}");
     }
