@@ -21,3 +21,5 @@ mod means;
 mod places;
 #[path = "roots/reach.rs"]
 mod reach;
+#[path = "roots/scarce.rs"]
+mod scarce;

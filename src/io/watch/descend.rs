@@ -100,6 +100,7 @@ impl Worker {
             return None;
         }
         let new = self.cover.enter(&path, id);
+        let mut unread = None;
         for trigger in &mut self.triggers {
             if !trigger.wants(&path, Some(mount)) {
                 continue;
@@ -109,8 +110,15 @@ impl Worker {
                 (trigger.folder.gitignore, dir.fd(), trigger.rel(&path))
             {
                 // Whatever is out by now is given up once all is read.
-                self.unwanted |= trigger.scene.ignores.read(fd, &rel);
+                match trigger.scene.ignores.read(fd, &rel) {
+                    Ok(others) => self.unwanted |= others,
+                    Err(error) => unread = Some(error),
+                }
             }
+        }
+        if let Some(error) = unread {
+            self.cover.refuse(path, error.kind().to_string());
+            return None;
         }
         self.must_read(&path, news, &dir).then_some(Open { path, news, mount, dir })
     }

@@ -259,6 +259,6 @@ impl Worker {
 }
 
 /// Whether an error says that too much is open or in use, rather than something of the path.
-fn is_scarcity(error: &io::Error) -> bool {
+pub fn is_scarcity(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }

@@ -16,6 +16,8 @@ use rustix::io::Errno;
 
 use crate::core::path::Bytes;
 
+use super::hints::is_scarcity;
+
 /// The names of ignore files, the one that counts more last.
 pub const NAMES: [&str; 2] = [".gitignore", ".ignore"];
 
@@ -51,20 +53,22 @@ pub fn is_ignore_file(name: &[u8]) -> bool {
 
 impl Ignores {
     /// Reads the ignore files in an open directory that is `rel` relative to the root. Returns
-    /// whether they are others than before; what is wrong with them is logged then.
-    pub fn read(&mut self, dir: BorrowedFd<'_>, rel: &Bytes) -> bool {
-        let mut wrong = Vec::new();
-        let texts = NAMES.map(|name| {
-            text(dir, name).unwrap_or_else(|error| {
-                wrong.push(format!("{name} does not count: {error}"));
-                String::new()
-            })
-        });
+    /// whether they are others than before; what is wrong with them is logged then. Errors: too
+    /// much is open to know what they say; what they said before holds.
+    pub fn read(&mut self, dir: BorrowedFd<'_>, rel: &Bytes) -> io::Result<bool> {
+        let (mut texts, mut wrong) = ([const { String::new() }; 2], Vec::new());
+        for (text, name) in texts.iter_mut().zip(NAMES) {
+            match text_of(dir, name) {
+                Ok(read) => *text = read,
+                Err(error) if is_scarcity(&error) => return Err(error),
+                Err(error) => wrong.push(format!("{name} does not count: {error}")),
+            }
+        }
         if texts.iter().all(String::is_empty) && wrong.is_empty() {
-            return self.0.remove(rel).is_some();
+            return Ok(self.0.remove(rel).is_some());
         }
         if self.0.get(rel).is_some_and(|read| read.texts == texts) {
-            return false;
+            return Ok(false);
         }
         // Patterns hold beneath their directory: names are matched relative to it.
         let mut builder = GitignoreBuilder::new("");
@@ -81,7 +85,7 @@ impl Ignores {
             tracing::warn!(dir = %rel.lossy(), "{wrong}");
         }
         self.0.insert(rel.clone(), Read { texts, matcher });
-        true
+        Ok(true)
     }
 
     /// Forgets what was read in a directory below the root, and below that.
@@ -130,7 +134,7 @@ impl Ignores {
 
 /// The text of an ignore file; empty if there is none. Only a regular file is read, and no link is
 /// followed.
-fn text(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
+fn text_of(dir: BorrowedFd<'_>, name: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let fd = match openat(dir, name, flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -166,8 +170,8 @@ mod tests {
         }
         for dir in ["", "a", "a/b"] {
             if let Ok(open) = fs::File::open(root.path().join(dir)) {
-                assert!(ignores.read(open.as_fd(), &dir.into()));
-                assert!(!ignores.read(open.as_fd(), &dir.into()), "nothing has changed");
+                assert!(ignores.read(open.as_fd(), &dir.into()).unwrap());
+                assert!(!ignores.read(open.as_fd(), &dir.into()).unwrap(), "nothing has changed");
             }
         }
         ignores
@@ -208,11 +212,11 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", root.path().join(".ignore")).unwrap();
         let open = fs::File::open(root.path()).unwrap();
         let mut ignores = Ignores::default();
-        assert!(!ignores.read(open.as_fd(), &"".into()));
+        assert!(!ignores.read(open.as_fd(), &"".into()).unwrap());
         assert!(ignores.0.is_empty());
         fs::remove_file(root.path().join(".ignore")).unwrap();
         fs::write(root.path().join(".ignore"), "x\n".repeat(1 << 20)).unwrap();
-        assert!(ignores.read(open.as_fd(), &"".into()));
+        assert!(ignores.read(open.as_fd(), &"".into()).unwrap());
         assert!(ignores.against(&"x".into(), false).is_none(), "it is too long");
     }
 }

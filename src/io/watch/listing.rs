@@ -19,7 +19,8 @@ use crate::core::sidecar::For;
 use crate::core::trigger::FileType as Work;
 use crate::io::disk;
 
-use super::descend::STEP_MAX;
+use super::descend::{STEP_MAX, is_gone};
+use super::hints::is_scarcity;
 use super::report::Stopped;
 use super::worker::Worker;
 
@@ -173,9 +174,15 @@ impl Worker {
         }
         for _ in 0..STEP_MAX {
             self.reporter.pulse.touch(&open.key.0);
-            let Some(Ok(entry)) = open.dir.read() else {
-                self.listings.pause(open.key, open.names);
-                return self.report();
+            let entry = match open.dir.read() {
+                Some(Ok(entry)) => entry,
+                end => {
+                    if end.is_some() {
+                        self.cover_anew(at, &open.key.1);
+                    }
+                    self.listings.pause(open.key, open.names);
+                    return self.report();
+                }
             };
             open.names += 1;
             let name = entry.file_name().to_bytes();
@@ -199,11 +206,17 @@ impl Worker {
             asked.not_before <= now && !self.triggers.iter().any(|t| t.held && t.name == *name)
         })?;
         let (key, asked) = self.listings.asked.shift_remove_index(due)?;
-        let trigger = self.trigger(&key.0)?;
+        let at = self.triggers.iter().position(|trigger| trigger.name == key.0)?;
+        let trigger = &mut self.triggers[at];
         let (root, follow) = (trigger.open()?, trigger.folder.follow_symlinks);
-        // What cannot be read is told by the coverage.
-        let (dir, _) = disk::open_dir(root.as_fd(), &key.1, follow).ok()?;
-        Some(Open { key, stems: asked.stems, dir, names: 0 })
+        match disk::open_dir(root.as_fd(), &key.1, follow) {
+            Ok((dir, _)) => return Some(Open { key, stems: asked.stems, dir, names: 0 }),
+            Err(error) if is_gone(&error) => {}
+            // A scan finds out.
+            Err(error) if is_scarcity(&error) => trigger.doubtful = true,
+            Err(_) => self.cover_anew(at, &key.1),
+        }
+        None
     }
 }
 

@@ -52,6 +52,16 @@ impl Worker {
         }
     }
 
+    /// A directory of a trigger could not be read although it was covered: it is covered as if it
+    /// had just come, with all below it. Until it can be read, that is told and tried again.
+    pub(super) fn cover_anew(&mut self, at: usize, rel: &Bytes) {
+        let trigger = &self.triggers[at];
+        if let Some(path) = trigger.reach().path(rel).filter(|_| trigger.means.watches) {
+            self.forget(&path, false);
+            self.cover.ask(path, News::Arrived);
+        }
+    }
+
     /// Covers anew what was lost, then scans it.
     pub(super) fn recover(&mut self) {
         let lost = std::mem::take(&mut self.recovery.lost);

@@ -61,7 +61,8 @@ pub struct Armed {
     pub told: Vec<Placed>,
     /// What was found beneath its root that tells how far it reaches.
     pub scene: Scene,
-    /// Why its root cannot be opened although it exists.
+    /// Why its root cannot be opened although it exists. If it has a root all the same, too much is
+    /// open for now to look at what is beneath: that waits.
     pub trouble: Option<String>,
     /// Why the way to its root cannot be followed.
     pub unfollowed: Option<Problem>,
@@ -220,6 +221,11 @@ impl Armed {
             self.opened = now.map(Arc::new);
         }
         self.opened.clone()
+    }
+
+    /// Whether nothing beneath its root can be looked at for now.
+    pub fn waits(&self) -> bool {
+        self.root.is_some() && self.trouble.is_some()
     }
 
     /// What keeps its files from being noticed as they should be, apart from what concerns single

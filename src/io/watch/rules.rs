@@ -76,7 +76,7 @@ fn read_ignores(folder: &FolderSpec, base: &Bytes, scene: &mut Scene, dir: &Byte
     if let Ok((open, _)) = open
         && let Ok(fd) = open.fd()
     {
-        scene.ignores.read(fd, dir);
+        scene.ignores.read(fd, dir).ok();
     }
 }
 

@@ -20,7 +20,9 @@ use crate::io::disk::{self, Found};
 use super::FromWatch;
 use super::cover::News;
 use super::descend::{STEP_MAX, is_gone};
+use super::hints::is_scarcity;
 use super::report::{BATCH_MAX, Stopped};
+use super::roots::Armed;
 use super::sweep::{Sweep, is_missing};
 use super::worker::Worker;
 
@@ -66,29 +68,22 @@ impl Walk {
         }
     }
 
-    fn refuse(&mut self, rel: Bytes, error: &io::Error) {
-        let (count, ..) = self.unread.get_or_insert_with(|| (0, rel, error.kind().to_string()));
-        *count += 1;
-    }
-
     /// The next name in the open directory, relative to the root, and what it seems to be. `None` if
-    /// it is none, or there is no other: then the directory is closed.
-    fn read(&mut self) -> Option<(Bytes, FileType)> {
+    /// it is none, or there is no other: then the directory is closed. Errors: the directory cannot
+    /// be read on, and why.
+    fn read(&mut self) -> Option<Result<(Bytes, FileType), (Bytes, io::Error)>> {
         let (dir, stream) = self.open.as_mut()?;
-        match stream.read() {
+        let end = match stream.read() {
             Some(Ok(entry)) => {
                 let name = entry.file_name().to_bytes();
                 let dots = name == b"." || name == b"..";
-                return (!dots).then(|| (dir.join(name), entry.file_type()));
+                return (!dots).then(|| Ok((dir.join(name), entry.file_type())));
             }
-            Some(Err(errno)) => {
-                let dir = dir.clone();
-                self.refuse(dir, &errno.into());
-            }
-            None => {}
-        }
+            Some(Err(errno)) => Some(Err((dir.clone(), errno.into()))),
+            None => None,
+        };
         self.open = None;
-        None
+        end
     }
 
     /// Whether it reports.
@@ -194,14 +189,19 @@ impl Worker {
         if self.is_covering() {
             return Ok(());
         }
-        let may = |walk: &Walk| !walk.is_scan() || !self.is_held(&walk.trigger);
-        let at = self.walks.iter().position(may);
+        let at = self.walks.iter().position(|walk| self.may_walk(walk));
         let Some(mut walk) = at.and_then(|at| self.walks.remove(at)) else { return Ok(()) };
         if self.walk_on(&mut walk)? {
             return self.end_walk(walk);
         }
         self.walks.push_back(walk);
         Ok(())
+    }
+
+    /// Whether a walk can go on.
+    pub(super) fn may_walk(&self, walk: &Walk) -> bool {
+        let waits = |trigger: &Armed| trigger.waits() || (walk.is_scan() && trigger.held);
+        !self.triggers.iter().any(|trigger| trigger.name == walk.trigger && waits(trigger))
     }
 
     fn end_walk(&mut self, walk: Walk) -> Result<(), Stopped> {
@@ -234,7 +234,10 @@ impl Worker {
         let Some(at) = self.triggers.iter().position(|t| t.name == walk.trigger) else {
             return Ok(true);
         };
-        let Some(root) = self.triggers[at].open() else { return Ok(true) };
+        let Some(root) = self.triggers[at].open() else {
+            // Without a root there is nothing; one that cannot be opened now is looked for first.
+            return Ok(self.triggers[at].root.is_none());
+        };
         if let Some(sweep) = &mut walk.sweep {
             return self.sweep_on(sweep);
         }
@@ -252,20 +255,27 @@ impl Worker {
                     let waits = self.links.keys().any(|(name, _)| *name == walk.trigger);
                     return Ok(!waits && Self::listed(walk));
                 };
-                match disk::open_dir(root.as_fd(), &rel, follow) {
-                    // Another file system is not entered.
-                    Ok((_, id)) if !self.triggers[at].enters(id.mount) => {}
-                    Ok((dir, _)) => {
-                        self.read_ignores(at, &rel, &dir);
-                        walk.open = Some((rel, dir));
-                        walk.dirs += 1;
+                match self.open_dir(at, root.as_fd(), &rel) {
+                    Ok(dir) => {
+                        walk.dirs += u64::from(dir.is_some());
+                        walk.open = dir.map(|dir| (rel, dir));
                     }
                     Err(error) if is_gone(&error) => {}
-                    Err(error) => walk.refuse(rel, &error),
+                    Err(error) => {
+                        self.unread(at, walk, rel, &error);
+                        return Ok(false);
+                    }
                 }
                 continue;
             }
-            let Some((rel, kind)) = walk.read() else { continue };
+            let (rel, kind) = match walk.read() {
+                Some(Ok(read)) => read,
+                Some(Err((rel, error))) => {
+                    self.unread(at, walk, rel, &error);
+                    return Ok(false);
+                }
+                None => continue,
+            };
             let kind = match kind {
                 FileType::Unknown => kind_of(root.as_fd(), &rel),
                 kind => kind,
@@ -313,12 +323,38 @@ impl Worker {
         }
     }
 
-    fn read_ignores(&mut self, at: usize, rel: &Bytes, dir: &Dir) {
+    /// Opens a directory, with its ignore files read. `None` if it is on another file system, which
+    /// is not entered.
+    fn open_dir(
+        &mut self,
+        at: usize,
+        root: BorrowedFd<'_>,
+        rel: &Bytes,
+    ) -> io::Result<Option<Dir>> {
         let trigger = &mut self.triggers[at];
-        if trigger.folder.gitignore
-            && let Ok(fd) = dir.fd()
-        {
-            self.unwanted |= trigger.scene.ignores.read(fd, rel);
+        let (dir, id) = disk::open_dir(root, rel, trigger.folder.follow_symlinks)?;
+        if !trigger.enters(id.mount) {
+            return Ok(None);
+        }
+        if trigger.folder.gitignore {
+            self.unwanted |= trigger.scene.ignores.read(dir.fd()?, rel)?;
+        }
+        Ok(Some(dir))
+    }
+
+    /// A walk cannot read a directory, or not all of it.
+    fn unread(&mut self, at: usize, walk: &mut Walk, rel: Bytes, error: &io::Error) {
+        let trigger = &mut self.triggers[at];
+        if is_scarcity(error) {
+            let path = trigger.folder.root.join(rel.as_path());
+            trigger.trouble = Some(format!("cannot open {}: {error}", path.display()));
+            self.changed = true;
+            walk.stack.push(rel);
+        } else if trigger.means.watches {
+            self.cover_anew(at, &rel);
+        } else {
+            let why = || (0, rel, error.kind().to_string());
+            walk.unread.get_or_insert_with(why).0 += 1;
         }
     }
 

@@ -4,6 +4,7 @@
 //! changes on it leads to another check.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::io::disk;
 use super::FromWatch;
 use super::cover::News;
 use super::dirty::beneath;
+use super::hints::is_scarcity;
 use super::means::Means;
 use super::mounts::{Mount, Mounts};
 use super::report::Stopped;
@@ -87,8 +89,12 @@ impl Worker {
         }
         let end = self.walk_to(at);
         let doubtful = std::mem::take(&mut self.triggers[at].doubtful);
+        let mut scarce = false;
         let found = match end {
-            End::Here(base) => open(&base).map(Some),
+            End::Here(base) => open(&base).map(Some).map_err(|error| {
+                scarce = is_scarcity(&error);
+                format!("cannot open {}: {error}", base.lossy())
+            }),
             End::Away => Ok(None),
             End::Shunned(_) => return self.set_apart(at),
             End::Stuck(why) => Err(why),
@@ -97,11 +103,18 @@ impl Worker {
         let was = trigger.trouble.take();
         trigger.trouble = found.as_ref().err().cloned();
         self.changed |= was != trigger.trouble;
+        if scarce && trigger.root.is_some() {
+            // Nothing is known against it. What is to be looked at waits.
+            return;
+        }
         let found = found.ok().flatten();
-        if trigger.root == found && found.is_some() {
-            // It could not be opened for a moment. What was to be looked at then was not.
-            if doubtful {
-                let name = trigger.name.clone();
+        if let Some(root) = trigger.root.as_ref().filter(|root| found.as_ref() == Some(*root)) {
+            // It could not be opened for a while. What was to be looked at then was not.
+            if doubtful || was.is_some() {
+                let (name, base) = (trigger.name.clone(), root.base.clone());
+                if trigger.means.watches {
+                    self.cover.ask(base, News::Known);
+                }
                 self.scan(&name);
             }
             return;
@@ -278,10 +291,7 @@ pub(super) fn foreign(mounts: &Mounts, base: &Bytes) -> impl Iterator<Item = (u6
 }
 
 /// Opens the directory at a path without links, to know which one it is. Errors: why it cannot be.
-pub fn open(base: &Bytes) -> Result<Root, String> {
-    let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()));
-    match id {
-        Ok(id) => Ok(Root { base: base.clone(), id }),
-        Err(error) => Err(format!("cannot open {}: {error}", base.lossy())),
-    }
+pub fn open(base: &Bytes) -> io::Result<Root> {
+    let id = disk::open_root(base.as_path()).and_then(|fd| disk::dir_id(fd.as_fd()))?;
+    Ok(Root { base: base.clone(), id })
 }

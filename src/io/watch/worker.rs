@@ -161,7 +161,7 @@ impl Worker {
             || !self.stamps.is_empty()
             || self.is_covering()
             || self.sweeps.iter().any(|sweep| !self.is_held(&sweep.trigger))
-            || self.walks.iter().any(|walk| !walk.is_scan() || !self.is_held(&walk.trigger))
+            || self.walks.iter().any(|walk| self.may_walk(walk))
             || self.triggers.iter().any(|t| !t.held && !t.kept.rels.is_empty())
             || self.listings.is_busy(|name| self.is_held(name))
             || self.reporter.measures.is_busy()
@@ -256,7 +256,8 @@ impl Worker {
         self.mounts = Mounts::read().unwrap_or_default();
         for at in 0..self.triggers.len() {
             let trigger = &self.triggers[at];
-            if trigger.root.is_none() || trigger.unfollowed.is_some() {
+            let resists = trigger.unfollowed.is_some() || trigger.trouble.is_some();
+            if trigger.root.is_none() || resists {
                 self.check_root(at, true);
             }
         }
