@@ -7,6 +7,9 @@ use crate::core::path::Bytes;
 
 /// Ledger keys that changed lately, with the commit that changed them. An observation made before
 /// that commit says nothing about them any more.
+///
+/// Nothing is kept of triggers that the configuration has dropped: one that comes back is watched
+/// anew, and what was seen before that is not believed whatever it is.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     keys: BTreeMap<Name, Marks>,
@@ -33,6 +36,11 @@ impl Recent {
         self.keys.entry(trigger.clone()).or_default().all = seq;
     }
 
+    /// Forgets the triggers that are not wanted any more.
+    pub(super) fn keep(&mut self, wanted: impl Fn(&Name) -> bool) {
+        self.keys.retain(|name, _| wanted(name));
+    }
+
     /// Whether an observation that was begun at `seen` is older than the path's last change.
     pub(super) fn is_stale(&self, seen: Seq, trigger: &Name, rel: &Bytes) -> bool {
         let Some(marks) = self.keys.get(trigger) else { return false };
@@ -49,5 +57,21 @@ impl Recent {
             }
             marks.order.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Recent, Seq};
+
+    #[test]
+    fn nothing_is_kept_of_triggers_that_are_gone() {
+        let mut recent = Recent::default();
+        for trigger in ["a", "b"] {
+            recent.mark(Seq(7), &trigger.into(), &"f".into());
+        }
+        recent.keep(|name| **name == *"b");
+        assert!(recent.is_stale(Seq(6), &"b".into(), &"f".into()));
+        assert_eq!(recent.keys.len(), 1);
     }
 }

@@ -1,5 +1,6 @@
 //! What people and signals ask for: starts, cancels, pauses, stop, reload.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::lane::{Gate, ITEMS_MAX, Lane};
@@ -328,7 +329,17 @@ impl Machine {
         }
         self.note_presence(now, out);
         self.recount();
+        self.forget_names();
         self.schedule.offer_all(&self.model, now.mono);
+    }
+
+    /// Forgets what is only known of tasks and triggers that are nowhere any more.
+    fn forget_names(&mut self) {
+        let Self { model, graphs, durations, recent, .. } = self;
+        recent.keep(|name| model.triggers.contains_key(name));
+        let tasks = graphs.values().flat_map(|graph| graph.nodes().map(|ix| &graph.task(ix).name));
+        let known: BTreeSet<&Name> = tasks.collect();
+        durations.retain(|name, _| known.contains(name));
     }
 
     /// Starts a lane's first scan, or its catch-up.

@@ -1,4 +1,5 @@
-//! That many tasks that wait for one pool cost no more for each than a few.
+//! That many tasks that wait for one pool cost no more for each than a few, and that what they took is
+//! not known for ever.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -76,4 +77,32 @@ fn those_that_do_not_fit_are_not_looked_at() {
     let (machine, _) = crowd(2000, 3, |n| if n == 0 { 1 } else { 2 });
     let looked = work_off(machine, 2000);
     assert!(looked <= 4 * 2000, "{looked} looks");
+}
+
+#[test]
+fn what_a_task_took_is_forgotten_with_its_last_run() {
+    let (mut machine, _) = crowd(3, 3, |_| 1);
+    let ids: Vec<_> = machine.in_flight().keys().copied().collect();
+    let ended = || Ended::without_process(Exit::Code(0), Wall(0));
+    let step = |machine: &mut Machine, event| {
+        machine.step(Now::default(), Seq(2), event, &mut Out::default());
+        machine.forget();
+    };
+    let empty = Model {
+        graph: Arc::new(Graph::build(Vec::new()).unwrap()),
+        triggers: BTreeMap::new(),
+        pools: BTreeMap::new(),
+        slots: 1,
+        max_live_runs: 1,
+        stop_timeout: Duration::ZERO,
+    };
+    let empty = Arc::new(empty);
+    for id in &ids[..2] {
+        step(&mut machine, Event::Ended { id: *id, ended: ended() });
+    }
+    step(&mut machine, Event::Reloaded(empty.clone()));
+    assert_eq!(machine.durations.len(), 2, "a run has them still");
+    step(&mut machine, Event::Ended { id: ids[2], ended: ended() });
+    step(&mut machine, Event::Reloaded(empty));
+    assert!(machine.runs().is_empty() && machine.durations.is_empty());
 }
