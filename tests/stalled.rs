@@ -14,6 +14,8 @@ mod ends;
 mod limits;
 #[path = "stalled/overlap.rs"]
 mod overlap;
+#[path = "stalled/reloads.rs"]
+mod reloads;
 #[path = "stalled/requests.rs"]
 mod requests;
 #[path = "stalled/rivals.rs"]

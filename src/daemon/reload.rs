@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::clock::wall;
 use super::engine::{Engine, Settling};
-use crate::config::{Resolved, Settings, diff};
+use crate::config::{Durability, Resolved, Settings, diff};
 use crate::core::effect::Out;
 use crate::core::event::Event;
 use crate::core::id::{Name, Now};
@@ -125,10 +125,15 @@ impl Engine {
         };
         let lines = diff(&old, &new);
         let text = if lines.is_empty() { "no changes".to_owned() } else { lines.join("\n") };
-        self.settings = settings;
         self.status.triggers.set(&model);
         self.ports.slots.resize(model.slots);
-        self.ports.checker.keep(|name| model.triggers.contains_key(name));
+        let wanted = |name: &Name| model.triggers.contains_key(name);
+        self.ports.checker.keep(wanted);
+        self.ports.disposer.keep(wanted);
+        self.armed.retain(|name, _| wanted(name));
+        if let Err(error) = self.store.set_full(settings.durability == Durability::Full) {
+            warn!("durability stays as it was: {error}");
+        }
         if let Some(signals) = &self.ports.signals
             && let Err(error) = signals.set(&standard_signals(&model))
         {
@@ -139,13 +144,12 @@ impl Engine {
             let arming = watch.arm(folders(&model), Some(ack));
             for name in changed(self.machine.model(), &model) {
                 self.apart.remove(&name);
-                if model.triggers.contains_key(&name) {
+                if wanted(&name) {
                     self.armed.insert(name, arming);
-                } else {
-                    self.armed.remove(&name);
                 }
             }
         }
+        self.settings = settings;
         let seq = self.next_seq();
         self.machine.step(now, seq, Event::Reloaded(model), out);
         if let Some(reloader) = &self.ports.reloader

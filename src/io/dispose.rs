@@ -115,6 +115,12 @@ impl Disposer {
         self.begin(back)
     }
 
+    /// Ends the threads of triggers that are not wanted any more, each when it has done what waits. A
+    /// run that still ends begins another.
+    pub fn keep(&mut self, wanted: impl Fn(&Name) -> bool) {
+        self.queues.retain(|trigger, _| trigger.as_ref().is_none_or(&wanted));
+    }
+
     fn begin(&mut self, mv: Move) -> Option<Moved> {
         let (queue, moves) = crossbeam_channel::unbounded::<Move>();
         let out = self.out.clone();

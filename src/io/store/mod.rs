@@ -142,6 +142,14 @@ impl Store {
         Ok(conn)
     }
 
+    /// Chooses anew what [`Store::open`] was told, for the commits from now on.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; then it stays as it was.
+    pub fn set_full(&self, full: bool) -> Result<(), StoreError> {
+        schema::set_full(&self.conn, full).map_err(|fault| fault.at(&self.path))
+    }
+
     fn with(conn: Connection, path: &Path, wal: WalFile) -> Step<Self> {
         let number = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0));
         let marks = Marks {

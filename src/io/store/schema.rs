@@ -107,7 +107,7 @@ pub(super) fn prepare_writer(conn: &Connection, full: bool) -> Step<()> {
              put state_dir on a local one"
         )));
     }
-    conn.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
+    set_full(conn, full)?;
     conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -115,6 +115,11 @@ pub(super) fn prepare_writer(conn: &Connection, full: bool) -> Step<()> {
         convert(conn, found)?;
     }
     Ok(())
+}
+
+/// With `full`, each commit from now on is on disk when it returns.
+pub(super) fn set_full(conn: &Connection, full: bool) -> Step<()> {
+    Ok(conn.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?)
 }
 
 /// Prepares a reading connection. Never converts: another layout is refused.
