@@ -56,6 +56,7 @@ fn mode(path: &Path, mode: u32) {
 
 /// What `status` and the log tell of folders that may not be read: one line, with what to do.
 fn told(env: &Env) -> String {
+    env.wait("a word on it", || !problems(env).is_empty());
     let mut lines = problems(env);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let line = lines.remove(0);
@@ -201,5 +202,5 @@ fn links_are_never_followed() {
     fs::write(inbox.join("real/last"), "x").unwrap();
     exactly(&env, ["in/real/deep/file", "in/real/file", "in/real/last"]);
     assert_eq!(problems(&env), Vec::<String>::new());
-    assert_eq!(env.json(&["status"])["triggers"][0]["directories"], 2);
+    env.wait("the coverage", || env.json(&["status"])["triggers"][0]["directories"] == 2);
 }

@@ -65,6 +65,17 @@ fn write(env: &Env, name: &str, wanted: &mut BTreeSet<String>) {
     wanted.insert(format!("in/{name}"));
 }
 
+/// Waits until `status` tells how many of the `directories` are not watched, and which one is the
+/// first; `low` watches are granted, and those on the way to the folder come first.
+fn await_uncovered(env: &Env, directories: usize, low: u32) {
+    let watched = (low as usize).saturating_sub(env.path().components().count());
+    let example = if watched == 0 { env.at("in") } else { env.at("in/0") };
+    let count = directories - watched;
+    let line =
+        format!("{count} directories (such as {}) are polled every 5 s: ", example.display());
+    env.wait(&line, || problems(env).iter().any(|told| told.starts_with(&line)));
+}
+
 /// What `status` tells to type, and the log as well: the lines name the folder, and all tell the same
 /// setting, of which the largest value is returned.
 fn remedy(env: &Env, setting: &str) -> u32 {
@@ -86,6 +97,7 @@ fn degrades_and_recovers(setting: &str, low: u32) {
     if !start_with(&mut env, setting, low) {
         return;
     }
+    await_uncovered(&env, 11, low);
     remedy(&env, setting);
     exactly(&env, &wanted);
 
@@ -96,6 +108,7 @@ fn degrades_and_recovers(setting: &str, low: u32) {
     wanted.insert("in/3/born/deep/file".to_owned());
     exactly(&env, &wanted);
 
+    await_uncovered(&env, 13, low);
     set(&env, setting, remedy(&env, setting));
     env.wait("a clean coverage", || problems(&env).is_empty());
     write(&env, "later", &mut wanted);

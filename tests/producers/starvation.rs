@@ -70,10 +70,18 @@ fn files_are_delivered_beside_writers_that_never_stop() {
         fs::copy(world.source(), world.env.at(&format!("in/{n}/a/b/f"))).unwrap();
     }
     let new = |n: usize| one(&format!("{n}/a/b/f"), "s");
+    let before = of(&world, "again");
     world.env.wait("all new files to be delivered", || {
         let seen = world.seen();
         (0..FOLDERS).all(|n| seen.contains(&new(n)))
     });
+    // In order: each of them has its turn, however often another file comes up in between.
+    let order = world.seen();
+    let last = (0..FOLDERS).map(|n| order.iter().position(|seen| *seen == new(n)).unwrap()).max();
+    let others = order[..last.unwrap()].iter().filter(|seen| seen.0 == "again").count();
+    let between = others.saturating_sub(before);
+    println!("{between} deliveries of the third among those of {FOLDERS} new files");
+    assert!(between <= FOLDERS, "{between} deliveries of the third came first");
     assert!(writers.iter_mut().all(Writer::writes), "the others had stopped");
     assert_eq!(of(&world, "first") + of(&world, "second"), 0, "they were never closed");
     drop(writers);
