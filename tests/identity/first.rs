@@ -1,6 +1,6 @@
 //! First scans: what was there before, and how much of it.
 
-use crate::world::{ABC, XYZ, config, exactly, put, settled, told, world};
+use crate::world::{ABC, XYZ, config, exactly, put, told, world};
 
 fn trigger(more: &str) -> String {
     format!("[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n{more}\n")
@@ -59,33 +59,6 @@ fn too_many_at_first_ask_and_later_do_not() {
     env.start();
     let six = ["a", "b", "c", "d", "e", "f"].map(|rel| format!("in {rel} {ABC}"));
     exactly(&env, &six.each_ref().map(String::as_str));
-}
-
-#[test]
-fn to_take_back_another_pause_does_not_deliver_them_all() {
-    let mut env = world(&trigger("initial_max = 2"));
-    for rel in ["a", "b", "c"] {
-        put(&env, rel, "abc");
-    }
-    env.start();
-    env.ok(&["pause", "in"]);
-    env.ok(&["resume", "in"]);
-    // Whether the count came before, between or after: one of both has asked.
-    env.wait("the pause or all", || {
-        let paused = env.json(&["status"])["triggers"][0]["state"] == "paused";
-        paused || told(&env).len() == 3
-    });
-    settled_or_paused(&env);
-}
-
-/// Either the count came before the resume, which answered it, or nothing was delivered.
-fn settled_or_paused(env: &crate::common::Env) {
-    if env.json(&["status"])["triggers"][0]["state"] == "paused" {
-        assert_eq!(told(env), [""; 0]);
-        return;
-    }
-    settled(env);
-    assert_eq!(told(env).len(), 3);
 }
 
 #[test]
