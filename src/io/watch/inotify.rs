@@ -35,11 +35,27 @@ fn mask() -> EventKindMask {
         | EventKindMask::ACCESS_CLOSE
 }
 
+/// Watchers that go on until another one covers everything, at most, since each has its table and
+/// its inotify instance. With one more nothing is kept, and a scan makes up for that.
+const OLD_MAX: usize = 8;
+
 /// A watcher, and what its thread is told.
 struct Watcher {
     /// `None` only while it is dropped.
     notify: Option<RecommendedWatcher>,
     gate: Arc<Gate>,
+}
+
+impl Watcher {
+    /// Waits until the inbox has all that the kernel has queued by now. `false` if that cannot be
+    /// known.
+    fn drain(&mut self) -> bool {
+        let Some((notify, _call)) = self.notify.as_mut().zip(self.gate.call()) else {
+            return false;
+        };
+        // It reads all that is queued, answers, and hands it on: when it answers once more, it has.
+        (0..2).all(|_| notify.update_paths(Vec::new()).is_ok())
+    }
 }
 
 impl Drop for Watcher {
@@ -55,8 +71,9 @@ impl Drop for Watcher {
 pub struct Inotify {
     inbox: Arc<Inbox>,
     current: Result<Watcher, Problem>,
-    /// Kept until its successor covers everything, when nothing was lost.
-    old: Option<Watcher>,
+    /// Kept until their successor covers everything, when nothing was lost: the first watches all
+    /// that was covered, and each later one what has come since.
+    old: Vec<Watcher>,
 }
 
 impl Inotify {
@@ -64,7 +81,7 @@ impl Inotify {
     /// fails with the reason, so that the directories are polled.
     pub fn new(inbox: Arc<Inbox>) -> Self {
         let current = start(&inbox);
-        Self { inbox, current, old: None }
+        Self { inbox, current, old: Vec::new() }
     }
 
     /// Watches directories, besides as many `others`; the outcomes have the order of the paths.
@@ -120,23 +137,30 @@ impl Inotify {
     /// Waits until the inbox has all that the kernel has queued by now. `false` if that cannot be
     /// known.
     pub fn drain(&mut self) -> bool {
-        let Ok(Watcher { notify, gate }) = &mut self.current else { return false };
-        let Some((watcher, _call)) = notify.as_mut().zip(gate.call()) else { return false };
-        // It reads all that is queued, answers, and hands it on: when it answers once more, it has.
-        (0..2).all(|_| watcher.update_paths(Vec::new()).is_ok())
+        self.current.as_mut().is_ok_and(Watcher::drain)
     }
 
-    /// Begins with a new watcher that watches nothing. With `overlap`, the old one goes on until
+    /// Begins with a new watcher that watches nothing. With `overlap`, the old ones go on until
     /// [`Inotify::settle`].
     pub fn renew(&mut self, overlap: bool) {
         let old = mem::replace(&mut self.current, Err(replaced())).ok();
-        self.old = old.filter(|_| overlap);
+        self.old.extend(old);
+        if !overlap {
+            self.old.clear();
+        } else if self.old.len() > OLD_MAX {
+            self.old.clear();
+            self.inbox.lose();
+        }
         self.current = start(&self.inbox);
     }
 
-    /// The new watcher covers everything.
+    /// The new watcher covers everything. What the old ones have heard before is not lost.
     pub fn settle(&mut self) {
-        self.old = None;
+        for mut old in self.old.drain(..) {
+            if !old.drain() {
+                self.inbox.lose();
+            }
+        }
     }
 
     /// Tries again to get a watcher if there is none.
