@@ -21,6 +21,9 @@ mod bench;
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
+#[path = "watch/anew.rs"]
+mod anew;
+
 use bench::{
     Bench, PATIENCE, alone, is_being_written, is_free, sleeps, tasks, trigger, with_filter,
 };

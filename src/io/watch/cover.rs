@@ -3,7 +3,8 @@
 //! Pure bookkeeping over the backend: which paths are watched and which directory each was when it
 //! was watched. What is read in them is decided in [`super::worker`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -29,6 +30,9 @@ const PROBLEMS_MAX: usize = 16;
 /// What the files in a directory that is covered are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum News {
+    /// They were covered before, by another watcher. Nobody scans: directories that nobody has come
+    /// by yet have arrived.
+    Again,
     /// Somebody scans them.
     Known,
     /// A poll came by.
@@ -51,6 +55,9 @@ pub struct Cover {
     backend: Inotify,
     /// By absolute path. Bounded by the directories on disk that triggers want.
     dirs: BTreeMap<Bytes, Covered>,
+    /// Watched, but not entered yet. The backend keeps them in its table, whatever is there by now.
+    /// Bounded like `dirs`.
+    begun: BTreeSet<Bytes>,
     /// To be watched and read; the value tells whether their files are news. Each is in
     /// it once, so it is bounded like `dirs`; the newest goes first, which keeps it short.
     queue: IndexMap<Bytes, News>,
@@ -63,6 +70,7 @@ impl Cover {
         Self {
             backend: Inotify::new(inbox),
             dirs: BTreeMap::new(),
+            begun: BTreeSet::new(),
             queue: IndexMap::new(),
             problems: BTreeMap::new(),
         }
@@ -71,6 +79,16 @@ impl Cover {
     /// What is known of a directory.
     pub fn get(&self, path: &Bytes) -> Option<&Covered> {
         self.dirs.get(path)
+    }
+
+    /// Whether a directory is covered, or is to be.
+    pub fn has(&self, path: &Bytes) -> bool {
+        self.dirs.contains_key(path) || self.is_begun(path) || self.queue.contains_key(path)
+    }
+
+    /// Whether a directory is watched, but was not entered yet.
+    pub fn is_begun(&self, path: &Bytes) -> bool {
+        self.begun.contains(path)
     }
 
     /// All covered directories.
@@ -101,11 +119,12 @@ impl Cover {
             return batch;
         }
         let outcomes = self.backend.watch(&unwatched, self.dirs.len());
-        let mut gone = std::collections::BTreeSet::new();
+        let mut gone = BTreeSet::new();
         for (path, outcome) in unwatched.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Watched => {
                     self.problems.remove(&path);
+                    self.begun.insert(path);
                 }
                 Outcome::Gone => {
                     gone.insert(path);
@@ -121,7 +140,8 @@ impl Cover {
 
     /// A directory was opened after it was watched. Returns whether it was not covered before.
     pub fn enter(&mut self, path: &Bytes, id: DirId) -> bool {
-        let watched = !self.problems.contains_key(path);
+        let watched = self.begun.remove(path) || self.is_watched(path);
+        let watched = watched && !self.problems.contains_key(path);
         self.dirs.insert(path.clone(), Covered { id, watched }).is_none()
     }
 
@@ -133,18 +153,20 @@ impl Cover {
     /// Forgets a directory and all below it, and returns them. `told` says that the kernel told; if
     /// the directory above is watched, the backend has then forgotten them as well.
     pub fn forget(&mut self, top: &Bytes, told: bool) -> Vec<(Bytes, Covered)> {
-        let watched = |path: &Bytes| self.dirs.get(path).is_some_and(|dir| dir.watched);
-        let knows = told && watched(top) && watched(&Bytes::from(top.dir()));
+        let knows = told && self.is_watched(top) && self.is_watched(&Bytes::from(top.dir()));
+        let below = |path: &Bytes| beneath(top.as_bytes(), path.as_bytes()).is_some();
         let paths: Vec<Bytes> = tree(&self.dirs, top).cloned().collect();
+        let removed: Vec<_> = paths.iter().filter_map(|p| self.dirs.remove_entry(p)).collect();
         let troubled: Vec<Bytes> = tree(&self.problems, top).cloned().collect();
         for path in &troubled {
             self.problems.remove(path);
         }
-        let below = |path: &Bytes| beneath(top.as_bytes(), path.as_bytes()).is_some();
+        let (begun, kept) = mem::take(&mut self.begun).into_iter().partition(below);
+        self.begun = kept;
         self.queue.retain(|path, _| !below(path));
-        let removed: Vec<_> = paths.iter().filter_map(|p| self.dirs.remove_entry(p)).collect();
         if !knows {
-            self.unwatch(&paths);
+            let all: BTreeSet<Bytes> = paths.into_iter().chain(troubled).chain(begun).collect();
+            self.unwatch(&Vec::from_iter(all));
         }
         removed
     }
@@ -153,6 +175,7 @@ impl Cover {
     pub fn release(&mut self, paths: &[Bytes]) {
         for path in paths {
             self.dirs.remove(path);
+            self.begun.remove(path);
             self.problems.remove(path);
         }
         self.unwatch(paths);
@@ -164,16 +187,24 @@ impl Cover {
         }
         // Nothing is lost: the old watcher goes on until the new one covers what is left.
         self.backend.renew(true);
+        for path in mem::take(&mut self.begun) {
+            self.ask(path, News::Again);
+        }
         for (path, dir) in &mut self.dirs {
             dir.watched = false;
-            self.queue.entry(path.clone()).or_insert(News::Known);
+            self.queue.entry(path.clone()).or_insert(News::Again);
         }
+    }
+
+    fn is_watched(&self, path: &Bytes) -> bool {
+        self.is_begun(path) || self.dirs.get(path).is_some_and(|dir| dir.watched)
     }
 
     /// Hints were lost: nothing is covered, and the backend begins anew.
     pub fn clear(&mut self) {
         self.backend.renew(false);
         self.dirs.clear();
+        self.begun.clear();
         self.queue.clear();
         self.problems.clear();
     }

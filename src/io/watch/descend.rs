@@ -81,7 +81,10 @@ impl Worker {
 
     /// Opens a watched directory for reading.
     fn enter(&mut self, path: Bytes, news: News) -> Option<Open> {
-        let at = self.triggers.iter().position(|trigger| trigger.wants(&path, None))?;
+        let Some(at) = self.triggers.iter().position(|trigger| trigger.wants(&path, None)) else {
+            self.cover.release(&[path]);
+            return None;
+        };
         let root = self.triggers[at].open()?;
         let rel = self.triggers[at].rel(&path)?;
         let follow = self.triggers[at].folder.follow_symlinks;
@@ -128,7 +131,7 @@ impl Worker {
     fn must_read(&self, path: &Bytes, news: News, dir: &Dir) -> bool {
         let deep = |trigger: &Armed| trigger.folder.recursive && trigger.rel(path).is_some();
         let links = |trigger: &Armed| trigger.folder.follow_symlinks == FollowSymlinks::All;
-        news != News::Known
+        !matches!(news, News::Known | News::Again)
             || self.triggers.iter().any(|trigger| deep(trigger) && links(trigger))
             || (self.triggers.iter().any(deep) && !dir.fd().is_ok_and(disk::is_leaf))
     }
@@ -169,11 +172,15 @@ impl Worker {
     }
 
     fn found_dir(&mut self, path: Bytes, news: News, mount: u64) -> Result<(), Stopped> {
-        // A poll looks for what is new; a directory that is known has its own watch or poll.
-        let known = news == News::Polled && self.cover.get(&path).is_some();
+        // Who looks for what is new leaves a directory that is known to its own watch or poll.
+        let (known, asked) = match news {
+            News::Polled => (self.cover.get(&path).is_some(), news),
+            News::Again => (self.cover.has(&path), News::Arrived),
+            News::Known | News::Arrived => (false, news),
+        };
         self.found(&path, news, FileType::Directory)?;
         if !known && self.triggers.iter().any(|trigger| trigger.wants(&path, Some(mount))) {
-            self.cover.ask(path, news);
+            self.cover.ask(path, asked);
         }
         Ok(())
     }
@@ -188,7 +195,7 @@ impl Worker {
     /// counts as the file that it leads to for those that follow it.
     fn found(&mut self, path: &Bytes, news: News, kind: FileType) -> Result<(), Stopped> {
         let origin = match news {
-            News::Known => return Ok(()),
+            News::Known | News::Again => return Ok(()),
             News::Polled => Origin::Scan,
             News::Arrived => Origin::Event,
         };

@@ -90,7 +90,7 @@ impl Worker {
             self.directory(path, id, gone);
             return self.folder_changed(&concerned, path);
         }
-        if self.cover.get(path).is_some() {
+        if self.cover.get(path).is_some() || self.cover.is_begun(path) {
             self.vanish(path, gone);
         }
         if is_ignore_file(path.name()) {
@@ -226,6 +226,8 @@ impl Worker {
             if wanted && !gone && known.watched && id.file.is_some() && known.id == *id {
                 return;
             }
+            self.vanish(path, gone);
+        } else if gone && self.cover.is_begun(path) {
             self.vanish(path, gone);
         }
         if wanted {

@@ -122,7 +122,8 @@ impl Worker {
             return self.walk_also(at, rel);
         }
         // A scan that has gone into the folder before does not go into the other one.
-        let news = if self.ungraft(at, rel) { News::Arrived } else { news };
+        let other = self.ungraft(at, rel);
+        let news = if other || news == News::Again { News::Arrived } else { news };
         let trigger = &self.triggers[at];
         let is_own =
             |base: &Bytes| trigger.rel(base).is_some_and(|own| trigger.reach().enters(&own));
