@@ -87,9 +87,7 @@ impl Worker {
                 self.cover.ask(base.clone(), News::Known);
             }
             self.check_root(at, false);
-            if lost.all || bases.iter().any(|base| lost.roots.contains(base)) {
-                scans.push(self.triggers[at].name.clone());
-            }
+            scans.push(self.triggers[at].name.clone());
         }
         self.roots_changed();
         for name in scans {
