@@ -28,7 +28,7 @@ run = "t"
     env.configure(&config("full"));
     assert!(env.ok(&["reload"]).contains("durability"));
     let log = env.at("state/dagd.db-wal");
-    let Some(faults) = Faults::io_error(&env, "fdatasync,fsync", &[&log]) else { return };
+    let Some(faults) = Faults::io_error(&env, "EIO", "fdatasync,fsync", &[&log]) else { return };
     env.signal(10);
     env.wait("the stall", || env.json(&["status"])["state"] == "stalled");
     assert_eq!(ran(&env), "", "what is not on disk is not acted on");
@@ -39,7 +39,7 @@ run = "t"
     // And the other way round: nothing waits for the disk.
     env.configure(&config("normal"));
     env.ok(&["reload"]);
-    let Some(faults) = Faults::io_error(&env, "fdatasync,fsync", &[&log]) else { return };
+    let Some(faults) = Faults::io_error(&env, "EIO", "fdatasync,fsync", &[&log]) else { return };
     env.signal(10);
     env.await_ended(2);
     assert_eq!(ran(&env), "B\nB\n");

@@ -67,7 +67,7 @@ impl Worker {
     fn hint(&mut self, path: &Bytes, gone: bool) -> Result<bool, Stopped> {
         let dir = parent(path);
         let mount = self.cover.get(&dir).map(|dir| dir.id.mount);
-        let concerned: Vec<usize> =
+        let mut concerned: Vec<usize> =
             (0..self.triggers.len()).filter(|&at| self.triggers[at].wants(&dir, mount)).collect();
         let mut first = None;
         for &at in &concerned {
@@ -88,9 +88,11 @@ impl Worker {
         self.hint_at_link(&concerned, path, &found);
         if let Ok(Found::Directory(id)) = &found {
             self.directory(path, id, gone);
-            return self.folder_changed(&concerned, path);
-        }
-        if self.cover.get(path).is_some() || self.cover.is_begun(path) {
+            self.folder_changed(&concerned, path)?;
+            // What went may have been a file.
+            let is_file = |at: &usize| self.triggers[*at].folder.file_type == FileType::File;
+            concerned.retain(|at| gone && is_file(at));
+        } else if self.cover.get(path).is_some() || self.cover.is_begun(path) {
             self.vanish(path, gone);
         }
         if is_ignore_file(path.name()) {
@@ -160,7 +162,7 @@ impl Worker {
     }
 
     /// A hint concerned a folder: those for which folders are work look at it.
-    fn folder_changed(&mut self, concerned: &[usize], path: &Bytes) -> Result<bool, Stopped> {
+    fn folder_changed(&mut self, concerned: &[usize], path: &Bytes) -> Result<(), Stopped> {
         for &at in concerned {
             let trigger = &mut self.triggers[at];
             if trigger.folder.file_type != FileType::Dir {
@@ -173,7 +175,7 @@ impl Worker {
                 self.reporter.look(None, target, Origin::Event, false)?;
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     /// The kernel tells of a close before it stops to count the writer; for a large file it can be
