@@ -1,7 +1,6 @@
 //! A real daemon whose folders' file systems come, go and do not answer.
 
 use std::fs;
-use std::time::Duration;
 
 use crate::common::Env;
 use crate::fuse::Hanging;
@@ -102,13 +101,47 @@ fn a_folder_that_does_not_answer_stops_only_itself() {
     env.wait("its file", || got(&env) == ["1", "a", "b"]);
     env.wait("a clean status", || far(&env)["state"] == "active");
     env.wait("the end of the scan", || far(&env)["scanning"] == false);
-    // It hangs again, and dagd stops all the same.
+    // It hangs again, in a scan, and dagd stops all the same.
     hanging.hang();
-    let touch = std::process::Command::new("touch").arg(env.at("far/1")).spawn();
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(env.stop());
+    env.configure(&format!(
+        "{CONFIG}settle = \"1ms\"\n[triggers.far]\ndrop = \"far\"\nrun = \"note\"\nsettle = \"1ms\"\n"
+    ));
+    env.ok(&["reload"]);
+    env.wait("another word on it", || far(&env)["state"] == "waiting");
+    assert_eq!(far(&env)["scanning"], true);
+    env.signal(15);
+    // The kernel lets nobody end who waits for an answer; everybody else in the process has.
+    let status = format!("/proc/{}/status", env.pid());
+    env.wait("the end of what does not hang", || {
+        fs::read_to_string(&status).is_ok_and(|status| status.contains("State:\tZ"))
+    });
     hanging.answer();
-    touch.unwrap().wait().unwrap();
+    assert!(env.await_end().success());
+}
+
+#[test]
+fn a_folder_is_polled_as_often_as_is_configured() {
+    let polled = |name: &str, every: &str| {
+        format!(
+            "[triggers.{name}]\ndrop = \"{name}\"\nrun = \"note\"\nbackend = \"poll\"\n\
+             poll_interval = \"{every}\"\n"
+        )
+    };
+    let task = CONFIG.split("[triggers").next().unwrap();
+    let mut env = Env::new(&format!("{task}{}{}", polled("fast", "100ms"), polled("slow", "20s")));
+    for dir in ["fast", "slow"] {
+        env.mkdir(dir);
+    }
+    env.start();
+    env.await_scanned();
+    fs::write(env.at("slow/slow"), "x").unwrap();
+    // Each is found by another look, while the other folder is looked at once or not at all.
+    for n in 0..8 {
+        fs::write(env.at(&format!("fast/{n}")), "x").unwrap();
+        env.wait("the next file", || got(&env).contains(&n.to_string()));
+    }
+    assert!(!got(&env).contains(&"slow".to_owned()), "{:?}", got(&env));
+    assert!(env.stop());
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use dagd::core::candidate::Disk;
 use dagd::core::trigger::{Backend, FolderSpec};
 
 use crate::bench::{Bench, alone, trigger, with};
 use crate::common::skip;
 use crate::fuse::Hanging;
-use crate::places::may_mount;
+use crate::places::{may_mount, sh};
 
 const SOON: Duration = Duration::from_millis(50);
 
@@ -115,6 +116,32 @@ fn what_others_write_is_found_where_no_event_tells() {
                 && coverage.problems[0].ends_with("set reconcile_interval, or backend = \"auto\"")
         })
     });
+}
+
+#[test]
+fn what_is_mounted_over_a_folder_later_is_probed() {
+    if !may_mount("means::what_is_mounted_over_a_folder_later_is_probed") {
+        return;
+    }
+    let mut bench = Bench::new();
+    fs::create_dir(bench.at("in")).unwrap();
+    fs::write(bench.at("in/local"), "x").unwrap();
+    bench.arm(vec![trigger("t", &bench.at("in"), true)]);
+    bench.handle.send(dagd::io::watch::ToWatch::Scan("t".into()));
+    bench.delivered("t", ["local"]);
+    let noticed_by = |bench: &Bench| bench.coverage("t").unwrap().noticed_by;
+    assert_eq!(noticed_by(&bench), "events");
+    for _ in 0..2 {
+        let mut far = Hanging::mount(&bench.at("in"), "hanging");
+        far.put("far");
+        bench.until(|bench| noticed_by(bench) == "events, scans");
+        sh("umount in", &bench.at(""));
+        drop(far);
+        bench.until(|bench| noticed_by(bench) == "events");
+        assert_eq!(bench.coverage("t").unwrap().problems, [""; 0]);
+    }
+    fs::write(bench.at("in/later"), "x").unwrap();
+    bench.saw("later", |disk| matches!(disk, Disk::File { .. }));
 }
 
 #[test]
