@@ -98,8 +98,10 @@ impl Engine {
     }
 
     fn status_view(&self) -> crate::wire::Status {
-        let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
-        view::status(&self.machine, &self.status, &coverage, self.clock.now())
+        let watch = self.ports.watch.as_ref();
+        let coverage = watch.map(WatchHandle::coverage).unwrap_or_default();
+        let overflows = watch.map_or(0, WatchHandle::overflows);
+        view::status(&self.machine, &self.status, &coverage, overflows, self.clock.now())
     }
 }
 

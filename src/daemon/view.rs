@@ -86,13 +86,19 @@ impl Facts {
     }
 }
 
-/// The daemon at a glance.
-pub fn status(machine: &Machine, facts: &Facts, coverage: &[Coverage], now: Now) -> wire::Status {
+/// The daemon at a glance. `overflows` is how often hints were lost.
+pub fn status(
+    machine: &Machine,
+    facts: &Facts,
+    coverage: &[Coverage],
+    overflows: u64,
+    now: Now,
+) -> wire::Status {
     let covered: HashMap<&str, &Coverage> = coverage.iter().map(|c| (&*c.trigger, c)).collect();
     let lanes = machine.lanes().values();
     let mut counters: BTreeMap<String, u64> =
         facts.counters.all().map(|(name, count)| (name.to_owned(), count)).collect();
-    counters.insert("overflows".to_owned(), coverage.iter().map(|c| c.overflows).sum());
+    counters.insert("overflows".to_owned(), overflows);
     let mut problems: Vec<String> =
         facts.stall().into_iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(lanes.clone().filter_map(|lane| stuck_problem(machine, lane)));

@@ -84,7 +84,7 @@ impl Bench {
     }
 
     fn overflows(&self) -> u64 {
-        self.inner.coverage("t").map_or(0, |coverage| coverage.overflows)
+        self.inner.handle.overflows()
     }
 }
 

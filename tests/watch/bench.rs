@@ -141,6 +141,8 @@ pub(crate) struct Bench {
     /// Versions of each file that were delivered, by trigger and path.
     pub(crate) versions: BTreeMap<(String, Bytes), u32>,
     pub(crate) scanned: usize,
+    /// Triggers of which a scan has ended.
+    pub(crate) scans: BTreeSet<String>,
     pub(crate) counted: Option<u64>,
 }
 
@@ -169,6 +171,7 @@ impl Bench {
             seen: Vec::new(),
             versions: BTreeMap::new(),
             scanned: 0,
+            scans: BTreeSet::new(),
             counted: None,
         }
     }
@@ -204,7 +207,10 @@ impl Bench {
             FromWatch::Placed { trigger, places } => {
                 self.ledger.1.lock().unwrap().now.insert(trigger.to_string(), places);
             }
-            FromWatch::Scanned { .. } => self.scanned += 1,
+            FromWatch::Scanned { trigger } => {
+                self.scanned += 1;
+                self.scans.insert(trigger.to_string());
+            }
             FromWatch::Counted { files, .. } => self.counted = Some(files),
             FromWatch::Observed(observed) => {
                 assert!(observed.seen.len() <= 256);

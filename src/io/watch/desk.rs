@@ -65,6 +65,8 @@ struct State {
 /// The desk.
 pub struct Desk {
     me: Weak<Self>,
+    /// Times that hints were lost: whoever serves a trigger, and how often it is handed over.
+    pub(super) overflows: Arc<AtomicU64>,
     // lock: orders come from the engine, armings from a reload, what hangs from the alarm; held to
     // put something into an inbox or to start a thread, never while a file system is touched
     state: Mutex<State>,
@@ -87,7 +89,11 @@ impl Desk {
             stopped: false,
         };
         // lock: see the field
-        let desk = Arc::new_cyclic(|me| Self { me: me.clone(), state: Mutex::new(state) });
+        let desk = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            overflows: Arc::default(),
+            state: Mutex::new(state),
+        });
         let main = desk.hire(&mut desk.lock(), None)?;
         desk.lock().main = Some(main);
         Ok(desk)

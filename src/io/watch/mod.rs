@@ -37,7 +37,7 @@ pub mod worker;
 
 use std::io;
 use std::panic::resume_unwind;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -170,8 +170,6 @@ pub struct Coverage {
     pub noticed_by: &'static str,
     /// What is not as it should be, each with its remedy.
     pub problems: Vec<String>,
-    /// Times that hints were lost and a scan made up for it.
-    pub overflows: u64,
     /// How long its file system has not answered, if it does not.
     pub silent: Option<Duration>,
 }
@@ -186,7 +184,6 @@ impl Coverage {
             readiness: "inferred",
             noticed_by: "scans",
             problems: Vec::new(),
-            overflows: 0,
             silent: None,
         }
     }
@@ -218,6 +215,11 @@ impl WatchHandle {
     /// How well each trigger is covered, as last published.
     pub fn coverage(&self) -> Vec<Coverage> {
         self.desk.coverage()
+    }
+
+    /// Times that hints were lost and a scan made up for it, since the start.
+    pub fn overflows(&self) -> u64 {
+        self.desk.overflows.load(Ordering::Relaxed)
     }
 
     /// Ends all threads.

@@ -2,6 +2,7 @@
 //!
 //! What was lost is told by [`super::dirty`]; the scans themselves are in [`super::scan`].
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::core::path::Bytes;
@@ -9,7 +10,6 @@ use crate::core::path::Bytes;
 use super::cover::News;
 use super::descend::Reading;
 use super::dirty::{Lost, beneath};
-use super::roots::Armed;
 use super::worker::Worker;
 
 /// First and longest pause between recoveries from lost hints; a minute without starts over.
@@ -31,13 +31,8 @@ impl Worker {
         if lost.is_empty() {
             return;
         }
-        let concerns =
-            |trigger: &Armed| lost.all || trigger.bases().any(|base| lost.roots.contains(base));
-        for trigger in self.triggers.iter_mut().filter(|trigger| concerns(trigger)) {
-            trigger.overflows += 1;
-        }
+        self.overflows.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(all = lost.all, roots = lost.roots.len(), "hints were lost, scanning");
-        self.changed = true;
         let recovery = &mut self.recovery;
         recovery.lost.all |= lost.all;
         recovery.lost.roots.extend(lost.roots);

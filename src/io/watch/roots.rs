@@ -74,8 +74,6 @@ pub struct Armed {
     pub directories: u64,
     /// Directories that its last scan could not read: how many, one of them, and why.
     pub unread: Option<(u64, Bytes, String)>,
-    /// Times that hints were lost.
-    pub overflows: u64,
     /// Whether all that was there when its root was found has been told: what has happened since,
     /// hints tell, or another scan.
     pub known: bool,
@@ -112,7 +110,6 @@ impl Armed {
             kept: Kept::default(),
             directories: 0,
             unread: None,
-            overflows: 0,
             known: false,
             means: Means::new(spec.folder()?),
             readiness: "inferred",
@@ -128,7 +125,7 @@ impl Armed {
     pub fn inherit(&mut self, was: Self) {
         (self.root, self.places, self.told) = (was.root, was.places, was.told);
         self.scene.foreign = was.scene.foreign;
-        (self.held, self.kept, self.overflows) = (was.held, was.kept, was.overflows);
+        (self.held, self.kept) = (was.held, was.kept);
         (self.trouble, self.unfollowed) = (was.trouble, was.unfollowed);
         (self.directories, self.unread) = (was.directories, was.unread);
     }

@@ -4,6 +4,7 @@
 //! served between any two steps of what takes long.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,8 @@ pub struct Worker {
     pub(super) number: u64,
     pub(super) places: Arc<Places>,
     pub(super) desk: Arc<Desk>,
+    /// Times that hints were lost, for all workers.
+    pub(super) overflows: Arc<AtomicU64>,
     /// Whether it serves one root that may hang.
     pub(super) apart: bool,
     pub(super) mounts: Mounts,
@@ -100,6 +103,7 @@ impl Worker {
             uncovered: None,
             number,
             places,
+            overflows: desk.overflows.clone(),
             desk,
             apart: false,
             mounts: Mounts::default(),
@@ -213,8 +217,7 @@ impl Worker {
         let Some(trigger) = self.trigger(name) else { return };
         trigger.held = false;
         if std::mem::take(&mut trigger.kept.lost) {
-            trigger.overflows += 1;
-            self.changed = true;
+            self.overflows.fetch_add(1, Ordering::Relaxed);
             self.scan(name);
         }
     }
@@ -309,7 +312,6 @@ impl Worker {
                 readiness: trigger.readiness,
                 noticed_by: trigger.means.word(),
                 problems,
-                overflows: trigger.overflows,
                 silent: None,
             }
         });
