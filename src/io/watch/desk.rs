@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
@@ -58,6 +58,8 @@ struct State {
     others: Vec<Staff>,
     /// Workers that hang and nobody counts on: each has left a root behind that is apart since.
     left: Vec<JoinHandle<()>>,
+    /// Whether one of those that have ended since panicked.
+    ended: thread::Result<()>,
     workers: u64,
     stopped: bool,
 }
@@ -85,6 +87,7 @@ impl Desk {
             main: None,
             others: Vec::new(),
             left: Vec::new(),
+            ended: Ok(()),
             workers: 0,
             stopped: false,
         };
@@ -150,7 +153,11 @@ impl Desk {
             spec.folder().map(|folder| folder.root.clone())
         };
         let before = mem::replace(&mut state.specs, specs);
-        let State { specs, standing, apart, others, left, .. } = &mut *state;
+        let State { specs, standing, apart, others, left, ended, .. } = &mut *state;
+        // Until it is joined, a thread keeps its stack.
+        for thread in left.extract_if(.., |thread| thread.is_finished()) {
+            *ended = mem::replace(ended, Ok(())).and(thread.join());
+        }
         // What was asked for a folder that the trigger no longer has is void.
         let stays =
             |name: &Name| root(name, specs).is_some_and(|now| root(name, &before) == Some(now));
@@ -252,10 +259,11 @@ impl Desk {
     }
 
     /// Waits for the workers to end, apart from those that hang. A worker that panicked is told.
-    pub fn close(&self) -> std::thread::Result<()> {
+    pub fn close(&self) -> thread::Result<()> {
         let mut state = self.lock();
         let (main, others) = (state.main.take(), mem::take(&mut state.others));
         let left = mem::take(&mut state.left);
+        let ended = mem::replace(&mut state.ended, Ok(()));
         drop(state);
         let staffs: Vec<Staff> = main.into_iter().chain(others).collect();
         let deadline = Instant::now() + END_MAX * 10;
@@ -265,10 +273,10 @@ impl Desk {
             && Instant::now() < deadline
         {
             // A worker ends at its next step; one that hangs tells nobody when it would.
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
         let threads = staffs.into_iter().map(|staff| staff.thread).chain(left);
-        threads.filter(JoinHandle::is_finished).try_for_each(JoinHandle::join)
+        threads.filter(JoinHandle::is_finished).map(JoinHandle::join).fold(ended, Result::and)
     }
 
     // lock: see the field
