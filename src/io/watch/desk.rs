@@ -192,30 +192,24 @@ impl Desk {
         self.lock().stop();
     }
 
-    /// The root of a trigger may hang: from now on a worker of its own serves it.
-    pub fn set_apart(&self, trigger: &Name) {
+    /// The root of a trigger may hang: from now on a worker of its own serves it, unless nobody has
+    /// to any more. Errors: there is no thread for it.
+    pub fn set_apart(&self, trigger: &Name) -> io::Result<()> {
         let mut state = self.lock();
-        let spec = state.specs.iter().find(|spec| spec.name == *trigger);
-        let Some(folder) = spec.and_then(|spec| spec.folder()) else { return };
-        let root = folder.root.clone();
-        self.part(&mut state, &root);
+        let root = state.root_of(trigger);
+        root.map_or(Ok(()), |root| self.part(&mut state, &root))
     }
 
-    fn part(&self, state: &mut State, root: &Path) {
+    fn part(&self, state: &mut State, root: &Path) -> io::Result<()> {
         if state.stopped || state.apart.contains(root) {
-            return;
+            return Ok(());
         }
-        match self.hire(state, Some(root)) {
-            Ok(staff) => {
-                state.apart.insert(root.to_path_buf());
-                state.armed += 1;
-                staff.instruct(state.armed, state.specs_of(&staff), &state.standing);
-                state.others.push(staff);
-            }
-            Err(error) => {
-                tracing::warn!(%error, root = %root.display(), "no thread for a folder that may hang");
-            }
-        }
+        let staff = self.hire(state, Some(root))?;
+        state.apart.insert(root.to_path_buf());
+        state.armed += 1;
+        staff.instruct(state.armed, state.specs_of(&staff), &state.standing);
+        state.others.push(staff);
+        Ok(())
     }
 
     /// The alarm has rung: whoever hangs is left behind. Returns whether anybody is at work, so
@@ -223,33 +217,34 @@ impl Desk {
     pub fn check(&self) -> bool {
         let mut state = self.lock();
         let hangs = state.main.as_ref().and_then(|main| main.hangs(HUNG));
-        if let Some((trigger, _)) = hangs {
-            self.leave_main(&mut state, &trigger);
+        if let Some((trigger, _)) = hangs
+            && let Err(error) = self.leave_main(&mut state, &trigger)
+        {
+            tracing::warn!(%error, "no thread to go on beside a folder that hangs, trying again");
+            return true;
         }
         state.staffs().any(|staff| staff.pulse.touched().is_some_and(|(_, since)| since < HUNG))
     }
 
-    /// The main worker hangs: another one goes on with all roots but the one that does not answer.
-    fn leave_main(&self, state: &mut State, trigger: &Name) {
-        let Some(spec) = state.specs.iter().find(|spec| spec.name == *trigger) else { return };
-        let Some(root) = spec.folder().map(|folder| folder.root.clone()) else { return };
-        let new = match self.hire(state, None) {
-            Ok(new) => new,
-            Err(error) => {
-                return tracing::warn!(%error, "no thread to go on beside a folder that hangs");
-            }
-        };
-        tracing::warn!(root = %root.display(), "a folder does not answer");
+    /// The main worker hangs: another one goes on with all roots but the one that does not answer,
+    /// if that is still wanted. Errors: there is no thread for one of them.
+    fn leave_main(&self, state: &mut State, trigger: &Name) -> io::Result<()> {
+        // First, or the new one would hang as well.
+        if let Some(root) = state.root_of(trigger) {
+            self.part(state, &root)?;
+        }
+        let new = self.hire(state, None)?;
+        tracing::warn!(trigger = &**trigger, "a folder does not answer");
         if let Some(old) = state.main.take() {
             old.pulse.abandon();
             old.end();
             state.parts.places.leave_all(old.number);
             state.left.push(old.thread);
         }
-        self.part(state, &root);
         state.armed += 1;
         new.instruct(state.armed, state.specs_of(&new), &state.standing);
         state.main = Some(new);
+        Ok(())
     }
 
     /// How well each trigger is covered, as last published, and what does not answer.
@@ -294,6 +289,12 @@ impl State {
         self.stopped = true;
         self.staffs().for_each(Staff::end);
         self.parts.places.stop();
+    }
+
+    /// The folder of a trigger, if it is still configured.
+    fn root_of(&self, trigger: &Name) -> Option<PathBuf> {
+        let spec = self.specs.iter().find(|spec| spec.name == *trigger)?;
+        spec.folder().map(|folder| folder.root.clone())
     }
 
     /// The worker that serves a trigger.

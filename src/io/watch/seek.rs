@@ -166,14 +166,20 @@ impl Worker {
         end
     }
 
-    /// The root may hang: it is served by a worker of its own from now on.
+    /// The root may hang: it is served by a worker of its own from now on. As long as there is no
+    /// thread for one, that is tried with each poll.
     pub(super) fn set_apart(&mut self, at: usize) {
         let name = self.triggers[at].name.clone();
         self.lose_root(at);
-        self.triggers[at].apart = true;
         self.places.leave(&(self.number, name.clone()));
+        // The other worker is told to begin them anew.
         self.drop_walks(&name);
-        self.desk.set_apart(&name);
+        let done = self.desk.set_apart(&name);
+        let trigger = &mut self.triggers[at];
+        trigger.apart = done.is_ok();
+        let root = trigger.folder.root.display();
+        trigger.trouble = done.err().map(|error| format!("no thread for {root}: {error}"));
+        self.changed = true;
     }
 
     /// Finds out where a trigger's files lie.
