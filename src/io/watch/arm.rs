@@ -7,7 +7,6 @@ use crate::core::path::Bytes;
 
 use super::FromWatch;
 use super::cover::{Covered, News};
-use super::mounts::Mounts;
 use super::report::Stopped;
 use super::roots::Armed;
 use super::staff::Arming;
@@ -51,7 +50,7 @@ impl Worker {
             self.drop_walks(&gone.name);
             self.places.leave(&(self.number, gone.name));
         }
-        self.mounts = Mounts::read().unwrap_or_default();
+        self.read_mounts();
         for (at, news) in news.into_iter().enumerate() {
             self.check_root(at, news);
             self.assess(at);

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{io, mem};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
@@ -29,6 +29,9 @@ const BUFFER: usize = 16 * 1024;
 
 /// Pause after a failed wait for events.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Pause before a table of mounts that could not be read is read again.
+const AGAIN: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// What happens to a directory itself. Nothing of what happens in it: that would be noise.
 const ITSELF: WatchFlags = WatchFlags::MOVE_SELF
@@ -238,6 +241,7 @@ impl Places {
         let mountinfo = File::open(MOUNTINFO)
             .inspect_err(|error| tracing::warn!(%error, "mounts are not noticed"))
             .ok();
+        let mut unread = false;
         while !self.table().stopped {
             let inotify = self.inotify().clone();
             let mut fds = vec![
@@ -251,7 +255,7 @@ impl Places {
             if let Some(mountinfo) = &mountinfo {
                 fds.push(PollFd::new(mountinfo, PollFlags::PRI));
             }
-            match poll(&mut fds, None) {
+            match poll(&mut fds, unread.then_some(&AGAIN)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => {
                     // Memory may be short for a moment.
@@ -273,8 +277,8 @@ impl Places {
             if let Some(inotify) = &inotify {
                 self.read(inotify);
             }
-            if mounts {
-                self.mounted();
+            if mounts || unread {
+                unread = !self.mounted();
             }
         }
     }
@@ -301,9 +305,10 @@ impl Places {
         }
     }
 
-    /// The table of mounts has changed: tells whom it concerns.
-    fn mounted(&self) {
-        let Ok(now) = Mounts::read() else { return };
+    /// The table of mounts has changed: tells whom it concerns. `false` if it cannot be read, which
+    /// the kernel will not tell of again.
+    fn mounted(&self) -> bool {
+        let Ok(now) = Mounts::read() else { return false };
         let mut table = self.table();
         let before = mem::replace(&mut table.mounts, now);
         let points: BTreeSet<Bytes> =
@@ -315,6 +320,7 @@ impl Places {
                 way.inbox.wander();
             }
         }
+        true
     }
 
     fn rouse(&self) {

@@ -49,9 +49,17 @@ impl Worker {
         }
     }
 
+    /// Reads the table of mounts. While too much is open for that, what was known of it holds, and it
+    /// is read with the next poll.
+    pub(super) fn read_mounts(&mut self) {
+        let mounts = Mounts::read();
+        self.unread_mounts = mounts.as_ref().is_err_and(is_scarcity);
+        self.mounts = mounts.unwrap_or_else(|_| std::mem::take(&mut self.mounts));
+    }
+
     /// The way to some root may have changed, or what is mounted beneath it.
     pub(super) fn wander(&mut self) {
-        self.mounts = Mounts::read().unwrap_or_default();
+        self.read_mounts();
         for at in 0..self.triggers.len() {
             self.check_root(at, true);
             let trigger = &self.triggers[at];
@@ -130,7 +138,7 @@ impl Worker {
     /// seen under it is told to be of the file system that the table has for it.
     pub(super) fn settle_root(&mut self, mut root: Root) -> Root {
         for _ in 0..SEEKS_MAX {
-            self.mounts = Mounts::read().unwrap_or_default();
+            self.read_mounts();
             match open(&root.base) {
                 Ok(now) if now != root => root = now,
                 // If it cannot be opened any more, that is found at the next look.

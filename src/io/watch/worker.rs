@@ -35,6 +35,7 @@ pub const POLL: Duration = Duration::from_secs(5);
 const PUBLISH_TURNS: u64 = 64;
 
 /// The state of the watch thread.
+#[expect(clippy::struct_excessive_bools, reason = "they have nothing to do with each other")]
 pub struct Worker {
     pub(super) inbox: Arc<Inbox>,
     pub(super) reporter: Reporter,
@@ -67,6 +68,8 @@ pub struct Worker {
     /// Whether it serves one root that may hang.
     pub(super) apart: bool,
     pub(super) mounts: Mounts,
+    /// Whether the table of mounts could not be read the last time.
+    pub(super) unread_mounts: bool,
     /// The problems that were logged last.
     logged: BTreeSet<String>,
     pub(super) recovery: Recovery,
@@ -107,6 +110,7 @@ impl Worker {
             desk,
             apart: false,
             mounts: Mounts::default(),
+            unread_mounts: false,
             logged: BTreeSet::new(),
             recovery: Recovery::default(),
             poll_at: None,
@@ -256,7 +260,11 @@ impl Worker {
     }
 
     fn poll(&mut self) {
-        self.mounts = Mounts::read().unwrap_or_default();
+        if self.unread_mounts {
+            self.wander();
+        } else {
+            self.read_mounts();
+        }
         for at in 0..self.triggers.len() {
             let trigger = &self.triggers[at];
             let resists = trigger.unfollowed.is_some() || trigger.trouble.is_some();
@@ -296,7 +304,8 @@ impl Worker {
             }
         }
         let resists = |t: &Armed| t.trouble.is_some() || t.unfollowed.is_some();
-        let must = self.cover.must_poll() || self.triggers.iter().any(resists);
+        let must =
+            self.unread_mounts || self.cover.must_poll() || self.triggers.iter().any(resists);
         self.poll_at = must.then(|| self.poll_at.unwrap_or_else(|| Instant::now() + POLL));
     }
 
