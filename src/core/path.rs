@@ -7,15 +7,17 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The bytes of a path, absolute or relative, without a guarantee of encoding.
+/// The bytes of a path, absolute or relative, without a guarantee of encoding. Shared by its copies: a
+/// file that is worked on is named in a dozen places.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Bytes(Box<[u8]>);
+pub struct Bytes(Arc<[u8]>);
 
 impl Bytes {
     /// The bytes themselves.
