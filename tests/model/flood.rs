@@ -335,6 +335,20 @@ fn signals_that_merge_never_fill_the_memory() {
     assert_eq!(machine.items().len(), ITEMS_MAX);
 }
 
+/// What was selected once by hand is not remembered for ever.
+#[test]
+fn plans_of_many_selections_are_forgotten() {
+    let mut flood = Flood::new(folder());
+    for n in 0..3000 {
+        let select = Selector::parse(&format!("{n}+a")).unwrap();
+        let request = Request::Fire(Fire { what: FireWhat::Select(select), files: Vec::new() });
+        flood.step(Event::Requested { token: n, request });
+        flood.work();
+    }
+    assert_eq!(flood.ended, 3000);
+    flood.machine.check_invariants();
+}
+
 /// What cannot be moved stays in its folder: the trigger gets no more, and nobody else waits.
 #[test]
 fn a_target_that_is_away_stops_its_own_trigger_only() {
@@ -349,7 +363,8 @@ fn a_target_that_is_away_stops_its_own_trigger_only() {
         }
     }
     let live = flood.machine.runs().len();
-    assert_eq!(live, STUCK_MAX, "it stops when so many cannot be moved");
+    // Those that had begun by then come on top: all but one, as the last one makes it so many.
+    assert_eq!(live, STUCK_MAX + 3, "it stops when so many cannot be moved");
     flood.step(Event::Requested {
         token: 1,
         request: Request::Fire(Fire {

@@ -1,9 +1,10 @@
 //! What must hold after every step. Checked by the simulator after each step.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::lane::STUCK_MAX;
-use super::{Machine, Timer};
+use super::{Machine, PLANS_MAX, Timer};
 use crate::core::candidate::Stage;
 use crate::core::id::RunId;
 use crate::core::task::{Rule, Tally, TaskState};
@@ -19,6 +20,8 @@ impl Machine {
         self.check_runs();
         self.check_moves();
         self.check_lanes();
+        let used = self.plans.values().filter(|plan| Arc::strong_count(plan) > 1).count();
+        assert!(self.plans.len() <= PLANS_MAX + used, "plans that nothing uses are forgotten");
     }
 
     /// Checks the limits of the configuration. They bound what is started: state that was there
