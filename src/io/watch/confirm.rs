@@ -11,6 +11,9 @@ use crate::core::path::Bytes;
 use super::report::Stopped;
 use super::worker::Worker;
 
+/// A file: its trigger, and its path below the root.
+type File = (Name, Bytes);
+
 impl Worker {
     /// Sends what was seen.
     pub(super) fn report(&mut self) -> Result<(), Stopped> {
@@ -27,7 +30,7 @@ impl Worker {
     }
 
     /// Those that will be looked at for a hint, and the others.
-    fn part(&self, files: Vec<(Name, Bytes)>) -> (Vec<(Name, Bytes)>, Vec<(Name, Bytes)>) {
+    fn part(&self, files: Vec<File>) -> (Vec<File>, Vec<File>) {
         files.into_iter().partition(|(name, rel)| {
             let mut of = self.triggers.iter().filter(|trigger| trigger.name == *name);
             // A hint at what is held is kept: who waits for this look might wait for ever.
