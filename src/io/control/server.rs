@@ -39,8 +39,12 @@ const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept (out of descriptors, mostly), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Threads for reading history and files; they end when they have nothing to do.
+/// Threads for reading history and files.
 const BLOCKING_MAX: usize = 8;
+
+/// How long they stay when they have nothing to do: when there are no more processes to be had, who
+/// looks is to be answered by those that are there.
+const BLOCKING_KEPT: Duration = Duration::from_hours(24 * 365);
 
 /// The running server. Dropping it closes it, too.
 #[derive(Debug)]
@@ -75,11 +79,14 @@ pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
+        .thread_keep_alive(BLOCKING_KEPT)
         .thread_name("dagd-reader")
         .build()?;
     let (close, closed) = oneshot::channel();
     let path = socket.to_owned();
     let thread = std::thread::Builder::new().name("dagd-control".to_owned()).spawn(move || {
+        // The first of them.
+        drop(runtime.spawn_blocking(|| ()));
         if let Err(error) = runtime.block_on(serve(listener, sources, closed)) {
             tracing::error!(%error, "the control socket cannot be served");
         }
