@@ -247,7 +247,7 @@ pub struct PendingEntry {
     pub trigger: Option<String>,
     /// The file; null for an event without one.
     pub file: Option<PathText>,
-    /// `pending`, `queued`, `running` or `moving`.
+    /// `pending`, `queued`, `starting`, `running` or `moving`.
     pub stage: String,
     /// What it waits for.
     pub reason: String,

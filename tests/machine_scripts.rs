@@ -495,6 +495,61 @@ fn what_cannot_start_is_not_retried() {
 }
 
 #[test]
+fn what_is_short_is_waited_for_outside_the_retries() {
+    check(
+        r"
+        signal s
+        task a retry=1
+    ",
+        r"
+        signal s
+        end 1.a short
+        +1s
+        end 1.a short
+        +2s
+        end 1.a 7
+        +1s
+        end 1.a short
+        crash
+        +1s
+        end 1.a 7
+    ",
+        r"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a short
+        ended 1.a#1 too many processes: retry in 1s
+        > +1s
+        started 1.a#2
+        -> start 1.a#2
+        > end 1.a short
+        ended 1.a#2 too many processes: retry in 2s
+        > +2s
+        started 1.a#3
+        -> start 1.a#3
+        > end 1.a 7
+        ended 1.a#3 7: retry in 1s
+        > +1s
+        started 1.a#4
+        -> start 1.a#4
+        > end 1.a short
+        ended 1.a#4 too many processes: retry in 1s
+        > crash
+        > +1s
+        started 1.a#5
+        -> start 1.a#5
+        > end 1.a 7
+        ended 1.a#5 7: failed
+        run 1 failed: a=failed
+        -> finished 1 failed
+    ",
+    );
+}
+
+#[test]
 fn a_time_limit_is_term_then_kill() {
     check(
         r"

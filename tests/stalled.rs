@@ -20,3 +20,5 @@ mod reloads;
 mod requests;
 #[path = "stalled/rivals.rs"]
 mod rivals;
+#[path = "stalled/short.rs"]
+mod short;

@@ -219,6 +219,7 @@ impl Run {
         if legal {
             node.state = TaskState::Running;
             node.attempt = attempt;
+            node.error = None;
             self.started_at.get_or_insert(at);
         }
         legal
@@ -243,8 +244,10 @@ impl Run {
         if verdict == Verdict::Final(TaskState::Succeeded) {
             node.outputs.clone_from(&ended.outputs);
         }
-        if ended.exit == Exit::Unknown {
-            node.tries.crashes += 1;
+        match ended.exit {
+            Exit::Unknown => node.tries.crashes += 1,
+            Exit::Shortage(_) => node.tries.shortages = node.tries.shortages.saturating_add(1),
+            _ => node.tries.shortages = 0,
         }
         match verdict {
             Verdict::Final(state) => {
@@ -255,7 +258,10 @@ impl Run {
                 self.end(place, TaskState::Cancelled, ready);
             }
             Verdict::Retry(_) => {
-                node.tries.retries += 1;
+                if node.tries.shortages == 0 {
+                    node.tries.retries += 1;
+                }
+                node.error = ended.exit.error();
                 node.state = TaskState::Retrying;
             }
             Verdict::Requeue => {

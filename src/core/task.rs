@@ -326,6 +326,9 @@ pub enum Exit {
     Signal(i32),
     /// It never started; the text says why and what to do.
     NotStarted(String),
+    /// It never started for want of processes, memory, space or descriptors, which may be there
+    /// again; the text says of what, and what to do.
+    Shortage(String),
     /// A placeholder names an output that was not written.
     MissingOutput(String),
     /// dagd died while it ran; how it ended is not known.
@@ -347,7 +350,7 @@ impl Exit {
     pub fn error(&self) -> Option<String> {
         match self {
             Self::Code(_) | Self::Signal(_) => None,
-            Self::NotStarted(why) => Some(why.clone()),
+            Self::NotStarted(why) | Self::Shortage(why) => Some(why.clone()),
             Self::MissingOutput(name) => Some(format!("missing_output: {name} was not written")),
             Self::Unknown => Some("dagd ended while it ran".to_owned()),
         }
@@ -414,7 +417,8 @@ impl StopCause {
 pub enum Verdict {
     /// The task has this final state.
     Final(TaskState),
-    /// Another attempt follows after this delay, within the retry budget.
+    /// Another attempt follows after this delay: within the retry budget, or outside of it after a
+    /// shortage.
     Retry(Duration),
     /// Another attempt follows at once, outside the budget: dagd stopped or died.
     Requeue,
@@ -423,6 +427,10 @@ pub enum Verdict {
 /// Re-runs after a crash of dagd, at most, before a task is lost.
 pub const CRASHES_MAX: u32 = 3;
 
+/// First and longest delay after a shortage: what takes all processes or fills a disk lasts for
+/// seconds to hours. There is no last one: it is not the task that is at fault.
+const SHORTAGE_DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
 /// How often a task was tried, and on whose account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tries {
@@ -430,6 +438,8 @@ pub struct Tries {
     pub retries: u32,
     /// Attempts lost to a crash of dagd.
     pub crashes: u32,
+    /// Shortages in a row.
+    pub shortages: u32,
 }
 
 /// Judges an attempt's end. `draw` in `0.0..1.0` is the randomness for jitter.
@@ -461,6 +471,10 @@ pub fn judge(
         (Some(StopCause::Shutdown), _) => Verdict::Requeue,
         (None, Exit::Code(code)) => retry_or(FailureKind::Code(*code), TaskState::Failed),
         (None, Exit::Signal(_)) => retry_or(FailureKind::Signal, TaskState::Failed),
+        (None, Exit::Shortage(_)) => {
+            let (first, longest) = SHORTAGE_DELAY;
+            Verdict::Retry(longest.min(first.saturating_mul(1 << tries.shortages.min(8))))
+        }
         (None, Exit::NotStarted(_) | Exit::MissingOutput(_)) => Verdict::Final(TaskState::Failed),
     }
 }

@@ -10,8 +10,8 @@ use crate::core::id::{Name, RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::RunState;
 use crate::core::run::RunInfo;
-use crate::core::task::{Ended, Exit};
-use crate::io::process::{prepare, remove_event_files, write_event_files};
+use crate::core::task::Ended;
+use crate::io::process::{prepare, remove_event_files, unstarted, write_event_files};
 use crate::io::store::Keep;
 use crate::io::watch::ToWatch;
 use crate::wire;
@@ -70,10 +70,11 @@ impl Engine {
     fn start(&mut self, start: &Start) {
         let prepared = match self.event_files(&start.run) {
             Ok(()) => prepare(start, &self.base, &self.dirs),
-            Err(error) => Err(Exit::NotStarted(format!(
-                "failed to write the event files in {}: {error}",
-                self.dirs.events.display()
-            ))),
+            Err(error) => {
+                let dir = self.dirs.events.display();
+                let why = format!("failed to write the event files in {dir}: {error}");
+                Err(unstarted(&error, why))
+            }
         };
         match prepared {
             Ok(exec) => {
@@ -87,12 +88,14 @@ impl Engine {
         }
     }
 
-    /// Writes a run's event files, once.
+    /// Writes a run's event files, once. What was written in part is written again, or removed at
+    /// the run's end.
     fn event_files(&mut self, run: &RunInfo) -> std::io::Result<()> {
-        if !self.with_files.contains(&run.run) {
+        if self.with_files.get(&run.run) != Some(&true) {
+            self.with_files.insert(run.run, false);
             let root = run.root.as_ref().map(Bytes::as_path);
             write_event_files(run, root, &self.dirs)?;
-            self.with_files.insert(run.run);
+            self.with_files.insert(run.run, true);
         }
         Ok(())
     }
@@ -127,7 +130,7 @@ impl Engine {
         } else {
             info!(run = run.0, state = state.word(), "run ended");
         }
-        if self.with_files.remove(&run) {
+        if self.with_files.remove(&run).is_some() {
             remove_event_files(run, &self.dirs);
         }
         for waiting in self.waiters.remove(&run).unwrap_or_default() {

@@ -82,8 +82,8 @@ pub struct Engine {
     pub(super) dirs: Dirs,
     /// Results of what no adapter could begin: taken in the next turn.
     pub(super) refused: VecDeque<Input>,
-    /// Runs whose event files are written.
-    pub(super) with_files: BTreeSet<RunId>,
+    /// Runs that have event files, and whether these are whole.
+    pub(super) with_files: BTreeMap<RunId, bool>,
     /// The arming from which on the watch side tells of a trigger as it is.
     pub(super) armed: BTreeMap<Name, u64>,
     /// Triggers whose folders may not answer: nobody waits for their first scans.
@@ -164,7 +164,7 @@ impl Engine {
             base,
             dirs,
             refused: VecDeque::new(),
-            with_files: BTreeSet::new(),
+            with_files: BTreeMap::new(),
             armed: BTreeMap::new(),
             apart: BTreeSet::new(),
             settling: Vec::new(),

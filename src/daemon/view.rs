@@ -102,6 +102,7 @@ pub fn status(
     let mut problems: Vec<String> =
         facts.stall().into_iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(lanes.clone().filter_map(|lane| stuck_problem(machine, lane)));
+    problems.extend(short_problem(machine));
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
     problems.extend(machine.lanes().values().filter_map(loops));
     let state = match (facts.stall(), machine.is_stopping()) {
@@ -144,6 +145,14 @@ fn loops(lane: &Lane) -> Option<String> {
         rel.lossy(),
         files - 1,
     ))
+}
+
+/// What keeps tasks from being started, as a problem of the daemon.
+fn short_problem(machine: &Machine) -> Option<String> {
+    let count = machine.short_tasks().count();
+    let (run, place, why, _) = machine.short_tasks().next()?;
+    let tasks = if count == 1 { "a task waits".to_owned() } else { format!("{count} tasks wait") };
+    Some(format!("{tasks} to be started: {} of run {}: {why}", run.name(place), run.info().run))
 }
 
 /// What keeps a trigger's files from being moved, as a problem of the daemon.

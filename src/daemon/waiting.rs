@@ -39,6 +39,18 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
             run: Some(id.0),
         });
     }
+    for (run, place, why, due) in machine.short_tasks() {
+        let info = run.info();
+        let since = run.started_at().unwrap_or(info.at);
+        entries.push(wire::PendingEntry {
+            trigger: info.trigger.as_ref().map(ToString::to_string),
+            file: info.files.first().map(|file| (&file.path).into()),
+            stage: "starting".to_owned(),
+            reason: format!("{}: {why}; tried again in {}", run.name(place), left(now, due)),
+            since: wire::time(since),
+            run: Some(info.run.0),
+        });
+    }
     for item in machine.items().values() {
         let lane = item.trigger.as_ref().and_then(|name| machine.lanes().get(name));
         let waits = lane.and_then(Lane::rated).map(|at| rate_limited(now, at));

@@ -260,6 +260,7 @@ pub(crate) fn any_end() -> impl Strategy<Value = Record> {
         any::<i32>().prop_map(Exit::Code),
         any::<i32>().prop_map(Exit::Signal),
         "\\PC{0,9}".prop_map(Exit::NotStarted),
+        "\\PC{0,9}".prop_map(Exit::Shortage),
         "\\PC{0,9}".prop_map(Exit::MissingOutput),
         Just(Exit::Unknown),
     ];

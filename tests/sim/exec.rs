@@ -51,6 +51,11 @@ impl Exec {
             self.tell(id, Ended::without_process(exit, now), rng);
             return;
         }
+        if rng.chance(3) {
+            let exit = Exit::Shortage("too many processes".to_owned());
+            self.tell(id, Ended::without_process(exit, now), rng);
+            return;
+        }
         let hangs = start.task.timeout.is_some() && rng.chance(30);
         let process =
             Process { since: now, hangs, deaf: rng.chance(30), asked: false, killed: false };

@@ -47,6 +47,7 @@ fn living(world: &World) -> Vec<Record> {
         (Exit::Code(-1), None, Verdict::Retry(Duration::from_nanos(1_500_000_001))),
         (Exit::Signal(9), Some(StopCause::Timeout), Verdict::Final(TaskState::TimedOut)),
         (Exit::NotStarted("no such file".to_owned()), None, Verdict::Final(TaskState::Failed)),
+        (Exit::Shortage("no memory".to_owned()), None, Verdict::Retry(Duration::from_secs(1))),
         (
             Exit::MissingOutput("a.rows".to_owned()),
             Some(StopCause::Cancel),

@@ -65,7 +65,7 @@ use super::path::Bytes;
 use super::record::{ItemQueued, Record};
 use super::run::Run;
 use super::selector::Selector;
-use super::task::{Ended, StopCause};
+use super::task::{Ended, StopCause, TaskState};
 
 pub use self::evolve::Illegal;
 pub use self::moves::Stuck;
@@ -241,6 +241,20 @@ impl Machine {
     /// How many tasks wait for a slot or a pool.
     pub fn ready_tasks(&self) -> usize {
         self.schedule.ready_len()
+    }
+
+    /// Tasks that wait because something was short when they were to start: the run, the place in
+    /// its plan, why, and when they are tried again.
+    pub fn short_tasks(&self) -> impl Iterator<Item = (&Run, usize, &str, Mono)> {
+        self.timers.iter().filter_map(|(due, timer)| {
+            let Timer::Retry(id) = timer else { return None };
+            let run = self.runs.get(&id.run)?;
+            let place = run.place(id.node)?;
+            let node = &run.nodes()[place];
+            let waits = node.state == TaskState::Retrying && node.attempt == id.attempt;
+            let why = node.error.as_deref().filter(|_| waits && node.tries.shortages > 0)?;
+            Some((run, place, why, *due))
+        })
     }
 
     /// Whether a first scan still remembers what is there: what comes now may be taken for old.

@@ -7,6 +7,10 @@ use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use crate::core::task::Exit;
+
+use super::launch::unstarted;
+
 /// The largest file that is read, in bytes: far above what an environment can hold.
 const ENV_FILE_MAX: u64 = 1 << 20;
 
@@ -17,24 +21,29 @@ pub type Variables = Vec<(Vec<u8>, Vec<u8>)>;
 const TOO_OPEN: u32 = 0o026;
 
 /// The variables in `path`, in order. `KEY=value` lines, `#` comments, empty lines; a value is
-/// everything up to the end of the line, quotes included. The error is a text for people.
-pub fn read(path: &Path) -> Result<Variables, String> {
+/// everything up to the end of the line, quotes included. The error is how the attempt ends instead.
+pub fn read(path: &Path) -> Result<Variables, Exit> {
     let shown = path.display();
+    let failed =
+        |what, error| unstarted(&error, format!("cannot {what} env_file `{shown}`: {error}"));
     let file = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(path)
-        .map_err(|error| format!("cannot open env_file `{shown}`: {error}"))?;
+        .map_err(|error| failed("open", error))?;
     check(&file, rustix::process::geteuid().as_raw())
-        .map_err(|why| format!("env_file `{shown}` is refused: {why}"))?;
+        .map_err(|why| Exit::NotStarted(format!("env_file `{shown}` is refused: {why}")))?;
     let mut text = Vec::new();
     let read = file.take(ENV_FILE_MAX + 1).read_to_end(&mut text);
-    read.map_err(|error| format!("cannot read env_file `{shown}`: {error}"))?;
+    read.map_err(|error| failed("read", error))?;
     if text.len() as u64 > ENV_FILE_MAX {
-        return Err(format!("env_file `{shown}` is larger than {ENV_FILE_MAX} bytes"));
+        let why = format!("env_file `{shown}` is larger than {ENV_FILE_MAX} bytes");
+        return Err(Exit::NotStarted(why));
     }
     parse(&text).map_err(|line| {
-        format!("env_file `{shown}`, line {line}: not of the form KEY=value; comments begin with #")
+        Exit::NotStarted(format!(
+            "env_file `{shown}`, line {line}: not of the form KEY=value; comments begin with #"
+        ))
     })
 }
 
@@ -83,7 +92,13 @@ pub fn key_value(line: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{parse, read};
+    use super::{Exit, parse, read};
+
+    /// Why a file is not read.
+    fn why(path: &std::path::Path) -> String {
+        let Err(Exit::NotStarted(why)) = read(path) else { panic!("{}", path.display()) };
+        why
+    }
 
     #[test]
     fn lines() {
@@ -102,12 +117,12 @@ mod tests {
         std::fs::write(&path, "A=1\nthe secret\n").unwrap();
         for (mode, refused) in [(0o644, true), (0o660, true), (0o602, true), (0o640, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let error = read(&path).unwrap_err();
+            let error = why(&path);
             assert_eq!(error.contains("chmod 600"), refused, "{mode:o}: {error}");
             assert_eq!(error.contains("line 2"), !refused, "{mode:o}: {error}");
             assert!(!error.contains("secret"));
         }
-        assert!(read(dir.path()).unwrap_err().contains("not a regular file"));
-        assert!(read(&dir.path().join("gone")).unwrap_err().contains("gone"));
+        assert!(why(dir.path()).contains("not a regular file"));
+        assert!(why(&dir.path().join("gone")).contains("gone"));
     }
 }

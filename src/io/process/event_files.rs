@@ -54,16 +54,9 @@ pub fn remove_event_files(run: RunId, dirs: &Dirs) {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let named =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(named)?;
-    file.write_all(bytes).map_err(named)
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }
 
 #[derive(Serialize)]

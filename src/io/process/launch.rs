@@ -10,6 +10,8 @@ use std::path::Path;
 use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, stat};
 use rustix::process::Pid;
 
+use crate::core::task::Exit;
+
 use super::prepare::Exec;
 use super::spawn::{Child, Spawner};
 
@@ -25,9 +27,9 @@ impl Launcher {
         Ok(Self { spawner: Spawner::new()? })
     }
 
-    /// Starts `exec` with its output going to `log`. The error is a text for people.
-    pub fn launch(&self, exec: &Exec, log: &File) -> Result<Pid, String> {
-        let program = find(exec)?;
+    /// Starts `exec` with its output going to `log`. The error is how the attempt ends instead.
+    pub fn launch(&self, exec: &Exec, log: &File) -> Result<Pid, Exit> {
+        let program = find(exec).map_err(Exit::NotStarted)?;
         let child = Child {
             program: &program,
             argv: &exec.argv,
@@ -35,7 +37,18 @@ impl Launcher {
             cwd: &exec.cwd,
             log: log.as_fd(),
         };
-        self.spawner.spawn(child).map_err(|error| explain(exec, &program, &error))
+        let started = self.spawner.spawn(child);
+        started.map_err(|error| unstarted(&error, explain(exec, &program, &error)))
+    }
+}
+
+/// How an attempt ends that this error kept from being started, in the words `why`.
+pub fn unstarted(error: &io::Error, why: String) -> Exit {
+    match error.raw_os_error() {
+        Some(
+            libc::EAGAIN | libc::ENOMEM | libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE,
+        ) => Exit::Shortage(why),
+        _ => Exit::NotStarted(why),
     }
 }
 

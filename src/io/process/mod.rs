@@ -25,6 +25,7 @@ pub mod vars;
 
 pub use self::base::Base;
 pub use self::event_files::{remove_event_files, write_event_files};
+pub use self::launch::unstarted;
 pub use self::prepare::{Dirs, Exec, prepare};
 pub use self::slots::Slots;
 pub use self::sweep::{become_subreaper, sweep};

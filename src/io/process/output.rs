@@ -36,11 +36,8 @@ impl Spare {
             .create_new(true)
             .mode(0o600)
             .custom_flags(libc::O_CLOEXEC)
-            .open(&path);
-        let named =
-            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        let file = Arc::new(made.map_err(named)?);
-        Ok(Self { file, path })
+            .open(&path)?;
+        Ok(Self { file: Arc::new(made), path })
     }
 
     /// The file, to be handed to a process.

@@ -137,7 +137,7 @@ fn environment(
     let all = base.env.iter().chain(passed);
     let mut env: BTreeMap<_, _> = all.map(|(key, value)| (bytes(key), bytes(value))).collect();
     if let Some(path) = &start.task.env_file {
-        env.extend(env_file::read(path).map_err(Exit::NotStarted)?);
+        env.extend(env_file::read(path)?);
     }
     for (key, template) in &start.task.env {
         env.insert(key.clone().into_bytes(), filler.fill(template)?);

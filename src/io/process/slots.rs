@@ -19,7 +19,7 @@ use crate::core::task::{Ended, Exit};
 use crate::io::failpoint::failpoint;
 
 use super::keeper::Keeper;
-use super::launch::Launcher;
+use super::launch::{Launcher, unstarted};
 use super::orphans::Orphans;
 use super::output::{Log, Spare, spares};
 use super::outputs;
@@ -174,7 +174,7 @@ impl Slot {
         }
         let leader = match self.launch(exec) {
             Ok(leader) => leader,
-            Err(why) => return Ended::without_process(Exit::NotStarted(why), started_at),
+            Err(exit) => return Ended::without_process(exit, started_at),
         };
         failpoint!("run.spawned");
         self.shared.table.launched(exec.id, leader);
@@ -197,11 +197,15 @@ impl Slot {
         }
     }
 
-    fn launch(&mut self, exec: &Exec) -> Result<Pid, String> {
+    fn launch(&mut self, exec: &Exec) -> Result<Pid, Exit> {
         let spare = match self.spare.take() {
             Some(spare) => spare,
             None => self.new_spare().map_err(|error| {
-                format!("cannot make a log file: {error}; make room, or make state_dir writable")
+                let why = format!(
+                    "cannot make a log file in {}: {error}; make room, or make state_dir writable",
+                    self.shared.spares.display()
+                );
+                unstarted(&error, why)
             })?,
         };
         let file = spare.file();
