@@ -271,6 +271,36 @@ fn what_failed_and_stays_is_in_quarantine_until_it_changes() {
 }
 
 #[test]
+fn what_has_failed_as_often_as_it_may_is_in_quarantine_and_another_version_may_as_often() {
+    let env = world("move = \"done/\"");
+    let config = fs::read_to_string(env.at("dagd.toml")).unwrap();
+    let retry = "[tasks.t]\nretry = { max = 1, delay = \"10ms\" }\n";
+    fs::write(env.at("dagd.toml"), config.replacen("[tasks.t]\n", retry, 1)).unwrap();
+    let mut env = env;
+    env.start();
+    for round in 1..=2 {
+        let path = drop_file(&env, "a.csv", &format!("bad {round}"));
+        env.await_ended(round);
+        env.await_idle();
+        assert_eq!(env.task(round, "t")["attempts"].as_array().unwrap().len(), 2);
+        assert_eq!(lines(&env, "log").len() as u64, 2 * round);
+        assert_eq!(
+            (env.counter("runs_failed"), trigger(&env)["quarantined"].clone()),
+            (round, 1.into())
+        );
+        assert_eq!(explained(&env, &path).0, "quarantined");
+    }
+    drop_file(&env, "a.csv", "good");
+    env.await_ended(3);
+    assert_eq!(env.task(3, "t")["attempts"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (trigger(&env)["quarantined"].clone(), names(&env.at("done"))),
+        (0.into(), vec!["a.csv".into()])
+    );
+    assert!(env.stop());
+}
+
+#[test]
 fn a_place_that_is_taken_is_told() {
     for (on_conflict, outcome, failed) in [("keep", "kept", 0), ("fail", "failed", 1)] {
         let mut env = world(&format!("move = \"done/\"\non_conflict = \"{on_conflict}\""));

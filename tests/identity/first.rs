@@ -25,6 +25,7 @@ fn a_baseline_is_known_and_later_only_the_difference() {
     env.start();
     put(&env, "b", "xyz");
     exactly(&env, &[&format!("in b {XYZ}")]);
+    assert_eq!((env.counter("files_noted_baseline"), env.counter("files_noted")), (1, 1));
     assert!(env.stop());
     // What comes while dagd is down is no baseline: the ledger tells what is new.
     put(&env, "c", "abc");

@@ -55,6 +55,7 @@ fn the_same_content_once_whatever_its_name() {
     let two = [format!("in before {ABC}"), format!("in other {XYZ}")];
     let two = two.each_ref().map(String::as_str);
     exactly(&env, &two);
+    assert_eq!(env.counter("files_noted_duplicate"), 2);
     crash(&mut env);
     fs::rename(env.at("inbox/copy"), env.at("inbox/renamed")).unwrap();
     fs::remove_file(env.at("inbox/before")).unwrap();

@@ -518,3 +518,90 @@ fn a_file_that_misses_others_of_its_set_for_long_is_told() {
     ",
     );
 }
+
+#[test]
+fn an_empty_file_waits_for_its_content() {
+    check(
+        r"
+        drop in empty=2s
+        task a
+    ",
+        r"
+        see in x v1:0
+        +1s
+        see in x v1:0
+        +1.5s
+        see in y v1:0
+        +0.5s
+        look in x v1:0
+        see in y v2:3
+        idle
+    ",
+        r"
+        > see in x v1:0
+        > +1s
+        > see in x v1:0
+        > +1.5s
+        > see in y v1:0
+        > +0.5s
+        -> look in x
+        > look in x v1:0
+        run 1 of in: event [x created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y v2:3
+        run 2 of in: event [y created v2]
+        started 2.a#1
+        -> start 2.a#1
+        > idle
+    ",
+    );
+}
+
+#[test]
+fn a_file_that_does_not_settle_waits_for_max_wait_at_most() {
+    check(
+        r"
+        drop in settle=2s max_wait=5s
+        task a
+    ",
+        r"
+        see in x v1
+        +1.5s
+        see in x v2
+        +1.5s
+        see in x v3
+        +1.5s
+        see in x v4
+        +500ms
+        look in x v4
+        see in y v1
+        +2s
+        look in y v1
+        idle
+    ",
+        r"
+        > see in x v1
+        > +1.5s
+        > see in x v2
+        > +1.5s
+        > see in x v3
+        > +1.5s
+        > see in x v4
+        > +500ms
+        -> look in x
+        > look in x v4
+        run 1 of in: event [x created v4]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y v1
+        > +2s
+        -> look in y
+        > look in y v1
+        run 2 of in: event [y created v1]
+        started 2.a#1
+        -> start 2.a#1
+        > idle
+    ",
+    );
+}

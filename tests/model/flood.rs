@@ -12,7 +12,7 @@ use dagd::core::filter::{KeyPattern, Pattern};
 use dagd::core::graph::Graph;
 use dagd::core::id::{Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
-use dagd::core::machine::lane::{CANDIDATES_MAX, ITEMS_MAX, READY_HIGH, STUCK_MAX};
+use dagd::core::machine::lane::{CANDIDATES_MAX, ITEMS_MAX, READY_HIGH, READY_LOW, STUCK_MAX};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
 use dagd::core::record::{Record, SignalInfo};
@@ -172,6 +172,24 @@ fn a_flood_becomes_back_pressure() {
     let most = flood.run(5000, |n| format!("{n:05}"));
     assert!(flood.holds > 1, "it held and released");
     assert!(most < READY_HIGH + 200, "at most what came at once above the mark: {most}");
+}
+
+#[test]
+fn a_full_lane_asks_again_when_half_of_it_has_gone() {
+    let mut flood = Flood::new(folder());
+    let queued = |flood: &Flood| flood.machine.lanes()["in"].queued();
+    let mut from = 0;
+    while !flood.held {
+        assert!(queued(&flood) < READY_HIGH);
+        flood.arrive(from, |n| format!("{n:05}"));
+        from += AT_ONCE;
+    }
+    assert!(queued(&flood) >= READY_HIGH);
+    while flood.held {
+        assert!(queued(&flood) >= READY_LOW, "{}", queued(&flood));
+        flood.work();
+    }
+    assert_eq!((queued(&flood), flood.holds), (READY_LOW - 1, 1));
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
         kinds,
         read_lock: if watch { ReadLock::None } else { ReadLock::Auto },
         settle: words.time("settle").unwrap_or_default(),
-        settle_empty: words.time("settle").unwrap_or_default(),
+        settle_empty: words.time("empty").or(words.time("settle")).unwrap_or_default(),
         max_wait: words.time("max_wait"),
         min_age: words.time("min_age").unwrap_or_default(),
         min_size: words.number("min_size").unwrap_or(0),

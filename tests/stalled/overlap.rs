@@ -74,6 +74,44 @@ fn files_of_one_key_go_one_after_the_other() {
 }
 
 #[test]
+fn files_that_are_no_work_are_noted_and_counted() {
+    let env = gated(
+        "[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\norder_key = \"{stem}\"\n\
+         on_overlap = \"skip\"\nallow_loss = true\nkinds = [\"created\"]\n",
+    );
+    put(&env, "a.1");
+    await_line(&env, "S 1 a.1");
+    put(&env, "a.2");
+    await_count(&env, "files_noted_skipped", 1);
+    open(&env, "go");
+    env.await_ended(1);
+    // Delivered once, changed since.
+    fs::write(env.at("inbox/a.1"), "changed").unwrap();
+    await_count(&env, "files_noted_kinds", 1);
+    put(&env, "a.3");
+    env.await_ended(2);
+    env.await_idle();
+    assert_eq!((env.counter("files_noted"), env.runs().len()), (2, 2));
+}
+
+#[test]
+fn files_that_are_passed_on_as_signals_are_noted_and_counted() {
+    let env = gated(
+        "[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\norder_key = \"{stem}\"\n\
+         on_overlap = \"signal\"\noverlap_signal = \"SIGHUP\"\n",
+    );
+    put(&env, "a.1");
+    await_line(&env, "S 1 a.1");
+    put(&env, "a.2");
+    await_line(&env, "HUP 1");
+    await_count(&env, "files_noted_signalled", 1);
+    open(&env, "go");
+    env.await_ended(1);
+    env.await_idle();
+    assert_eq!((env.counter("files_noted"), env.runs().len()), (1, 1));
+}
+
+#[test]
 fn files_wait_for_room_up_to_max_runs() {
     let env = gated("[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\nmax_runs = 2\n");
     for name in ["a", "b", "c", "d"] {
