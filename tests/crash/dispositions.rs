@@ -269,9 +269,9 @@ fn gone(env: &Env, log: &str) -> BTreeSet<String> {
     let live = "select count(*) from live where kind in ('run', 'item')";
     assert_eq!(db.query_row(live, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     let deleted = told(env, "from runs join run_files on run = id where outcome = 'deleted'");
-    let moved = told(env, "from runs join run_files on run = id where outcome = 'moved'");
+    let placed = told(env, "from runs join run_files on run = id where outcome = 'moved'");
     let mut at: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let moves = moved.iter().filter_map(|(content, place)| Some((&**content, place.as_deref()?)));
+    let moves = placed.iter().filter_map(|(content, place)| Some((&**content, place.as_deref()?)));
     for (content, place) in moves.clone().chain(deliveries(log)) {
         at.entry(place).or_default().insert(content);
     }

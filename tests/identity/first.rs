@@ -46,6 +46,8 @@ fn too_many_at_first_ask_and_later_do_not() {
     let status = env.json(&["status"]);
     let reason = status["triggers"][0]["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("more than 2 files"), "{reason}");
+    // Nothing is under way: it waits for an answer.
+    assert_eq!(status["triggers"][0]["scanning"], false);
     assert_eq!(told(&env), [""; 0]);
     env.kill();
     env.start();

@@ -1,18 +1,8 @@
 //! Conditions of readiness, event by event: what waits, what ends the wait, what is told of it.
 
-use super::scripts;
-
-/// Plays a script in a folder that holds nothing at first: see [`scripts::check`].
-fn check(model: &str, script: &str, expected: &str) {
-    check_reload(model, "", script, expected);
-}
-
-fn check_reload(model: &str, second: &str, script: &str, expected: &str) {
-    let script = format!("counted in 0\n{script}");
-    let expected =
-        format!("-> count in to 10000\n> counted in 0\narmed in\n-> scan in\n{expected}");
-    scripts::check_reload(model, second, &script, &expected);
-}
+use super::scripts::{
+    check as check_whole, check_empty as check, check_empty_reload as check_reload,
+};
 
 #[test]
 fn a_done_file_is_waited_for_without_a_timer() {
@@ -108,7 +98,7 @@ fn a_file_that_loses_its_done_file_before_its_turn_waits_again() {
 
 #[test]
 fn a_baseline_leaves_out_what_waits_for_its_done_file() {
-    scripts::check(
+    check_whole(
         r"
         drop in done={name}.done initial=baseline
         task a

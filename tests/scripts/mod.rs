@@ -72,6 +72,18 @@ pub(crate) fn check_reload(model: &str, second: &str, script: &str, expected: &s
     assert_eq!(plain(&got), plain(expected), "\n<<<\n{got}>>>");
 }
 
+/// As [`check`], of a drop folder `in` that holds nothing at first: what that makes is left out.
+pub(crate) fn check_empty(model: &str, script: &str, expected: &str) {
+    check_empty_reload(model, "", script, expected);
+}
+
+/// The same, with a second model for `reload`.
+pub(crate) fn check_empty_reload(model: &str, second: &str, script: &str, expected: &str) {
+    let before = "-> count in to 10000\n> counted in 0\narmed in\n-> scan in\n";
+    let (script, expected) = (format!("counted in 0\n{script}"), format!("{before}{expected}"));
+    check_reload(model, second, &script, &expected);
+}
+
 fn play(model: &str, second: &str, script: &str) -> String {
     let mut models = vec![models::model(if second.is_empty() { model } else { second })];
     models.push(models::model(model));
