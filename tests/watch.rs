@@ -1,6 +1,8 @@
 //! The watch thread against the real kernel: real inotify, real files, real writers. Each test
 //! asserts what arrives, and waits on that with a deadline.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
