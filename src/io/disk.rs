@@ -71,8 +71,8 @@ pub fn work_at(path: &Path, work: Work) -> io::Result<Option<Version>> {
 pub struct DirId {
     /// The mount through which it was reached: another one after its file system was mounted anew.
     pub mount: u64,
-    /// The identity; `None` where the file system cannot tell for sure.
-    pub file: Option<Bytes>,
+    /// Its identity, as in a version.
+    pub file: Bytes,
 }
 
 /// What is at a path.
@@ -169,9 +169,7 @@ fn found(fd: OwnedFd) -> io::Result<Found> {
             let (owner, dev, names) = (stat.stx_uid, dev_of(&stat), stat.stx_nlink);
             Found::File(FoundFile { version, fd, owner, dev, names })
         }
-        FileType::Directory => {
-            Found::Directory(DirId { mount: mount_of(&stat), file: handle_of(fd.as_fd()) })
-        }
+        FileType::Directory => Found::Directory(dir_of(fd.as_fd(), &stat)),
         _ => Found::Other,
     })
 }
@@ -223,8 +221,11 @@ pub fn open_root(path: &Path) -> io::Result<OwnedFd> {
 
 /// Which directory an open file is.
 pub fn dir_id(fd: BorrowedFd<'_>) -> io::Result<DirId> {
-    let stat = stat_of(fd)?;
-    Ok(DirId { mount: mount_of(&stat), file: handle_of(fd) })
+    Ok(dir_of(fd, &stat_of(fd)?))
+}
+
+fn dir_of(fd: BorrowedFd<'_>, stat: &Statx) -> DirId {
+    DirId { mount: mount_of(stat), file: identity_of(fd, stat) }
 }
 
 /// Asks the kernel whether anybody can still be writing, and remembers where it cannot tell.
@@ -428,15 +429,20 @@ fn nanos(time: &StatxTimestamp) -> i64 {
 }
 
 fn version_of(fd: BorrowedFd<'_>, stat: &Statx) -> Version {
-    let file = handle_of(fd).unwrap_or_else(|| {
+    let file = identity_of(fd, stat);
+    Version { file, size: stat.stx_size, mtime_ns: mtime_of(stat) }
+}
+
+/// The file handle; where the file system makes none, the inode and when it was made.
+fn identity_of(fd: BorrowedFd<'_>, stat: &Statx) -> Bytes {
+    handle_of(fd).unwrap_or_else(|| {
         let mut id = b"i".to_vec();
         id.extend_from_slice(&dev_of(stat).to_le_bytes());
         id.extend_from_slice(&stat.stx_ino.to_le_bytes());
         id.extend_from_slice(&stat.stx_btime.tv_sec.to_le_bytes());
         id.extend_from_slice(&stat.stx_btime.tv_nsec.to_le_bytes());
         Bytes::from(id)
-    });
-    Version { file, size: stat.stx_size, mtime_ns: mtime_of(stat) }
+    })
 }
 
 /// The largest handle that the kernel makes (`MAX_HANDLE_SZ`).

@@ -224,3 +224,25 @@ fn a_look_does_not_take_what_is_unmounted_for_gone() {
         bench.ledger.0.lock().unwrap().clear();
     }
 }
+
+/// A file system that makes no handles for its files, as in containers.
+#[test]
+fn an_ancestor_is_replaced_on_an_overlay() {
+    if !may_mount("places::an_ancestor_is_replaced_on_an_overlay") {
+        return;
+    }
+    let mut bench = Bench::new();
+    sh("mkdir m o; mount -t tmpfs m m; mkdir m/lower m/upper m/work", &bench.at(""));
+    let overlay = "mount -t overlay o -o lowerdir=m/lower,upperdir=m/upper,workdir=m/work o";
+    sh(&format!("{overlay}; mkdir -p o/data/in"), &bench.at(""));
+    bench.arm(vec![trigger("t", &bench.at("o/data/in"), true)]);
+    sh("echo > o/data/in/first", &bench.at(""));
+    bench.delivered("t", ["first"]);
+    sh("mkdir -p o/new/in", &bench.at(""));
+    // At no time is there none.
+    let (from, to) = (bench.at("o/new"), bench.at("o/data"));
+    let flags = rustix::fs::RenameFlags::EXCHANGE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &from, rustix::fs::CWD, &to, flags).unwrap();
+    sh("echo > o/data/in/second", &bench.at(""));
+    bench.delivered("t", ["second"]);
+}

@@ -225,7 +225,7 @@ impl Worker {
         if let Some(known) = self.cover.get(path) {
             // The usual case: it was found by reading its parent before its own hint came. If
             // something went from this name, the backend may have forgotten the new one with it.
-            if wanted && !gone && known.watched && id.file.is_some() && known.id == *id {
+            if wanted && !gone && known.watched && known.id == *id {
                 return;
             }
             self.vanish(path, gone);

@@ -49,7 +49,7 @@ pub fn against(folder: &FolderSpec, rel: &Bytes) -> Option<Out> {
                 return Some(Out::Twice { link: dir, own });
             }
             scene.foreign.extend(foreign(&mounts, &leads));
-            let id = DirId { mount: 0, file: None };
+            let id = DirId { mount: 0, file: Bytes::default() };
             scene.grafts.insert(dir.clone(), Root { base: leads, id });
         }
         read_ignores(folder, &base, &mut scene, &dir);
