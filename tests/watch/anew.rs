@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use crate::bench::{Bench, trigger};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::bench::{Bench, alone, trigger};
 
 /// Roots that lie under the same folder: many, so that each takes another watcher when it goes.
 const ROOTS: [&str; 3] = ["a", "b", "c"];
@@ -71,4 +73,36 @@ fn a_root_is_replaced_while_it_is_read() {
         fs::write(bench.at("x/in").join(file), b"x").unwrap();
     }
     bench.delivered("t", &late);
+}
+
+#[test]
+fn a_watcher_for_which_there_is_no_thread_begins_later() {
+    const NAME: &str = "anew::a_watcher_for_which_there_is_no_thread_begins_later";
+    /// For whatever is needed, but not for the stack of another thread.
+    const ROOM: u64 = 1 << 20;
+    if std::env::var_os("ALONE").is_none() {
+        return assert!(alone(NAME, &[]));
+    }
+    let mut bench = Bench::new();
+    fs::create_dir(bench.at("t")).unwrap();
+    for n in 0..300 {
+        fs::create_dir_all(bench.at(&format!("many/{n}"))).unwrap();
+    }
+    let t = trigger("t", &bench.at("t"), true);
+    bench.arm(vec![t.clone(), trigger("many", &bench.at("many"), true)]);
+    let before = getrlimit(Resource::As);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let used = line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10;
+    setrlimit(Resource::As, Rlimit { current: Some(used + ROOM), ..before }).unwrap();
+    // So many go that another watcher takes over.
+    bench.arm(vec![t]);
+    let problems = |bench: &Bench| bench.coverage("t").map(|c| c.problems.len());
+    bench.until(|bench| problems(bench) == Some(1));
+    fs::write(bench.at("t/polled"), b"x").unwrap();
+    bench.delivered("t", ["polled"]);
+    setrlimit(Resource::As, before).unwrap();
+    bench.until(|bench| problems(bench) == Some(0));
+    fs::write(bench.at("t/watched"), b"x").unwrap();
+    bench.delivered("t", ["polled", "watched"]);
 }

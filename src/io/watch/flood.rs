@@ -148,7 +148,7 @@ mod tests {
     fn many_at_once_are_too_many_and_one_by_one_they_are_not() {
         let (watches, start) = (20_000, Instant::now());
         let mut flood = Flood::default();
-        let first = (1..=WALK_MAX).find(|_| flood.grows(watches, start)).unwrap();
+        let first = (1..100_000).find(|_| flood.grows(watches, start)).unwrap();
         assert_eq!(first, WALK_MAX / watches + 1);
         // Each leaves notify the time to forget it.
         let mut churn = Flood::default();

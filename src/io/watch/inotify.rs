@@ -10,6 +10,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::Builder;
 use std::time::Instant;
 
 use notify::event::{AccessKind, ModifyKind, RenameMode};
@@ -77,8 +78,8 @@ pub struct Inotify {
 }
 
 impl Inotify {
-    /// A backend that watches nothing yet. If the system grants no inotify instance, every watch
-    /// fails with the reason, so that the directories are polled.
+    /// A backend that watches nothing yet. If the system grants no inotify instance or no thread,
+    /// every watch fails with the reason, so that the directories are polled.
     pub fn new(inbox: Arc<Inbox>) -> Self {
         let current = start(&inbox);
         Self { inbox, current, old: Vec::new() }
@@ -157,9 +158,8 @@ impl Inotify {
     /// The new watcher covers everything. What the old ones have heard before is not lost.
     pub fn settle(&mut self) {
         for mut old in self.old.drain(..) {
-            if !old.drain() {
-                self.inbox.lose();
-            }
+            // One that does not answer is doomed, and has said so.
+            old.drain();
         }
     }
 
@@ -188,16 +188,29 @@ fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
         hint(&inbox, event);
     };
     let config = Config::default().with_event_kinds(mask()).with_follow_symlinks(false);
-    match RecommendedWatcher::new(handler, config) {
-        Ok(notify) => Ok(Watcher { notify: Some(notify), gate }),
-        Err(error) => {
-            tracing::warn!(%error, "no inotify instance, folders are polled");
-            Err(match error.kind {
-                ErrorKind::Io(e) if e.raw_os_error() == Some(libc::EMFILE) => Problem::Instances,
-                kind => Problem::Broken(notify::Error::new(kind).to_string()),
-            })
+    let begun = has_thread().and_then(|()| RecommendedWatcher::new(handler, config));
+    let error = match begun.map(|mut notify| (notify.update_paths(Vec::new()), notify)) {
+        Ok((Ok(()), notify)) => return Ok(Watcher { notify: Some(notify), gate }),
+        Ok((Err(error), notify)) => {
+            // To drop it would panic, because nobody is there to hear of it.
+            mem::forget(notify);
+            error.source
         }
-    }
+        Err(error) => error,
+    };
+    tracing::warn!(%error, "no watcher, folders are polled");
+    Err(match error.kind {
+        ErrorKind::Io(e) if e.raw_os_error() == Some(libc::EMFILE) => Problem::Instances,
+        kind => Problem::Broken(notify::Error::new(kind).to_string()),
+    })
+}
+
+/// Whether another thread can be had: notify does not tell if its own was refused, and leaves a
+/// descriptor behind.
+fn has_thread() -> notify::Result<()> {
+    let thread = Builder::new().name("dagd-probe".to_owned()).spawn(|| {});
+    let refused = |error: io::Error| notify::Error::generic(&format!("no thread for it: {error}"));
+    thread.map(|thread| drop(thread.join())).map_err(refused)
 }
 
 fn replaced() -> Problem {
