@@ -59,6 +59,14 @@ struct Followed {
 }
 
 impl Followed {
+    /// Whether all that concerns it concerned the other one. Otherwise something that was watched
+    /// for somebody else may have happened before it was told of.
+    fn is_within(&self, other: &Self) -> bool {
+        self.through.is_subset(&other.through)
+            && self.hinges.is_subset(&other.hinges)
+            && self.ends.is_subset(&other.ends)
+    }
+
     /// Whether a mount that comes or goes at `point` concerns the way, or what is beneath its ends.
     fn is_touched(&self, point: &Bytes) -> bool {
         let within = |dir: &Bytes| beneath(point.as_bytes(), dir.as_bytes()).is_some();
@@ -142,9 +150,13 @@ impl Places {
         };
         let dirs: Vec<Bytes> = followed.through.iter().cloned().collect();
         // In the table before they are watched: nobody gives up a watch that is wanted.
-        let was = self.table().ways.insert(who.clone(), followed);
+        let (was, fresh) = {
+            let mut table = self.table();
+            let fresh = table.ways.get(who).is_none_or(|was| !followed.is_within(was));
+            (table.ways.insert(who.clone(), followed), fresh)
+        };
         let fd = self.instance()?;
-        let mut outcome = Ok(false);
+        let mut outcome = Ok(fresh);
         for dir in dirs {
             match self.watch(&fd, &dir, hinged.contains(&dir)) {
                 Ok(fresh) => outcome = outcome.map(|any| any | fresh),
@@ -336,5 +348,38 @@ impl Places {
     // lock: see the field
     fn inotify(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
         self.inotify.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::{Inbox, Places};
+    use crate::io::watch::way::walk;
+
+    #[test]
+    fn what_nobody_was_told_of_before_is_fresh_although_it_was_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        let root = base.join("in");
+        let (places, inbox) = (Places::new().unwrap(), Arc::new(Inbox::new(1)));
+        let follow = |who: &str, path: &Path| {
+            let way = walk(path, |_| false);
+            places.follow(&(0, who.into()), &inbox, &way, |_| false).unwrap()
+        };
+        for _ in 0..2 {
+            fs::create_dir(&root).unwrap();
+            assert!(follow("t", &root));
+            // For its sake names in the directory are told of from now on.
+            follow("other", &base.join("missing"));
+            assert!(!follow("t", &root));
+            fs::remove_dir(&root).unwrap();
+            // Had it come again behind the walk, nobody would have been told.
+            assert!(follow("t", &root));
+            assert!(!follow("t", &root));
+        }
     }
 }
