@@ -92,11 +92,8 @@ impl Desk {
             stopped: false,
         };
         // lock: see the field
-        let desk = Arc::new_cyclic(|me| Self {
-            me: me.clone(),
-            overflows: Arc::default(),
-            state: Mutex::new(state),
-        });
+        let (state, overflows) = (Mutex::new(state), Arc::default());
+        let desk = Arc::new_cyclic(|me| Self { me: me.clone(), overflows, state });
         let main = desk.hire(&mut desk.lock(), None)?;
         desk.lock().main = Some(main);
         Ok(desk)
