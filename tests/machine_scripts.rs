@@ -550,6 +550,56 @@ fn what_is_short_is_waited_for_outside_the_retries() {
 }
 
 #[test]
+fn a_pool_that_was_offered_in_vain_goes_to_whom_it_is_kept_for() {
+    check(
+        r"
+        slots 3
+        pool p size=1
+        task h uses=p:1 priority=9
+        task l priority=8
+        task k uses=p:1 priority=1
+        task m needs=h priority=7
+        task n needs=h priority=7
+        task x uses=p:1 priority=5
+        signal one run=h,l,k,m,n
+        signal two run=x
+    ",
+        r"
+        signal one
+        +1s
+        signal two
+        end 1.h 0
+        +11s
+        end 1.l 0
+    ",
+        r"
+        > signal one
+        item #0 of one: signal
+        run 1 of one: signal items #0
+        started 1.h#1
+        started 1.l#1
+        -> start 1.h#1
+        -> start 1.l#1
+        > +1s
+        > signal two
+        item #1 of two: signal
+        run 2 of two: signal items #1
+        > end 1.h 0
+        ended 1.h#1 0: succeeded
+        started 1.m#1
+        started 1.n#1
+        -> start 1.m#1
+        -> start 1.n#1
+        > +11s
+        > end 1.l 0
+        ended 1.l#1 0: succeeded
+        started 1.k#1
+        -> start 1.k#1
+    ",
+    );
+}
+
+#[test]
 fn a_time_limit_is_term_then_kill() {
     check(
         r"

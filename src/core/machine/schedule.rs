@@ -197,7 +197,9 @@ impl Schedule {
             };
             tried.insert(key);
             self.parked.park(key, short.clone(), demand, spec.clone(), now);
-            for pool in spec.uses.keys().filter(|pool| **pool != short) {
+            // A pool that is not short was offered to this task before it was kept for another.
+            let kept = !self.is_short(&short, demand, model);
+            for pool in spec.uses.keys().filter(|pool| kept || **pool != short) {
                 self.offer(pool, model, now, &tried);
             }
         }
