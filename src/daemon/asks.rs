@@ -12,6 +12,9 @@ use crate::io::store::log_name;
 use crate::io::systemd;
 use crate::io::watch::WatchHandle;
 
+/// Events of which it is remembered which run they became: whoever asks does so within moments.
+const BECAME_MAX: usize = 1024;
+
 impl Engine {
     /// Turns a request into an event; those that only look are answered after the commit. What
     /// nobody waits for any more is not begun: who asked may have asked again.
@@ -67,6 +70,8 @@ impl Engine {
             Ask::Item(item, reply) => {
                 if self.machine.items().contains_key(&item) {
                     add(self.queued.entry(item).or_default(), reply);
+                } else if let Some((_, run)) = self.became.iter().find(|(of, _)| *of == item) {
+                    reply.send(*run).ok();
                 }
             }
             Ask::LiveLog(attempt, reply) => {
@@ -88,6 +93,8 @@ impl Engine {
                 Record::ItemDropped { item, .. } => (std::slice::from_ref(item), None),
                 _ => continue,
             };
+            self.became.extend(run.iter().flat_map(|run| items.iter().map(|item| (*item, *run))));
+            self.became.drain(..self.became.len().saturating_sub(BECAME_MAX));
             for waiting in items.iter().filter_map(|item| self.queued.remove(item)).flatten() {
                 // Dropped unanswered: it waits no more. Nobody is told if the asker has gone.
                 if let Some(run) = run {

@@ -98,6 +98,8 @@ pub struct Engine {
     pub(super) waiters: BTreeMap<RunId, Vec<oneshot::Sender<RunState>>>,
     /// Who waits for an accepted event to become a run.
     pub(super) queued: BTreeMap<ItemId, Vec<oneshot::Sender<RunId>>>,
+    /// Which run events have become lately: who asks for one may come later than the run.
+    pub(super) became: VecDeque<(ItemId, RunId)>,
     pub(super) next_token: u64,
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
@@ -173,6 +175,7 @@ impl Engine {
             replies: BTreeMap::new(),
             waiters: BTreeMap::new(),
             queued: BTreeMap::new(),
+            became: VecDeque::new(),
             next_token: 0,
             status,
             observer: None,

@@ -131,3 +131,20 @@ fn who_says_nothing_keeps_nobody_out() {
     env.ok(&["fire", "s", "--wait"]);
     assert!(env.stop(), "nor do they keep the daemon alive");
 }
+
+/// Whoever asks what became of an event may come when its run is over.
+#[test]
+fn an_event_is_known_by_its_run_afterwards() {
+    let mut env = daemon();
+    env.ok(&["pause", "s"]);
+    let fired = env.json(&["fire", "s"]);
+    let item = fired["item"].as_u64().unwrap();
+    env.ok(&["resume", "s"]);
+    env.await_ended(1);
+    let told = request(&env, "GET", &format!("/v1/items/{item}/wait"), "");
+    assert_eq!(status(&told), 200, "{told}");
+    assert!(told.contains("\"run\":1"), "{told}");
+    let later = request(&env, "GET", &format!("/v1/items/{}/wait", item + 1), "");
+    assert_eq!(status(&later), 404, "{later}");
+    assert!(env.stop());
+}
