@@ -161,6 +161,9 @@ impl<'a> Job<'a> {
         if (!found || self.mv.again)
             && let Some(there) = self.arrived()?
         {
+            // Whoever brought it there may not have brought it to the disk.
+            place::sync_folder(&there).doing("sync the target's folder")?;
+            place::sync_folder(self.source).doing("sync the file's folder")?;
             return self.moved(&there).map(Some);
         }
         Ok(Some(match (found, &self.mv.goal) {
