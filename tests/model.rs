@@ -263,6 +263,8 @@ proptest! {
             (Disk::File { version, .. }, Decision::Noted(noted)) => {
                 prop_assert_eq!(&noted, version);
                 prop_assert!(open != Some(version));
+                let kind = if open.is_some() { Kind::Modified } else { Kind::Created };
+                prop_assert!(!spec.kinds.contains(&kind));
             }
             (Disk::File { version, .. }, Decision::Ignored) => {
                 prop_assert!(!(min_size..=max_size).contains(&version.size));
@@ -274,7 +276,7 @@ proptest! {
                 let same = live.as_ref().filter(|live| live.version == *version);
                 let seen = same.map_or(Duration::ZERO, |live| live.first_seen.until(Mono(now)));
                 check_ready(&spec, *probe, seen, readiness)?;
-                prop_assert!(spec.kinds.contains(&kind));
+                prop_assert!(spec.kinds.contains(&kind) || readiness != Readiness::Ready);
                 prop_assert_eq!(kind == Kind::Modified, open.is_some());
             }
             (_, Decision::Work(kind, work, readiness)) => {

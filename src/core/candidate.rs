@@ -371,10 +371,12 @@ pub fn decide(
             if version.is_known() && spec.rejects_size(version.size).is_some() {
                 return Decision::Ignored;
             }
-            if version.is_known() && !spec.kinds.contains(&kind) {
+            let readiness = ready::readiness(spec, version, *probe, live, hinted, now);
+            // A part of a file is no version: what comes behind it would be another one.
+            let whole = version.is_known() && readiness == Readiness::Ready;
+            if whole && !spec.kinds.contains(&kind) {
                 return Decision::Noted(version.clone());
             }
-            let readiness = ready::readiness(spec, version, *probe, live, hinted, now);
             Decision::Work(kind, version.clone(), readiness)
         }
     }

@@ -567,3 +567,36 @@ fn what_somebody_had_open_is_moved_when_it_is_closed() {
     ",
     );
 }
+
+#[test]
+fn what_is_written_anew_is_no_change_of_it() {
+    check(
+        "
+        drop in kind=modified
+        task a
+    ",
+        "
+        counted in 0
+        see in x v1 writing
+        see in x v2 writing
+        see in x v3
+        see in x v4 writing
+        see in x v5
+    ",
+        "
+        -> count in to 10000
+        > counted in 0
+        armed in
+        -> scan in
+        > see in x v1 writing
+        > see in x v2 writing
+        > see in x v3
+        noted in x v3: kinds
+        > see in x v4 writing
+        > see in x v5
+        run 1 of in: event [x modified v5]
+        started 1.a#1
+        -> start 1.a#1
+    ",
+    );
+}

@@ -155,6 +155,9 @@ fn folder(what: &str, name: &str, words: &Words<'_>) -> FolderSpec {
     let baseline = words.get("initial").map_or(watch, |initial| initial == "baseline");
     let mut kinds = vec![Kind::Created, Kind::Modified];
     kinds.extend(watch.then_some(Kind::Deleted));
+    if let Some(kind) = words.get("kind") {
+        kinds = vec![word(kind)];
+    }
     let list = |key| words.get(key).into_iter().flat_map(|list| list.split(','));
     let mut spec = FolderSpec {
         recursive: false,

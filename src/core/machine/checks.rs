@@ -397,15 +397,13 @@ impl Machine {
             while let Some(lane) = self.lanes.get_mut(trigger)
                 && let Some((key, run)) = lane.checks.freed.pop_first()
             {
-                let behind = lane.checks.keys.get(&key);
-                let behind: Vec<Bytes> =
-                    behind.into_iter().flat_map(|all| all.values().cloned()).collect();
+                let behind = lane.checks.keys.get(&key).into_iter().flat_map(BTreeMap::values);
                 if let Some(run) = run {
-                    for rel in &behind {
-                        self.note_duplicate(now, trigger, rel, run, out);
+                    for rel in behind.cloned().collect::<Vec<_>>() {
+                        self.note_duplicate(now, trigger, &rel, run, out);
                     }
-                } else if let Some(rel) = behind.first() {
-                    self.settled(now, trigger, rel, out);
+                } else if let Some(rel) = behind.cloned().next() {
+                    self.settled(now, trigger, &rel, out);
                 }
             }
         }
