@@ -246,3 +246,28 @@ fn an_ancestor_is_replaced_on_an_overlay() {
     sh("echo > o/data/in/second", &bench.at(""));
     bench.delivered("t", ["second"]);
 }
+
+/// What happens to a file right before its file system goes is looked at when that has gone.
+#[test]
+fn a_hint_that_is_served_after_the_unmount_tells_of_nothing_gone() {
+    if !may_mount("places::a_hint_that_is_served_after_the_unmount_tells_of_nothing_gone") {
+        return;
+    }
+    let mut bench = Bench::new();
+    sh("mkdir -p in s; mount -t tmpfs s s; echo > s/1; mount --bind s in", &bench.at(""));
+    bench.arm(vec![trigger("t", &bench.at("in"), true)]);
+    bench.handle.send(dagd::io::watch::ToWatch::Scan("t".into()));
+    let mut wanted = vec!["1".to_owned()];
+    for n in 0..20 {
+        bench.delivered("t", &wanted);
+        fs::write(bench.at("in/1"), format!("again {n}")).unwrap();
+        rustix::mount::unmount(bench.at("in"), rustix::mount::UnmountFlags::DETACH).unwrap();
+        bench.until(|bench| bench.coverage("t").is_some_and(|c| c.exists));
+        sh(&format!("echo > in/under{n}"), &bench.at(""));
+        wanted.push(format!("under{n}"));
+        bench.delivered("t", &wanted);
+        sh("mount --bind s in", &bench.at(""));
+        bench.saw("1", |disk| matches!(disk, dagd::core::candidate::Disk::File { .. }));
+    }
+    bench.delivered("t", &wanted);
+}

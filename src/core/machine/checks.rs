@@ -397,12 +397,12 @@ impl Machine {
             while let Some(lane) = self.lanes.get_mut(trigger)
                 && let Some((key, run)) = lane.checks.freed.pop_first()
             {
-                let behind = lane.checks.keys.get(&key).into_iter().flat_map(BTreeMap::values);
+                let mut behind = lane.checks.keys.get(&key).into_iter().flat_map(BTreeMap::values);
                 if let Some(run) = run {
                     for rel in behind.cloned().collect::<Vec<_>>() {
                         self.note_duplicate(now, trigger, &rel, run, out);
                     }
-                } else if let Some(rel) = behind.cloned().next() {
+                } else if let Some(rel) = behind.next().cloned() {
                     self.settled(now, trigger, &rel, out);
                 }
             }

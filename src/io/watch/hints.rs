@@ -15,6 +15,7 @@ use crate::io::disk::{self, DirId, Found};
 use super::cover::News;
 use super::ignores::is_ignore_file;
 use super::report::{BATCH_MAX, Stopped};
+use super::sweep::is_missing;
 use super::way::parent;
 use super::worker::Worker;
 
@@ -98,9 +99,13 @@ impl Worker {
         if is_ignore_file(path.name()) {
             self.hint_at_ignores(&concerned, &dir);
         }
+        let missing = is_missing(&found, FileType::File);
         let (mut found, mut busy) = (Some(found), false);
         for at in concerned {
             let Some(rel) = self.triggers[at].rel(path) else { continue };
+            if missing && self.is_gone_with_mount(at, &rel)? {
+                continue;
+            }
             // For the first only: behind a report, which may wait, it is out of date.
             let found = found.take().map(|found| (follow, found));
             busy |= self.hint_at_work(at, path, &rel, found)?;

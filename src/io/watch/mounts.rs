@@ -3,9 +3,11 @@
 //! Everything is read from `/proc/self/mountinfo`, which answers whatever the file systems do: a
 //! path that may hang is never touched to find out whether it may hang.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::core::path::Bytes;
 
@@ -131,6 +133,23 @@ fn uuid(device: &Path) -> Option<String> {
 /// All mounts that this process sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mounts(Vec<Mount>);
+
+/// Tells whether something was mounted or unmounted since it was last asked, for the price of one call.
+pub struct News(Option<File>);
+
+impl News {
+    /// Begins now. Where it cannot be told, something always was.
+    pub fn since_now() -> Self {
+        Self(File::open(MOUNTINFO).ok())
+    }
+
+    /// Whether something was.
+    pub fn any(&self) -> bool {
+        let Some(table) = &self.0 else { return true };
+        let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut [PollFd::new(table, PollFlags::PRI)], Some(&none)) != Ok(0)
+    }
+}
 
 impl Mounts {
     /// Reads the table. Errors: `/proc` is not mounted.

@@ -126,11 +126,7 @@ impl Worker {
             let root = trigger.open();
             root.is_some_and(|root| is_missing(&disk::find(root.as_fd(), &rel, follow), work))
         };
-        let missing = missing(self);
-        if missing && self.is_remounted(at) {
-            self.tell_places()?;
-        }
-        let away = missing && self.is_away(at, &rel);
+        let away = missing(self) && self.is_gone_with_mount(at, &rel)?;
         let root = self.triggers[at].open();
         let trigger = &self.triggers[at];
         let is_dir = trigger.folder.file_type == Work::Dir;

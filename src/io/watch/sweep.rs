@@ -14,7 +14,6 @@ use crate::core::trigger::FileType;
 use crate::io::disk::{self, Found};
 
 use super::descend::STEP_MAX;
-use super::mounts::Mounts;
 use super::report::Stopped;
 use super::worker::Worker;
 
@@ -110,7 +109,7 @@ impl Worker {
         if !sweep.also.is_empty() {
             let some = sweep.also.split_off(sweep.also.len().saturating_sub(STEP_MAX));
             let gone: Vec<Bytes> = some.into_iter().filter(missing).collect();
-            if !gone.is_empty() && self.is_remounted(at) {
+            if !gone.is_empty() && self.is_remounted() {
                 sweep.also.extend(gone);
                 return Ok(false);
             }
@@ -137,7 +136,7 @@ impl Worker {
             let gone = rows.into_iter().filter(|(file, _)| !is_there(file));
             let gone = gone.map(|(file, _)| sweep.dir.join(file.as_bytes()));
             let gone: Vec<Bytes> = gone.filter(missing).collect();
-            if !gone.is_empty() && self.is_remounted(at) {
+            if !gone.is_empty() && self.is_remounted() {
                 return Ok(false);
             }
             sweep.after = last.unwrap_or_default();
@@ -169,29 +168,47 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether other file systems are mounted beneath the roots than was known: a hint at what went
-    /// with one may come before the word that it was unmounted. Asked once something is missing; if
-    /// so, they are known now.
-    pub(super) fn is_remounted(&mut self, at: usize) -> bool {
-        let trigger = &self.triggers[at];
-        if !trigger.folder.cross_filesystem && trigger.scene.grafts.is_empty() {
+    /// Whether other file systems are mounted than was known: a hint at what went with one may come
+    /// before the word that it was unmounted. Asked once something is missing; if so, they are known
+    /// now.
+    pub(super) fn is_remounted(&mut self) -> bool {
+        if !self.mount_news.any() {
             return false;
         }
-        let other = Mounts::read().is_ok_and(|now| now != self.mounts);
+        let before = self.mounts.clone();
+        self.read_mounts();
+        let other = self.mounts != before;
         if other {
             self.wander();
         }
         other
     }
 
+    /// Whether what is missing at a path may be so because its file system is not there.
+    pub(super) fn is_gone_with_mount(&mut self, at: usize, rel: &Bytes) -> Result<bool, Stopped> {
+        if !self.is_open(at, rel) {
+            return Ok(false);
+        }
+        if self.is_remounted() {
+            self.tell_places()?;
+        }
+        Ok(self.is_away(at, rel))
+    }
+
     /// Whether what was delivered at a path lies on a file system that is not there: that it is
     /// missing tells nothing, then.
     pub(super) fn is_away(&mut self, at: usize, rel: &Bytes) -> bool {
+        let is_open = self.is_open(at, rel);
         let Self { triggers, reporter, .. } = self;
         let trigger = &triggers[at];
         let place = trigger.place_of(&Bytes::from(rel.dir()));
-        reporter.ledger.row(&trigger.name, rel).is_some_and(|row| row.open)
-            && !place.is_some_and(|place| reporter.ledger.is_of(&trigger.name, rel, place))
+        is_open && !place.is_some_and(|place| reporter.ledger.is_of(&trigger.name, rel, place))
+    }
+
+    /// Whether what was delivered at a path counts as being there.
+    pub(super) fn is_open(&mut self, at: usize, rel: &Bytes) -> bool {
+        let row = self.reporter.ledger.row(&self.triggers[at].name, rel);
+        row.is_some_and(|row| row.open)
     }
 
     /// Moves a sweep on to the next directory with rows; false if there is none.

@@ -19,7 +19,7 @@ use super::desk::Desk;
 use super::dirty::{Inbox, Order, Serving};
 use super::hints::Closing;
 use super::listing::Listings;
-use super::mounts::Mounts;
+use super::mounts::{self, Mounts};
 use super::places::Places;
 use super::recover::Recovery;
 use super::report::{Reporter, Stopped};
@@ -68,6 +68,7 @@ pub struct Worker {
     /// Whether it serves one root that may hang.
     pub(super) apart: bool,
     pub(super) mounts: Mounts,
+    pub(super) mount_news: mounts::News,
     /// Whether the table of mounts could not be read the last time.
     pub(super) unread_mounts: bool,
     /// The problems that were logged last.
@@ -110,6 +111,7 @@ impl Worker {
             desk,
             apart: false,
             mounts: Mounts::default(),
+            mount_news: mounts::News::since_now(),
             unread_mounts: false,
             logged: BTreeSet::new(),
             recovery: Recovery::default(),
