@@ -12,6 +12,8 @@ mod common;
 
 #[path = "coverage/denied.rs"]
 mod denied;
+#[path = "coverage/fanotify.rs"]
+mod fanotify;
 #[path = "coverage/limits.rs"]
 mod limits;
 #[path = "coverage/mounts.rs"]

@@ -18,13 +18,14 @@ use dagd::io::disk::{Prober, version_at};
 use dagd::io::watch::{Limits, ToWatch};
 
 #[path = "watch/bench.rs"]
-#[expect(dead_code, reason = "a part of the bench is enough here")]
 mod bench;
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;
 
 #[path = "watch/anew.rs"]
 mod anew;
+#[path = "watch/fanotify.rs"]
+mod fanotify;
 
 use bench::{
     Bench, PATIENCE, alone, is_being_written, is_free, sleeps, tasks, trigger, with_filter,

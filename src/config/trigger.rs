@@ -240,7 +240,7 @@ impl<'s> RawTrigger<'s> {
             }
             "min_size" => self.min_size = reader.size(value).map(|size| value.at(size)),
             "max_size" => self.max_size = reader.size(value).map(|size| value.at(size)),
-            "backend" => self.backend = reader.choice(value, &BACKENDS, &["fanotify"]),
+            "backend" => self.backend = reader.choice(value, &BACKENDS, &[]),
             "poll_interval" => self.poll_interval = values::poll_interval(reader, value),
             "reconcile_interval" => {
                 let help = "leave it out for no regular scans";
@@ -348,8 +348,12 @@ const SYMLINKS: [(&str, FollowSymlinks); 3] = [
 
 const FILE_TYPES: [(&str, FileType); 2] = [("file", FileType::File), ("dir", FileType::Dir)];
 
-const BACKENDS: [(&str, Backend); 3] =
-    [("auto", Backend::Auto), ("inotify", Backend::Inotify), ("poll", Backend::Poll)];
+const BACKENDS: [(&str, Backend); 4] = [
+    ("auto", Backend::Auto),
+    ("inotify", Backend::Inotify),
+    ("fanotify", Backend::Fanotify),
+    ("poll", Backend::Poll),
+];
 
 const CONFLICTS: [(&str, OnConflict); 4] = [
     ("rename", OnConflict::Rename),

@@ -132,6 +132,8 @@ pub enum Backend {
     Auto,
     /// By inotify.
     Inotify,
+    /// By fanotify: one mark for each file system.
+    Fanotify,
     /// By looking at intervals.
     Poll,
 }

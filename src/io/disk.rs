@@ -3,8 +3,9 @@
 //! The only place that opens a file that somebody dropped. It opens beneath a root, follows no
 //! symbolic link unless the trigger says so, never opens what is not a regular file, never reads
 //! content and never changes anything. What a finding means is decided in [`crate::core::candidate`].
-//! Folders that count as a whole are measured in [`tree`].
+//! Folders that count as a whole are measured in [`tree`], and file handles are in [`handle`].
 
+pub mod handle;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -435,50 +436,12 @@ fn version_of(fd: BorrowedFd<'_>, stat: &Statx) -> Version {
 
 /// The file handle; where the file system makes none, the inode and when it was made.
 fn identity_of(fd: BorrowedFd<'_>, stat: &Statx) -> Bytes {
-    handle_of(fd).unwrap_or_else(|| {
+    handle::of(fd).unwrap_or_else(|| {
         let mut id = b"i".to_vec();
         id.extend_from_slice(&dev_of(stat).to_le_bytes());
         id.extend_from_slice(&stat.stx_ino.to_le_bytes());
         id.extend_from_slice(&stat.stx_btime.tv_sec.to_le_bytes());
         id.extend_from_slice(&stat.stx_btime.tv_nsec.to_le_bytes());
-        Bytes::from(id)
-    })
-}
-
-/// The largest handle that the kernel makes (`MAX_HANDLE_SZ`).
-const HANDLE_MAX: usize = 128;
-
-/// `struct file_handle` with room for the largest handle.
-#[repr(C)]
-struct Handle {
-    bytes: u32,
-    kind: i32,
-    data: [u8; HANDLE_MAX],
-}
-
-/// The file handle: type and bytes; `None` where the file system makes none.
-#[expect(unsafe_code, reason = "rustix has no name_to_handle_at")]
-fn handle_of(fd: BorrowedFd<'_>) -> Option<Bytes> {
-    let mut handle = Handle { bytes: 128, kind: 0, data: [0; HANDLE_MAX] };
-    let mut mount: libc::c_int = 0;
-    // SAFETY: the path is a valid C string; `handle` is laid out as `struct file_handle` followed
-    // by the 128 bytes that its first field announces; `mount` is a valid int. The kernel writes
-    // within those bounds and keeps no pointer.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_name_to_handle_at,
-            fd.as_raw_fd(),
-            c"".as_ptr(),
-            &raw mut handle,
-            &raw mut mount,
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    let data = handle.data.get(..usize::try_from(handle.bytes).ok()?)?;
-    (done == 0).then(|| {
-        let mut id = b"h".to_vec();
-        id.extend_from_slice(&handle.kind.to_le_bytes());
-        id.extend_from_slice(data);
         Bytes::from(id)
     })
 }

@@ -1,6 +1,7 @@
 //! Takes up a new set of triggers: what stays goes on, what is new is sought, what is gone is left.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::core::path::Bytes;
@@ -23,6 +24,7 @@ impl Worker {
             self.reporter.send(FromWatch::Apart { trigger: spec.name.clone() })?;
         }
         self.reporter.prober.forget();
+        let backends = self.backends();
         let mut old = std::mem::take(&mut self.triggers);
         let pulse = self.reporter.pulse.clone();
         // Nobody scans what goes on as it was: a root that it did not have before is news.
@@ -56,9 +58,20 @@ impl Worker {
             self.assess(at);
         }
         self.release_unwanted();
+        let now = self.backends();
+        if backends != now && backends.iter().chain(&now).any(|(_, marked)| *marked) {
+            // What is watched stays with its backend, and a mark that nobody needs costs.
+            self.cover.watch_anew();
+        }
         self.roots_changed();
         self.uncovered = Some(arming.number);
         Ok(())
+    }
+
+    /// All roots, as configured, and whether their file systems are to be marked.
+    fn backends(&self) -> BTreeSet<(PathBuf, bool)> {
+        let roots = self.triggers.iter().filter(|trigger| trigger.means.watches);
+        roots.map(|trigger| (trigger.folder.root.clone(), trigger.is_marked())).collect()
     }
 
     /// Gives up directories that no trigger wants any more.

@@ -1,8 +1,13 @@
 //! What a backend can answer, and what is said to the user when it cannot watch.
 //!
-//! Names the outcomes; the backend itself is [`super::inotify`].
+//! Names the outcomes; the backends themselves are [`super::inotify`] and [`super::fanotify`].
 
 use std::fs;
+
+/// Watchers of one kind that go on until another one covers everything, at most, since each has its
+/// table and its part of what the kernel grants. With one more nothing is kept, and a scan makes up
+/// for that.
+pub const OLD_MAX: usize = 8;
 
 /// What became of the wish to watch a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

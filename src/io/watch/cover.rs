@@ -1,6 +1,6 @@
 //! The directories that are covered, those that are still to be, and those that resist.
 //!
-//! Pure bookkeeping over the backend: which paths are watched and which directory each was when it
+//! Pure bookkeeping over the backends: which paths are watched and which directory each was when it
 //! was watched. What is read in them is decided in [`super::worker`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use crate::core::path::Bytes;
 use crate::io::disk::DirId;
 
 use super::backend::{Outcome, Problem};
+use super::backends::Backends;
 use super::dirty::{Inbox, beneath};
-use super::inotify::Inotify;
 
 /// Directories watched in one batch: the backend's round trip then costs nothing per directory.
 pub const COVER_MAX: usize = 1024;
@@ -52,10 +52,10 @@ pub struct Covered {
 
 /// What is covered.
 pub struct Cover {
-    backend: Inotify,
+    backends: Backends,
     /// By absolute path. Bounded by the directories on disk that triggers want.
     dirs: BTreeMap<Bytes, Covered>,
-    /// Watched, but not entered yet. The backend keeps them in its table, whatever is there by now.
+    /// Watched, but not entered yet. Its backend keeps them in its table, whatever is there by now.
     /// Bounded like `dirs`.
     begun: BTreeSet<Bytes>,
     /// To be watched and read; the value tells whether their files are news. Each is in
@@ -66,9 +66,9 @@ pub struct Cover {
 
 impl Cover {
     /// Nothing is covered.
-    pub fn new(inbox: Arc<Inbox>) -> Self {
+    pub fn new(inbox: &Arc<Inbox>) -> Self {
         Self {
-            backend: Inotify::new(inbox),
+            backends: Backends::new(inbox),
             dirs: BTreeMap::new(),
             begun: BTreeSet::new(),
             queue: IndexMap::new(),
@@ -108,8 +108,12 @@ impl Cover {
     }
 
     /// Takes the next directories and watches those that are not watched yet, apart from those
-    /// that nobody `wants` any more. What is left has to be read now.
-    pub fn next(&mut self, wants: impl Fn(&Bytes) -> bool) -> Vec<(Bytes, News)> {
+    /// that nobody `wants` any more; by fanotify if it `marks` them. What is left has to be read now.
+    pub fn next(
+        &mut self,
+        wants: impl Fn(&Bytes) -> bool,
+        marks: impl Fn(&Bytes) -> bool,
+    ) -> Vec<(Bytes, News)> {
         let from = self.queue.len().saturating_sub(COVER_MAX);
         let mut batch: Vec<_> = self.queue.drain(from..).rev().filter(|(p, _)| wants(p)).collect();
         let watched = |path: &Bytes| self.dirs.get(path).is_some_and(|dir| dir.watched);
@@ -118,9 +122,8 @@ impl Cover {
         if unwatched.is_empty() {
             return batch;
         }
-        let outcomes = self.backend.watch(&unwatched, self.dirs.len());
         let mut gone = BTreeSet::new();
-        for (path, outcome) in unwatched.into_iter().zip(outcomes) {
+        for (path, outcome) in self.backends.watch(unwatched, self.dirs.len(), marks) {
             match outcome {
                 Outcome::Watched => {
                     self.problems.remove(&path);
@@ -151,9 +154,10 @@ impl Cover {
     }
 
     /// Forgets a directory and all below it, and returns them. `told` says that the kernel told; if
-    /// the directory above is watched, the backend has then forgotten them as well.
+    /// the directory above is watched, their backend may then have forgotten them as well.
     pub fn forget(&mut self, top: &Bytes, told: bool) -> Vec<(Bytes, Covered)> {
-        let knows = told && self.is_watched(top) && self.is_watched(&Bytes::from(top.dir()));
+        let forgets = |path: &Bytes| self.is_watched(path) && self.backends.forgets(path);
+        let knows = told && forgets(top) && forgets(&Bytes::from(top.dir()));
         let below = |path: &Bytes| beneath(top.as_bytes(), path.as_bytes()).is_some();
         let paths: Vec<Bytes> = tree(&self.dirs, top).cloned().collect();
         let removed: Vec<_> = paths.iter().filter_map(|p| self.dirs.remove_entry(p)).collect();
@@ -164,9 +168,10 @@ impl Cover {
         let (begun, kept) = mem::take(&mut self.begun).into_iter().partition(below);
         self.begun = kept;
         self.queue.retain(|path, _| !below(path));
+        let all: BTreeSet<Bytes> = paths.into_iter().chain(troubled).chain(begun).collect();
+        let others = self.backends.unmark(Vec::from_iter(all));
         if !knows {
-            let all: BTreeSet<Bytes> = paths.into_iter().chain(troubled).chain(begun).collect();
-            self.unwatch(&Vec::from_iter(all));
+            self.unwatch(&others);
         }
         removed
     }
@@ -178,15 +183,20 @@ impl Cover {
             self.begun.remove(path);
             self.problems.remove(path);
         }
-        self.unwatch(paths);
+        let others = self.backends.unmark(paths.to_vec());
+        self.unwatch(&others);
     }
 
     fn unwatch(&mut self, paths: &[Bytes]) {
         if paths.len() <= UNWATCH_MAX {
-            return self.backend.unwatch(paths);
+            return self.backends.unwatch(paths);
         }
-        // Nothing is lost: the old watcher goes on until the new one covers what is left.
-        self.backend.renew(true);
+        self.watch_anew();
+    }
+
+    /// Watches all anew. Nothing is lost: the old watchers go on until the new ones cover all.
+    pub fn watch_anew(&mut self) {
+        self.backends.renew(true);
         for path in mem::take(&mut self.begun) {
             self.ask(path, News::Again);
         }
@@ -200,23 +210,23 @@ impl Cover {
         self.is_begun(path) || self.dirs.get(path).is_some_and(|dir| dir.watched)
     }
 
-    /// Hints were lost: nothing is covered, and the backend begins anew.
+    /// Hints were lost: nothing is covered, and the backends begin anew.
     pub fn clear(&mut self) {
-        self.backend.renew(false);
+        self.backends.renew(false);
         self.dirs.clear();
         self.begun.clear();
         self.queue.clear();
         self.problems.clear();
     }
 
-    /// See [`Inotify::drain`].
+    /// See [`Backends::drain`].
     pub fn drain(&mut self) -> bool {
-        self.backend.drain()
+        self.backends.drain()
     }
 
     /// Everything that was asked is covered.
     pub fn settled(&mut self) {
-        self.backend.settle();
+        self.backends.settle();
     }
 
     /// Whether something has to be polled.
@@ -226,7 +236,7 @@ impl Cover {
 
     /// Puts what has to be polled back into the queue, and returns it.
     pub fn poll(&mut self) -> Vec<Bytes> {
-        self.backend.retry();
+        self.backends.retry();
         let paths: Vec<Bytes> = self.problems.keys().cloned().collect();
         for path in &paths {
             self.ask(path.clone(), News::Polled);

@@ -60,8 +60,11 @@ impl Worker {
                 return Ok(());
             }
             let triggers = &self.triggers;
-            self.reading.batch =
-                self.cover.next(|path| triggers.iter().any(|trigger| trigger.wants(path, None)));
+            let wants = |path: &Bytes| triggers.iter().any(|trigger| trigger.wants(path, None));
+            let marks = |path: &Bytes| {
+                triggers.iter().any(|trigger| trigger.is_marked() && trigger.wants(path, None))
+            };
+            self.reading.batch = self.cover.next(wants, marks);
         }
         // Also in the last step of a batch, behind which nothing more may come.
         self.changed = true;

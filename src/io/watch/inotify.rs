@@ -21,7 +21,7 @@ use notify::{
 
 use crate::core::path::Bytes;
 
-use super::backend::{Outcome, Problem};
+use super::backend::{OLD_MAX, Outcome, Problem};
 use super::dirty::{How, Inbox};
 use super::flood::{Flood, Gate, goes};
 
@@ -35,10 +35,6 @@ fn mask() -> EventKindMask {
         | EventKindMask::MODIFY_META
         | EventKindMask::ACCESS_CLOSE
 }
-
-/// Watchers that go on until another one covers everything, at most, since each has its table and
-/// its inotify instance. With one more nothing is kept, and a scan makes up for that.
-const OLD_MAX: usize = 8;
 
 /// A watcher, and what its thread is told.
 struct Watcher {

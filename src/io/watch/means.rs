@@ -55,7 +55,7 @@ impl Means {
         let silence = || Some("an event that was caused on purpose did not arrive".to_owned());
         let why = if heard { by_type } else { silence() };
         let Some(why) = why else { return Self::new(folder) };
-        if folder.backend == Backend::Inotify {
+        if folder.backend != Backend::Auto {
             let every = folder.reconcile_interval;
             let remedy = match every {
                 Some(every) => format!("it is scanned every {}", text(every)),

@@ -6,11 +6,13 @@
 
 pub mod arm;
 pub mod backend;
+pub mod backends;
 pub mod confirm;
 pub mod cover;
 pub mod descend;
 pub mod desk;
 pub mod dirty;
+pub mod fanotify;
 pub mod flood;
 pub mod hints;
 pub mod ignores;

@@ -12,7 +12,7 @@ use indexmap::IndexSet;
 use crate::core::id::Name;
 use crate::core::ledger::Placed;
 use crate::core::path::Bytes;
-use crate::core::trigger::{FolderSpec, TriggerSpec};
+use crate::core::trigger::{Backend, FolderSpec, TriggerSpec};
 use crate::io::disk::{self, DirId};
 
 use super::backend::Problem;
@@ -166,6 +166,11 @@ impl Armed {
     pub fn wants(&self, path: &Bytes, mount: Option<u64>) -> bool {
         let rel = self.rel(path).filter(|_| self.means.watches);
         mount.is_none_or(|mount| self.enters(mount)) && rel.is_some_and(|rel| self.wants_rel(&rel))
+    }
+
+    /// Whether its directories are to be watched by a mark on their file systems.
+    pub fn is_marked(&self) -> bool {
+        self.folder.backend == Backend::Fanotify
     }
 
     /// Whether a directory relative to the root belongs to the trigger.

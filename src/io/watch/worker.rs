@@ -89,7 +89,7 @@ impl Worker {
         coverage: Published,
     ) -> Self {
         Self {
-            cover: Cover::new(inbox.clone()),
+            cover: Cover::new(&inbox),
             inbox,
             reporter,
             triggers: Vec::new(),
