@@ -4,8 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
 
+use dagd::core::path::Bytes;
 use dagd::core::trigger::{Backend, TriggerSpec};
+use dagd::io::watch::backend::Outcome;
+use dagd::io::watch::dirty::{DIRTY_MAX, Inbox};
+use dagd::io::watch::fanotify::Fanotify;
 
 use crate::bench::{Bench, alone, tasks, trigger, with};
 use crate::common::disk::Disk;
@@ -231,4 +236,51 @@ fn a_file_system_that_is_mounted_anew_is_marked_anew() {
     }
     fs::write(bench.at("in/beneath"), b"x").unwrap();
     bench.saw("beneath", |_| true);
+}
+
+#[test]
+fn a_drain_of_marks_waits_for_all_that_is_queued() {
+    let Some(bench) = armed() else { return };
+    let inbox = Arc::new(Inbox::new(DIRTY_MAX));
+    let mut fanotify = Fanotify::new(inbox.clone());
+    let dir = Bytes::from(bench.at("in").as_path());
+    assert_eq!(fanotify.watch(std::slice::from_ref(&dir)), [Outcome::Watched]);
+    for round in 0..200 {
+        let write = |n| {
+            let path = bench.at(&format!("in/{round}-{n}"));
+            fs::write(&path, b"x").unwrap();
+            Bytes::from(path.as_path())
+        };
+        let paths: Vec<Bytes> = (0..50).map(write).collect();
+        assert!(fanotify.drain());
+        assert_eq!(inbox.wants(paths.iter()), Some(vec![true; 50]));
+    }
+    let other = Bytes::from(bench.at("other").as_path());
+    assert_eq!(fanotify.unwatch(vec![dir, other.clone()]), [other]);
+}
+
+#[test]
+fn a_file_system_that_cannot_be_marked_is_polled_and_that_is_told() {
+    let Some(mut bench) = armed() else { return };
+    let Some(disk) = Disk::mount(&bench.at("in"), "size=1m") else { return };
+    for dir in ["lower", "upper", "work", "all"] {
+        fs::create_dir(disk.path().join(dir)).unwrap();
+    }
+    let over = disk.path().join("all");
+    let options = "lowerdir=lower,upperdir=upper,workdir=work,nfs_export=off";
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "overlay", "-o", options, "none"]).arg(&over).current_dir(disk.path());
+    let mounted = mount.output().unwrap();
+    if !mounted.status.success() {
+        return skip(&format!("no overlay can be mounted here: {mounted:?}"));
+    }
+    bench.arm(vec![marked(&bench, "in/all")]);
+    let told = "fanotify cannot watch this file system; set backend = \"inotify\"";
+    let is_told = |line: &String| line.starts_with(over.to_str().unwrap()) && line.ends_with(told);
+    bench.until(|bench| bench.coverage("t").unwrap().problems.iter().any(is_told));
+    fs::write(over.join("f"), b"x").unwrap();
+    bench.delivered("t", ["f"]);
+    let unmount = Command::new("umount").arg("-l").arg(&over).status();
+    assert!(unmount.unwrap().success());
+    bench.stop();
 }
