@@ -143,11 +143,13 @@ impl Worker {
                 Some(patience) => self.woken.recv_timeout(patience),
                 None => self.woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
+            // Looked at first: what was requested before it was told to stop is answered.
+            let stopping = self.shared.stopping.load(Ordering::Acquire);
             self.bring_to_disk(tell);
             let hints = self.shared.hints.load(Ordering::Acquire);
             match woken {
                 Err(RecvTimeoutError::Disconnected) => return,
-                _ if self.shared.stopping.load(Ordering::Acquire) => return,
+                _ if stopping => return,
                 Ok(()) if self.wal.reaches(self.behind() + CHECKPOINT_FRAMES) => {
                     self.copy();
                 }
