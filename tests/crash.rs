@@ -83,7 +83,9 @@ fn nothing_is_lost_and_only_attempts_in_flight_repeat() {
         env.kill();
     }
     env.start();
-    env.wait("all files", || fs::read_dir(env.at("done")).is_ok_and(|dir| dir.count() == FILES));
+    env.wait_for("all files", FILES as u64, || {
+        fs::read_dir(env.at("done")).map_or(0, |dir| dir.count() as u64)
+    });
     env.await_idle();
 
     let log = fs::read_to_string(env.at("log")).unwrap();

@@ -298,7 +298,7 @@ impl Env {
 
     /// Waits until `n` runs have ended since the daemon's start and nothing else waits.
     pub(crate) fn await_ended(&self, n: u64) {
-        self.wait(&format!("{n} ended runs"), || self.counter("runs_ended") >= n);
+        self.wait_for(&format!("{n} ended runs"), n, || self.counter("runs_ended"));
     }
 
     /// Waits until every folder was gone through that answers, all runs have ended and nothing is
@@ -324,8 +324,21 @@ impl Env {
 
     /// Waits until `done`.
     pub(crate) fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !done() {
+        self.wait_for(what, 1, || u64::from(done()));
+    }
+
+    /// Waits until `count` has come to `wanted`, for as long as it moves: how long all of it takes
+    /// says nothing on a machine that others use.
+    pub(crate) fn wait_for(&self, what: &str, wanted: u64, mut count: impl FnMut() -> u64) {
+        let (mut last, mut deadline) = (0, Instant::now() + PATIENCE);
+        loop {
+            let now = count();
+            if now >= wanted {
+                return;
+            }
+            if now != last {
+                (last, deadline) = (now, Instant::now() + PATIENCE);
+            }
             if Instant::now() > deadline {
                 let waits = self.run(&["pending"]).stdout;
                 let waits = String::from_utf8_lossy(&waits);
