@@ -20,8 +20,8 @@ use crate::io::systemd;
 
 /// First and longest pause between tries to commit while the store is stalled.
 const STALL_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How long attempts that are killed because nothing can be committed may take to be gone. Only one that hangs in the
-/// kernel takes longer.
+/// How long attempts that are killed because nothing can be committed may take to be gone. Only one
+/// that hangs in the kernel takes longer.
 const DEATH_MAX: Duration = Duration::from_secs(6);
 /// Requests that are kept for later while the store is stalled; more are refused. Each holds a
 /// connection: others stay free for who looks, or stops dagd.

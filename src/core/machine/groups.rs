@@ -134,15 +134,12 @@ impl Groups {
             }
             FanOut::Batch | FanOut::Dir | FanOut::Key => usize::MAX,
         };
-        let group = self.by_key.get(key);
+        let Some(group) = self.by_key.get(key) else { return Vec::new() };
+        let members = group.members.values();
         if newest && folder.fan_out == FanOut::File {
-            return group
-                .and_then(|group| group.members.values().next_back())
-                .cloned()
-                .into_iter()
-                .collect();
+            return members.rev().take(most).cloned().collect();
         }
-        group.into_iter().flat_map(|group| group.members.values()).take(most).cloned().collect()
+        members.take(most).cloned().collect()
     }
 
     /// A file has become ready, or is ready in another version. `held`: a run holds the group up.

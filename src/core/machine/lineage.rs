@@ -26,7 +26,8 @@ const FADING_MAX: usize = 16_384;
 /// First and longest wait of a file at the end of a row.
 const BRAKE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
 
-/// Files of runs that have ended lately, each with its own row, mostly an empty one. By trigger, too: of two runs that had the same name the last to end need not be the last of the row.
+/// Files of runs that have ended lately, each with its own row, mostly an empty one. By trigger,
+/// too: of two runs that had the same name the last to end need not be the last of the row.
 #[derive(Debug, Default)]
 pub(super) struct Fading {
     files: BTreeMap<(Bytes, Name), (Lineage, Mono)>,

@@ -173,12 +173,14 @@ impl Machine {
     fn in_hand(&self, queued: &ItemQueued) -> Option<String> {
         let lane = self.lanes.get(queued.trigger.as_ref()?)?;
         queued.files.iter().filter(|file| file.in_place).find_map(|file| {
-            let path = file.path.lossy();
+            let path = || file.path.lossy();
             match lane.candidates.get(&file.rel).map(|candidate| &candidate.stage) {
-                Some(Stage::Claimed { run, .. }) => Some(format!("run {run} is working on {path}")),
+                Some(Stage::Claimed { run, .. }) => {
+                    Some(format!("run {run} is working on {}", path()))
+                }
                 Some(Stage::Ready | Stage::Checking { .. } | Stage::Pending(..)) | None => {
-                    let waits = |_| format!("{path} waits for a run already");
-                    lane.items.of_file(&file.rel).map(waits)
+                    let waits = lane.items.has_file(&file.rel);
+                    waits.then(|| format!("{} waits for a run already", path()))
                 }
             }
         })

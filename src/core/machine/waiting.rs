@@ -62,9 +62,9 @@ impl Waiting {
         self.all.iter().find(|(_, place)| place.merges).map(|(id, _)| *id)
     }
 
-    /// One that has the file, if any waits.
-    pub(super) fn of_file(&self, rel: &Bytes) -> Option<ItemId> {
-        self.by_file.get(rel)?.first().copied()
+    /// Whether one waits that has the file.
+    pub(super) fn has_file(&self, rel: &Bytes) -> bool {
+        self.by_file.contains_key(rel)
     }
 
     /// What is next: `back`, of those that gave way, otherwise of the others.
@@ -97,7 +97,8 @@ impl Waiting {
         ids.into_iter().filter(only).collect()
     }
 
-    /// One more waits. `held`: whether a run holds up its key; `claimed`: whether one has claimed the path.
+    /// One more waits. `held`: whether a run holds up its key; `claimed`: whether one has claimed
+    /// the path.
     pub(super) fn insert(
         &mut self,
         item: &ItemQueued,

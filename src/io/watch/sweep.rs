@@ -113,8 +113,10 @@ impl Worker {
                 sweep.also.extend(gone);
                 return Ok(false);
             }
-            for rel in gone.into_iter().filter(|rel| !self.is_away(at, rel)).collect::<Vec<_>>() {
-                self.report_missing(at, rel, sweep.origin, false)?;
+            for rel in gone {
+                if !self.is_gone_with_mount(at, &rel)? {
+                    self.report_missing(at, rel, sweep.origin, false)?;
+                }
             }
             return Ok(false);
         }
@@ -184,31 +186,20 @@ impl Worker {
         other
     }
 
-    /// Whether what is missing at a path may be so because its file system is not there.
+    /// Whether what was delivered at a path, and is missing, lies on a file system that is not there:
+    /// that tells nothing, then.
     pub(super) fn is_gone_with_mount(&mut self, at: usize, rel: &Bytes) -> Result<bool, Stopped> {
-        if !self.is_open(at, rel) {
+        let row = self.reporter.ledger.row(&self.triggers[at].name, rel);
+        if !row.is_some_and(|row| row.open) {
             return Ok(false);
         }
         if self.is_remounted() {
             self.tell_places()?;
         }
-        Ok(self.is_away(at, rel))
-    }
-
-    /// Whether what was delivered at a path lies on a file system that is not there: that it is
-    /// missing tells nothing, then.
-    pub(super) fn is_away(&mut self, at: usize, rel: &Bytes) -> bool {
-        let is_open = self.is_open(at, rel);
         let Self { triggers, reporter, .. } = self;
         let trigger = &triggers[at];
         let place = trigger.place_of(&Bytes::from(rel.dir()));
-        is_open && !place.is_some_and(|place| reporter.ledger.is_of(&trigger.name, rel, place))
-    }
-
-    /// Whether what was delivered at a path counts as being there.
-    pub(super) fn is_open(&mut self, at: usize, rel: &Bytes) -> bool {
-        let row = self.reporter.ledger.row(&self.triggers[at].name, rel);
-        row.is_some_and(|row| row.open)
+        Ok(!place.is_some_and(|place| reporter.ledger.is_of(&trigger.name, rel, place)))
     }
 
     /// Moves a sweep on to the next directory with rows; false if there is none.
