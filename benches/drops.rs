@@ -1,5 +1,7 @@
 //! From the close of a dropped file to the first instruction of its command: a daemon with ledger,
-//! history and logs against the floor of the machine, in turn. `cargo bench --bench drops [DROPS]`
+//! history and logs against the floor of the machine, in turn; drop after drop, and out of quiet.
+//! State and folder lie in `DAGD_BENCH_DIR` (else `target`), the runtime folder in memory, as
+//! `/run` does. `cargo bench --bench drops [DROPS]`
 
 #![expect(
     clippy::unwrap_used,
@@ -19,43 +21,61 @@ use std::time::{Duration, Instant};
 
 use bench::{Bench, Lot, median, quantile};
 
+/// How many drops warm up.
+const WARM: usize = 20;
+
 fn main() {
     let bench = Bench::new();
     let drops = bench::rounds(500);
     let floor = Watcher::floor(&bench);
     let dagd = Watcher::dagd(&bench);
-    let mut marks: [HashMap<String, u64>; 2] = Default::default();
-    for n in 0..drops + 20 {
-        for (watcher, marks) in [&floor, &dagd].into_iter().zip(&mut marks) {
-            let name = format!("f{n}");
-            fs::write(watcher.dir.join(&name), "content").unwrap();
-            let closed = monotonic();
-            // The first drops warm up.
-            if n >= 20 {
-                marks.insert(name, closed);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
     println!(
-        "{:<10} {:>8} {:>8} {:>8} {:>8}  ms from close to first instruction",
+        "{:<22} {:>8} {:>8} {:>8} {:>8}  ms from close to first instruction",
         "", "p50", "p90", "p99", "max"
     );
-    let lots = [&floor, &dagd].map(|watcher| watcher.log.clone());
-    let mut p50 = Vec::new();
-    for ((name, log), marks) in ["floor", "dagd"].into_iter().zip(lots).zip(&marks) {
-        let lot = latencies(&log, marks);
-        p50.push(median(&lot));
-        let at = |share| quantile(&lot, share);
-        println!("{name:<10} {:>8.3} {:>8.3} {:>8.3} {:>8.3}", at(0.5), at(0.9), at(0.99), at(1.0));
+    let lots = [
+        ("in a row", Duration::from_millis(5), drops + WARM),
+        // Longer than all that a daemon puts off until it is quiet.
+        ("after 1.5 s", Duration::from_millis(1500), drops / 25),
+    ];
+    let mut dropped = 0;
+    for (what, pause, drops) in lots {
+        let mut marks: [HashMap<String, u64>; 2] = Default::default();
+        for _ in 0..drops {
+            dropped += 1;
+            for (watcher, marks) in [&floor, &dagd].into_iter().zip(&mut marks) {
+                let name = format!("f{dropped}");
+                fs::write(watcher.dir.join(&name), "content").unwrap();
+                let closed = monotonic();
+                if dropped > WARM {
+                    marks.insert(name, closed);
+                }
+                std::thread::sleep(pause);
+            }
+        }
+        let mut p50 = Vec::new();
+        for ((name, watcher), marks) in ["floor", "dagd"].iter().zip([&floor, &dagd]).zip(&marks) {
+            let lot = latencies(&watcher.log, marks);
+            p50.push(median(&lot));
+            let at = |share| quantile(&lot, share);
+            println!(
+                "{:<22} {:>8.3} {:>8.3} {:>8.3} {:>8.3}",
+                format!("{name} {what}"),
+                at(0.5),
+                at(0.9),
+                at(0.99),
+                at(1.0)
+            );
+        }
+        println!("dagd ÷ floor at p50: {:.2}", p50[1] / p50[0]);
     }
-    println!("dagd ÷ floor at p50: {:.2}", p50[1] / p50[0]);
 }
 
 struct Watcher {
     child: Child,
     dir: PathBuf,
     log: PathBuf,
+    _runtime: Option<tempfile::TempDir>,
 }
 
 impl Watcher {
@@ -73,17 +93,20 @@ impl Watcher {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        Self { child, dir, log }
+        Self { child, dir, log, _runtime: None }
     }
 
     fn dagd(bench: &Bench) -> Self {
         let home = bench.dir("dagd");
         let dir = bench.dir("dagd/inbox");
         let log = home.join("log");
+        let memory = tempfile::Builder::new().prefix("dagd-bench-").tempdir_in("/dev/shm").unwrap();
+        let runtime = memory.path().join("run");
         let config = format!(
-            "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nmax_parallel = 2\n\
+            "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"{}\"\nmax_parallel = 2\n\
              [tasks.t]\ncommand = [\"{}\", \"{}\", \"{{path}}\"]\n\
              [triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n",
+            runtime.display(),
             bench.probe.display(),
             log.display(),
         );
@@ -91,11 +114,12 @@ impl Watcher {
         let child = Command::new(&bench.dagd)
             .args(["run", "--config"])
             .arg(home.join("dagd.toml"))
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for(&home.join("run/dagd.sock"));
-        Self { child, dir, log }
+        wait_for(&runtime.join("dagd.sock"));
+        Self { child, dir, log, _runtime: Some(memory) }
     }
 }
 

@@ -273,6 +273,25 @@ fn a_disk_that_cannot_be_written_is_told_and_can_be_looked_at() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_synced_once_it_is_quiet() {
+    let mut env =
+        Env::new("[tasks.t]\nshell = \"true\"\n[triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n");
+    env.mkdir("inbox");
+    env.start();
+    let log = env.at("state/dagd.db-wal");
+    let Some(faults) = Faults::io_error(&env, "EIO", "fdatasync,fsync", &[&log]) else { return };
+    drop_files(&env, 0, 1);
+    env.wait("word of the failure", || env.log().contains("the log cannot be synced"));
+    assert!(!is_stalled(&env), "nobody waits for it");
+    drop(faults);
+    // A sync that failed once is not to be trusted: what is asked for next is copied as a whole.
+    env.ok(&["fire", "--select", "t"]);
+    env.await_ended(2);
+    env.wait("the store to be trusted", || !is_stalled(&env));
+    assert!(env.stop());
+}
+
+#[test]
 fn a_disk_that_fails_stalls_and_heals() {
     let mut env = Env::new(QUIET);
     env.mkdir("inbox");

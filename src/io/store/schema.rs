@@ -4,6 +4,7 @@
 //! one number to the next; knows nothing of what the rows mean.
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::error::{Fault, Step};
 
@@ -109,8 +110,7 @@ pub(super) fn prepare_writer(conn: &Connection, full: bool) -> Step<()> {
     }
     set_full(conn, full)?;
     conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    tune(conn)?;
     if found < SCHEMA {
         convert(conn, found)?;
     }
@@ -128,7 +128,14 @@ pub(super) fn prepare_reader(conn: &Connection) -> Step<()> {
     if found < SCHEMA {
         return Err(Fault::Layout { found, known: SCHEMA });
     }
+    tune(conn)
+}
+
+/// Sorts in memory, and parses each statement once: without the stability guarantee, one over a
+/// table with a partial index is parsed again for each new value that is bound.
+fn tune(conn: &Connection) -> Step<()> {
     conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(())
 }

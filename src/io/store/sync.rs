@@ -23,7 +23,8 @@ const CHECKPOINT_FRAMES: u64 = (4 << 20) / 4120;
 /// Hints between looks at the log's length: cheap for the engine, well within the log's bound.
 const HINTS_PER_LOOK: u64 = 64;
 
-/// Quiet time after which the rest of the log is copied.
+/// Quiet time after which what nobody has asked for is synced as well. It stays in the log: after a
+/// whole copy the log starts over, which costs the next commit a sync.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Pause before a sync that failed is tried again.
@@ -45,7 +46,7 @@ struct Shared {
     /// One above the newest commit that somebody wants to be on disk: what an earlier dagd committed
     /// counts as commit 0.
     wanted: AtomicU64,
-    /// Hints since the log was last copied because of quiet.
+    /// Hints since the log was last synced because of quiet.
     hints: AtomicU64,
     stopping: AtomicBool,
 }
@@ -74,6 +75,7 @@ impl Sync {
             woken,
             synced: 0,
             copied: ([0; 8], 0),
+            doubtful: false,
             failing: false,
         };
         let thread = std::thread::Builder::new()
@@ -131,7 +133,9 @@ struct Worker {
     synced: u64,
     /// Which filling of the log was copied, and how far.
     copied: ([u8; 8], u64),
-    /// Whether the last sync failed, and was said to.
+    /// Whether a sync of the log has failed since it was last copied as a whole.
+    doubtful: bool,
+    /// Whether the last sync that was asked for failed, and was said to.
     failing: bool,
 }
 
@@ -154,10 +158,13 @@ impl Worker {
                     self.copy();
                 }
                 // A hint that comes after this wakes the thread anew; one that comes just before
-                // it is covered by the copy.
+                // it is covered by the sync.
                 Err(RecvTimeoutError::Timeout) if hints > 0 && hints == seen => {
                     self.shared.hints.store(0, Ordering::Release);
-                    self.copy();
+                    if let Err(error) = self.sync_log() {
+                        let path = WalFile::path(&self.path);
+                        tracing::warn!(path = %path.display(), %error, "the log cannot be synced");
+                    }
                 }
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -185,24 +192,29 @@ impl Worker {
             return;
         }
         // All of an older filling of the log was synced with the database before it was reused.
-        match self.wal.sync() {
-            Ok(()) if !self.failing => {}
-            // After a failed sync the kernel may call lost pages clean: only a whole copy to the
-            // database, from memory and synced there, tells the truth again.
-            result => {
-                let failed_before = std::mem::replace(&mut self.failing, true);
-                if let (Err(error), false) = (result, failed_before) {
-                    let path = WalFile::path(&self.path);
-                    tell(Err(format!("{} cannot be brought to disk: {error}", path.display())));
-                }
-                if !self.copy() {
-                    return;
-                }
-                self.failing = false;
+        let synced = self.sync_log();
+        if self.doubtful {
+            if !std::mem::replace(&mut self.failing, true) {
+                let path = WalFile::path(&self.path);
+                let why =
+                    synced.map_or_else(|error| error.to_string(), |()| "it failed before".into());
+                tell(Err(format!("{} cannot be brought to disk: {why}", path.display())));
             }
+            if !self.copy() {
+                return;
+            }
+            (self.doubtful, self.failing) = (false, false);
         }
         self.synced = wanted;
         tell(Ok(Seq(wanted - 1)));
+    }
+
+    /// Syncs the log. After a failure the kernel may call lost pages clean: from then on only a whole
+    /// copy to the database, from memory and synced there, tells the truth again.
+    fn sync_log(&mut self) -> io::Result<()> {
+        let result = self.wal.sync();
+        self.doubtful |= result.is_err();
+        result
     }
 
     /// Copies what can be copied to the database without being in anybody's way; whether that was
