@@ -366,3 +366,33 @@ pub struct Problem {
     /// What is wrong, and what to do about it.
     pub error: String,
 }
+
+/// One thing that `doctor` has looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at: `daemon`, `configuration`, `watches`, `instances`, `queue`, `folder`,
+    /// `readiness`, `move`, `capabilities`, `containment`, `clock`, `state` or `database`.
+    pub check: String,
+    /// What of it, such as a trigger; null if there is but one.
+    pub subject: Option<String>,
+    /// How good it is.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; null if nothing has to be done.
+    pub remedy: Option<String>,
+}
+
+/// How good a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// A promise holds only in part.
+    Warning,
+    /// dagd cannot do its work.
+    Problem,
+}

@@ -8,6 +8,7 @@ pub mod check;
 pub mod demo;
 pub mod demo_daemon;
 pub mod demo_files;
+pub mod doctor;
 pub mod exit;
 pub mod explain;
 pub mod find;
@@ -105,6 +106,8 @@ pub enum Verb {
     Once(once::OnceCommand),
     /// Check the configuration
     Check,
+    /// Look at what the machine allows, with a remedy for what it does not
+    Doctor(Json),
     /// Show a subgraph
     Graph(graph::GraphArgs),
     /// Show what a trigger would run, in which order, and why
@@ -189,6 +192,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Outcome {
         Verb::Reload => reload::reload(context),
         Verb::Once(args) => once::once(args, context),
         Verb::Check => check::check(context),
+        Verb::Doctor(args) => doctor::doctor(args, context),
         Verb::Graph(args) => graph::graph(&args, context),
         Verb::Plan(args) => plan::plan(&args, context),
         Verb::Explain(args) => explain::explain(&args, context),

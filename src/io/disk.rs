@@ -355,6 +355,11 @@ fn is_private(stat: &Statx) -> bool {
     stat.stx_uid == rustix::process::geteuid().as_raw() && !mode.intersects(others)
 }
 
+/// Whether leases tell the truth on the file system of the folder at `path`. Not if there is none.
+pub fn has_leases(path: &Path) -> bool {
+    open_root(path).is_ok_and(|root| is_local(root.as_fd()))
+}
+
 /// Whether others than dagd's user, and root, may put files into the folder at `path`. Not if there
 /// is none.
 pub fn others_may_write(path: &Path) -> bool {

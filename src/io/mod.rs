@@ -10,6 +10,7 @@ pub mod disk;
 pub mod dispose;
 pub mod failpoint;
 pub mod log_file;
+pub mod machine;
 pub mod process;
 pub mod signals;
 pub mod store;

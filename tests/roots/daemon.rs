@@ -90,6 +90,9 @@ fn a_folder_that_does_not_answer_stops_only_itself() {
     });
     assert!(env.ok(&["status"]).contains("has not answered"), "{}", env.ok(&["status"]));
     assert_eq!(far(&env)["scanning"], true);
+    // Nor does who asks what is wrong.
+    let told = env.ok(&["doctor"]);
+    assert!(told.contains("far: ") && told.contains("has not answered"), "{told}");
     // A reload does not wait either.
     env.configure(&format!(
         "{CONFIG}settle = \"1ms\"\n[triggers.far]\ndrop = \"far\"\nrun = \"note\"\n"

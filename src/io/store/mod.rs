@@ -8,6 +8,7 @@
 mod commit;
 mod error;
 mod files;
+mod health;
 mod history;
 mod keys;
 mod ledger;
@@ -34,6 +35,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use commit::DROPPED_MAX;
 pub use error::StoreError;
 pub use files::{FILE, LOGS, log_name};
+pub use health::Health;
 pub use load::Loaded;
 pub use lock::{InstanceLock, lock};
 use prune::Excess;

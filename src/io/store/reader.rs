@@ -33,7 +33,7 @@ const LOCATED_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Reader {
     conn: Connection,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) view: LiveView,
 }
 

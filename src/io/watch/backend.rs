@@ -2,7 +2,7 @@
 //!
 //! Names the outcomes; the backends themselves are [`super::inotify`] and [`super::fanotify`].
 
-use std::fs;
+use super::limits::{INSTANCES, WATCHES};
 
 /// Watchers of one kind that go on until another one covers everything, at most, since each has its
 /// table and its part of what the kernel grants. With one more nothing is kept, and a scan makes up
@@ -52,35 +52,5 @@ impl Problem {
             }
             Self::Broken(why) => format!("{polled}: {why}"),
         }
-    }
-}
-
-/// A limit that the kernel keeps for each user, in his user namespace and in all above it.
-struct Limit {
-    /// Its name in the namespace where dagd runs.
-    own: &'static str,
-    /// Its name for the whole machine.
-    machine: &'static str,
-}
-
-const WATCHES: Limit =
-    Limit { own: "user.max_inotify_watches", machine: "fs.inotify.max_user_watches" };
-const INSTANCES: Limit =
-    Limit { own: "user.max_inotify_instances", machine: "fs.inotify.max_user_instances" };
-
-impl Limit {
-    /// What to type so that `more` fit, with as many again to spare. Of the two settings the lower
-    /// one binds: outside of containers they are the same.
-    fn remedy(&self, more: usize) -> String {
-        let value = |name: &str| {
-            let path = format!("/proc/sys/{}", name.replace('.', "/"));
-            fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok())
-        };
-        let machine = value(self.machine);
-        let own = value(self.own).filter(|own| machine.is_none_or(|machine| *own < machine));
-        let name = if own.is_some() { self.own } else { self.machine };
-        let more = u64::try_from(more).unwrap_or(u64::MAX);
-        let wanted = own.or(machine).unwrap_or(0).saturating_add(more).saturating_mul(2);
-        format!("sysctl -w {name}={wanted}")
     }
 }

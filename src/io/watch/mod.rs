@@ -17,6 +17,7 @@ pub mod flood;
 pub mod hints;
 pub mod ignores;
 pub mod inotify;
+pub mod limits;
 pub mod links;
 pub mod listing;
 pub mod means;

@@ -22,6 +22,8 @@ pub struct Mount {
     /// Its number, which may be that of an earlier one.
     pub id: u64,
     parent: u64,
+    /// The number of its file system.
+    pub device: String,
     /// The part of its file system that is mounted.
     root: Bytes,
     /// Where.
@@ -157,9 +159,20 @@ impl Mounts {
         Ok(Self::parse(&fs::read(MOUNTINFO)?))
     }
 
+    /// The table that another process sees. Errors: it is gone, or another user's.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self::parse(&fs::read(format!("/proc/{pid}/mountinfo"))?))
+    }
+
     /// The same, of its text. Lines that are none are left out.
     pub fn parse(text: &[u8]) -> Self {
         Self(text.split(|&byte| byte == b'\n').filter_map(line).collect())
+    }
+
+    /// Where the first file system of a type is mounted that can be reached.
+    pub fn top(&self, kind: &str) -> Option<&Bytes> {
+        let reached = |mount: &&Mount| self.over(&mount.point).is_some_and(|m| m.id == mount.id);
+        self.0.iter().filter(|mount| mount.kind == kind).find(reached).map(|mount| &mount.point)
     }
 
     /// The mount on which a path without symbolic links lies. As the kernel walks: from mount to
@@ -222,12 +235,13 @@ fn line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|&byte| byte == b' ');
     let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse().ok();
     let (id, parent) = (number(words.next()?)?, number(words.next()?)?);
-    let (root, point) = (unescape(words.nth(1)?), unescape(words.next()?));
+    let device = String::from_utf8_lossy(words.next()?).into_owned();
+    let (root, point) = (unescape(words.next()?), unescape(words.next()?));
     let mut rest = words.skip_while(|word| *word != b"-").skip(1);
     let kind = String::from_utf8_lossy(rest.next()?).into_owned();
     let source = unescape(rest.next()?);
     let layers = if kind == "overlay" { layers(rest.next().unwrap_or_default()) } else { vec![] };
-    Some(Mount { id, parent, root, point, kind, source, layers })
+    Some(Mount { id, parent, device, root, point, kind, source, layers })
 }
 
 /// The directories that an overlay is made of. Those of another mount namespace do not exist here.

@@ -294,7 +294,7 @@ impl Worker {
 }
 
 /// Whether a call on a path may have to wait for somebody else.
-pub(super) fn may_hang(mounts: &Mounts, path: &Bytes) -> bool {
+pub fn may_hang(mounts: &Mounts, path: &Bytes) -> bool {
     mounts.over(path).is_some_and(|mount| mounts.nature(mount).may_hang)
 }
 
