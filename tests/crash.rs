@@ -71,7 +71,7 @@ fn nothing_is_lost_and_only_attempts_in_flight_repeat() {
     env.mkdir("live");
     fs::write(env.at("task.sh"), TASK).unwrap();
     let mut seed = 0x9e37_79b9_7f4a_7c15;
-    let rounds = rounds(200);
+    let rounds = rounds(300);
     let mut dropped = 0;
     for round in 0..rounds {
         env.start();

@@ -36,8 +36,9 @@ fn found(env: &Env, around: &[&str]) -> (Output, Vec<Value>) {
         [] => env.run(&["doctor", "--json"]),
         around => through(around, &inner).output().unwrap(),
     };
-    let all = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-    (output, all)
+    let all = serde_json::from_slice(&output.stdout);
+    assert!(all.is_ok(), "{output:?}");
+    (output, all.unwrap())
 }
 
 /// The findings of one check, as `level: found → remedy`.

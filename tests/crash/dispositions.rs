@@ -153,7 +153,7 @@ fn nothing_is_lost_whatever_becomes_of_files() {
     for n in 0..TRIGGERS {
         env.mkdir(&format!("inbox{n}"));
     }
-    let rounds = rounds(120);
+    let rounds = rounds(200);
     let (mut tokens, mut number) = (Vec::new(), 0);
     for round in 0..rounds {
         if round % HOLDS == 0 {
