@@ -120,6 +120,32 @@ fn a_scan_for_which_too_much_is_open_ends_later() {
 }
 
 #[test]
+fn a_root_that_cannot_be_opened_for_now_is_not_taken_for_absent() {
+    const NAME: &str = "scarce::a_root_that_cannot_be_opened_for_now_is_not_taken_for_absent";
+    if std::env::var_os("ALONE").is_none() {
+        return assert!(alone(NAME, &[]));
+    }
+    let mut bench = Bench::new();
+    fs::create_dir(bench.at("in")).unwrap();
+    fs::write(bench.at("in/f"), "x").unwrap();
+    // From then on the thread has its name.
+    bench.arm(Vec::new());
+    let watch = Sleeps::of("dagd-watch");
+    let scans = bench.scanned;
+    let limit = Limit::descriptors(0);
+    let unproved = |folder: &mut FolderSpec| folder.read_lock = ReadLock::None;
+    bench.arm(vec![with("t", &bench.at("in"), unproved)]);
+    bench.handle.send(ToWatch::Scan("t".into()));
+    bench.until(|bench| is_told(bench, "t"));
+    let slept = watch.count();
+    bench.until(|bench| watch.count() > slept || bench.scanned > scans);
+    assert_eq!(bench.scanned, scans, "a scan has ended that could not look");
+    drop(limit);
+    bench.until(|bench| bench.scanned > scans);
+    bench.delivered("t", ["f"]);
+}
+
+#[test]
 fn a_mount_while_too_much_is_open_is_noticed_later() {
     if !may_mount("scarce::a_mount_while_too_much_is_open_is_noticed_later") {
         return;

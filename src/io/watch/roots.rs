@@ -61,9 +61,11 @@ pub struct Armed {
     pub told: Vec<Placed>,
     /// What was found beneath its root that tells how far it reaches.
     pub scene: Scene,
-    /// Why its root cannot be opened although it exists. If it has a root all the same, too much is
-    /// open for now to look at what is beneath: that waits.
+    /// Why its root cannot be opened although it exists.
     pub trouble: Option<String>,
+    /// Whether that is only because there are no more descriptors or threads for now: then nothing
+    /// is known of the root, or against the one that it has, and what is to be looked at waits.
+    pub scarce: bool,
     /// Why the way to its root cannot be followed.
     pub unfollowed: Option<Problem>,
     /// Whether it was told to hold.
@@ -105,6 +107,7 @@ impl Armed {
             told: Vec::new(),
             scene: Scene::default(),
             trouble: None,
+            scarce: false,
             unfollowed: None,
             held: false,
             kept: Kept::default(),
@@ -126,7 +129,7 @@ impl Armed {
         (self.root, self.places, self.told) = (was.root, was.places, was.told);
         self.scene.foreign = was.scene.foreign;
         (self.held, self.kept) = (was.held, was.kept);
-        (self.trouble, self.unfollowed) = (was.trouble, was.unfollowed);
+        (self.trouble, self.scarce, self.unfollowed) = (was.trouble, was.scarce, was.unfollowed);
         (self.directories, self.unread) = (was.directories, was.unread);
     }
 
@@ -227,7 +230,7 @@ impl Armed {
 
     /// Whether nothing beneath its root can be looked at for now.
     pub fn waits(&self) -> bool {
-        self.root.is_some() && self.trouble.is_some()
+        self.scarce
     }
 
     /// What keeps its files from being noticed as they should be, apart from what concerns single

@@ -344,6 +344,7 @@ impl Worker {
         if is_scarcity(error) {
             let path = trigger.folder.root.join(rel.as_path());
             trigger.trouble = Some(format!("cannot open {}: {error}", path.display()));
+            trigger.scarce = true;
             self.changed = true;
             walk.stack.push(rel);
         } else if trigger.means.watches {

@@ -110,9 +110,9 @@ impl Worker {
         let trigger = &mut self.triggers[at];
         let was = trigger.trouble.take();
         trigger.trouble = found.as_ref().err().cloned();
+        trigger.scarce = scarce;
         self.changed |= was != trigger.trouble;
-        if scarce && trigger.root.is_some() {
-            // Nothing is known against it. What is to be looked at waits.
+        if scarce {
             return;
         }
         let found = found.ok().flatten();
@@ -187,6 +187,7 @@ impl Worker {
         trigger.apart = done.is_ok();
         let root = trigger.folder.root.display();
         trigger.trouble = done.err().map(|error| format!("no thread for {root}: {error}"));
+        trigger.scarce = trigger.trouble.is_some();
         self.changed = true;
     }
 
