@@ -399,6 +399,7 @@ fn model() -> Model {
         slots: 2,
         max_live_runs: 64,
         stop_timeout: Duration::from_secs(30),
+        can_leave: false,
     }
 }
 

@@ -59,6 +59,7 @@ fn bare(graph: Graph, slots: usize) -> Arc<Model> {
         slots,
         max_live_runs: 8,
         stop_timeout: Duration::ZERO,
+        can_leave: false,
     })
 }
 

@@ -177,6 +177,7 @@ impl Read {
             slots: self.daemon.slots(around),
             max_live_runs: self.daemon.live_runs(around),
             stop_timeout: self.daemon.stop_timeout(),
+            can_leave: true,
         };
         Some(Resolved { model: Arc::new(model), settings: settings?, warnings })
     }

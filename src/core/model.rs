@@ -23,4 +23,6 @@ pub struct Model {
     pub max_live_runs: usize,
     /// How long running tasks may go on after a stop.
     pub stop_timeout: Duration,
+    /// Whether attempts can go on without dagd, where their tasks say so.
+    pub can_leave: bool,
 }

@@ -225,6 +225,13 @@ impl Run {
         legal
     }
 
+    /// Whether the cancel of a task that runs was asked for, or that of the run as far as it concerns
+    /// the task.
+    pub fn is_cancelled(&self, place: usize) -> bool {
+        let of_run = self.cancelled.is_some() && !self.always(place);
+        of_run || self.nodes.get(place).is_some_and(|node| node.cancelled)
+    }
+
     /// An attempt has ended with this meaning. Adds what may start by it to `ready`. `false` if it
     /// is not the current attempt.
     pub fn finish(
@@ -235,9 +242,8 @@ impl Run {
         verdict: Verdict,
         ready: &mut Vec<usize>,
     ) -> bool {
-        let of_run = self.cancelled.is_some() && !self.always(place);
+        let cancelled = self.is_cancelled(place);
         let Some(node) = self.nodes.get_mut(place) else { return false };
-        let cancelled = of_run || node.cancelled;
         if node.state != TaskState::Running || node.attempt != attempt {
             return false;
         }

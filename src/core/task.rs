@@ -37,6 +37,17 @@ pub enum OnCrash {
     Fail,
 }
 
+/// What becomes of an attempt in flight when dagd stops or dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDaemonStop {
+    /// It ends with dagd, and is run again.
+    #[default]
+    Stop,
+    /// It goes on, and the next dagd takes it over.
+    Leave,
+}
+
 /// When a task may start, as a function of how what it needs has ended. Airflow's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -165,6 +176,9 @@ pub struct TaskSpec {
     pub allow_failure: bool,
     /// After a crash of dagd.
     pub on_crash: OnCrash,
+    /// When dagd stops or dies.
+    #[serde(default)]
+    pub on_daemon_stop: OnDaemonStop,
     /// When it may start.
     pub rule: Rule,
     /// Bytes of output that are kept: head and tail.
@@ -193,6 +207,7 @@ impl TaskSpec {
             tags: BTreeSet::new(),
             allow_failure: false,
             on_crash: OnCrash::Retry,
+            on_daemon_stop: OnDaemonStop::Stop,
             rule: Rule::AllSuccess,
             log_max: 64 << 20,
         }

@@ -21,7 +21,7 @@ use crate::config::{Durability, Resolved, Settings};
 use crate::core::effect::Out;
 use crate::core::graph::Graph;
 use crate::core::id::{AttemptId, Name, Seq};
-use crate::core::machine::{Machine, Recovering, Start};
+use crate::core::machine::{Left, Machine, Recovering, Start};
 use crate::core::model::Model;
 use crate::io::check::{Checker, MakeKeys};
 use crate::io::config_files;
@@ -223,7 +223,7 @@ impl Foundation {
         let mut recovering = recovering(self.model, &loaded, durations, now)
             .map_err(|why| DaemonError::Recovery { dir: settings.state_dir.clone(), why })?;
         for (id, bytes) in logs_left(recovering.view(), &self.dirs.logs) {
-            recovering.found_log(id, bytes);
+            recovering.found(id, Left::Gone(bytes));
         }
         let machine = recovering.finish(now, Seq(1), &mut out);
         if runs > 0 {

@@ -208,6 +208,7 @@ fn with_slots(
         slots: args.max_parallel.unwrap_or(model.slots),
         max_live_runs: model.max_live_runs,
         stop_timeout: std::time::Duration::ZERO,
+        can_leave: false,
     }
 }
 

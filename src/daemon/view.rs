@@ -265,6 +265,7 @@ pub fn live(loaded: &Loaded) -> Vec<wire::RunDetail> {
         slots: 0,
         max_live_runs: usize::MAX,
         stop_timeout: std::time::Duration::ZERO,
+        can_leave: false,
     };
     let now = Now { wall: wall(), ..Now::default() };
     let folded = super::boot::recovering(Arc::new(model), loaded, Vec::new(), now);

@@ -66,6 +66,7 @@ impl Flood {
             slots: 1,
             max_live_runs: 4,
             stop_timeout: Duration::ZERO,
+            can_leave: false,
         };
         Self {
             machine: machine(&Arc::new(model)),
@@ -322,6 +323,7 @@ fn signalled(overlap: Overlap) -> (Machine, Option<usize>) {
         slots: 1,
         max_live_runs: 4,
         stop_timeout: Duration::ZERO,
+        can_leave: false,
     };
     let mut machine = machine(&Arc::new(model));
     let mut full = None;

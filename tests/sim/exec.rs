@@ -8,9 +8,10 @@ use dagd::core::disposition::{Disposed, Goal, MoveResult, Phase};
 use dagd::core::effect::{Move, Start, Stop};
 use dagd::core::event::Event;
 use dagd::core::id::{AttemptId, RunId, Wall};
+use dagd::core::machine::Left;
 use dagd::core::path::Bytes;
 use dagd::core::record::FileClaim;
-use dagd::core::task::{Ended, Exit};
+use dagd::core::task::{Ended, Exit, OnDaemonStop};
 use dagd::core::trigger::OnConflict;
 
 use super::disk::{Disk, File, Place};
@@ -26,11 +27,15 @@ struct Process {
     deaf: bool,
     asked: bool,
     killed: bool,
+    /// It goes on without a daemon.
+    leaves: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Exec {
     live: BTreeMap<AttemptId, Process>,
+    /// How those have ended that go on without a daemon.
+    left: BTreeMap<AttemptId, Ended>,
     ever: BTreeSet<AttemptId>,
     pub(crate) out: VecDeque<Event>,
     moves: Vec<Move>,
@@ -57,8 +62,9 @@ impl Exec {
             return;
         }
         let hangs = start.task.timeout.is_some() && rng.chance(30);
-        let process =
-            Process { since: now, hangs, deaf: rng.chance(30), asked: false, killed: false };
+        let leaves = start.task.on_daemon_stop == OnDaemonStop::Leave;
+        let deaf = rng.chance(30);
+        let process = Process { since: now, hangs, deaf, asked: false, killed: false, leaves };
         self.live.insert(id, process);
     }
 
@@ -104,6 +110,9 @@ impl Exec {
         let mut ended = Ended::without_process(exit, now);
         ended.started_at = process.since;
         ended.outputs.insert("id".to_owned(), format!("{}.{}", id.run, id.attempt));
+        if process.leaves {
+            self.left.insert(id, ended.clone());
+        }
         self.tell(id, ended, rng);
     }
 
@@ -119,9 +128,23 @@ impl Exec {
         }
     }
 
-    /// A new daemon sweeps what is left of an old one.
+    /// A new daemon sweeps what is left of an old one, but for what goes on without one.
     pub(crate) fn sweep(&mut self) {
-        self.live.clear();
+        self.live.retain(|_, process| process.leaves);
+    }
+
+    /// What an attempt that was in flight has come to.
+    pub(crate) fn found(&self, id: AttemptId) -> Left {
+        match self.left.get(&id) {
+            Some(ended) => Left::Ended(Box::new(ended.clone())),
+            None if self.live.get(&id).is_some_and(|process| process.leaves) => Left::Running,
+            None => Left::Gone(0),
+        }
+    }
+
+    /// Those that end when the daemon does.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = &AttemptId> {
+        self.live.iter().filter(|(_, process)| !process.leaves).map(|(id, _)| id)
     }
 
     /// What was under way in the daemon dies with it.

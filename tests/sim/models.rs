@@ -11,7 +11,7 @@ use dagd::core::graph::Graph;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
 use dagd::core::sidecar::{Checksum, Sidecar};
-use dagd::core::task::{FailureKind, OnCrash, Retry, Rule, TaskSpec};
+use dagd::core::task::{FailureKind, OnCrash, OnDaemonStop, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
     CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
@@ -50,6 +50,7 @@ pub(crate) fn random(rng: &mut Rng) -> Model {
         slots: 1 + rng.below(3),
         max_live_runs: rng.pick(&[1, 2, 4, 8]),
         stop_timeout: ms(500),
+        can_leave: true,
     }
 }
 
@@ -108,6 +109,7 @@ pub(crate) fn changed(rng: &mut Rng, old: &Model, renames: bool) -> Model {
         slots: old.slots,
         max_live_runs: old.max_live_runs,
         stop_timeout: old.stop_timeout,
+        can_leave: true,
     }
 }
 
@@ -165,6 +167,9 @@ fn random_policies(rng: &mut Rng, task: &mut TaskSpec) {
             never_on: if rng.chance(20) { [FailureKind::Signal].into() } else { [].into() },
             ..Retry::default()
         };
+    }
+    if rng.chance(20) {
+        task.on_daemon_stop = OnDaemonStop::Leave;
     }
     if rng.chance(25) {
         task.timeout = Some(rng.pick(&[ms(50), ms(1000)]));

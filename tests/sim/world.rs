@@ -217,8 +217,12 @@ impl World {
                 continue;
             }
             let mut out = Out::default();
-            let recovering = self.store.fold(&self.model, self.seed, self.now());
+            let mut recovering = self.store.fold(&self.model, self.seed, self.now());
             recovering.view().check_invariants();
+            let flying: Vec<_> = recovering.view().in_flight().keys().copied().collect();
+            for id in flying {
+                recovering.found(id, self.exec.found(id));
+            }
             // The folders are watched before the first commit.
             self.look_early();
             let machine = recovering.finish(self.now(), Seq(1), &mut out);
@@ -341,7 +345,7 @@ impl World {
                 Command::Reply { token, reply } => self.replied(token, &reply),
                 Command::Exit => {
                     assert!(self.machine().is_stopping(), "it was asked to stop");
-                    assert_eq!(self.exec.live().count(), 0, "nothing runs at the exit");
+                    assert_eq!(self.exec.bound().count(), 0, "nothing runs at the exit");
                     self.say(|| "exit".to_owned());
                     self.machine = None;
                     return Err(Crash);

@@ -178,7 +178,8 @@ impl Machine {
         if !run.start(place, id.attempt, at) {
             return Err("the task is not ready for it");
         }
-        self.timers.extend(self.schedule.start(run, place, id.attempt, now.mono));
+        let passed = at.until(now.wall);
+        self.timers.extend(self.schedule.start(run, place, id.attempt, now.mono, passed));
         Ok(())
     }
 

@@ -69,7 +69,7 @@ use super::task::{Ended, StopCause, TaskState};
 
 pub use self::evolve::Illegal;
 pub use self::moves::Stuck;
-pub use self::recover::{Recovering, Start};
+pub use self::recover::{Left, Recovering, Start};
 pub use self::schedule::InFlight;
 
 /// Plans kept at most, beside those that live runs use: one for each trigger, and for each selection that
@@ -293,8 +293,7 @@ impl Machine {
             }
         }
         self.mark_lanes(out);
-        if self.stopping.is_some_and(|stage| stage < Stopping::Done) && self.in_flight().is_empty()
-        {
+        if self.stopping.is_some_and(|stage| stage < Stopping::Done) && self.may_exit() {
             self.stopping = Some(Stopping::Done);
             out.commands.push(Command::Exit);
         }

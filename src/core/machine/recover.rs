@@ -15,14 +15,25 @@ use crate::core::graph::Graph;
 use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Seq};
 use crate::core::model::Model;
 use crate::core::record::Record;
-use crate::core::task::{Ended, Exit};
+use crate::core::task::{Ended, Exit, StopCause};
 
 /// A machine whose stored records are being folded.
 #[derive(Debug)]
 pub struct Recovering {
     machine: Machine,
-    /// Bytes of output that attempts in flight have left.
-    logged: BTreeMap<AttemptId, u64>,
+    /// What is known of attempts that were in flight.
+    left: BTreeMap<AttemptId, Left>,
+}
+
+/// What an attempt that was in flight has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It is gone without a word, and has left this many bytes of output.
+    Gone(u64),
+    /// It has ended meanwhile.
+    Ended(Box<Ended>),
+    /// It is still running, and whoever watches it will tell its end.
+    Running,
 }
 
 /// What recovery starts from.
@@ -86,7 +97,7 @@ impl Recovering {
             stopping: None,
             asked: Vec::new(),
         };
-        Self { machine, logged: BTreeMap::new() }
+        Self { machine, left: BTreeMap::new() }
     }
 
     /// Applies a stored record. They must come in the order in which they were committed.
@@ -94,9 +105,10 @@ impl Recovering {
         self.machine.evolve(record, now)
     }
 
-    /// An attempt that was in flight has left this many bytes of output in its log.
-    pub fn found_log(&mut self, id: AttemptId, bytes: u64) {
-        self.logged.insert(id, bytes);
+    /// What an attempt that was in flight has come to. Of which nothing is said are gone, without
+    /// output.
+    pub fn found(&mut self, id: AttemptId, left: Left) {
+        self.left.insert(id, left);
     }
 
     /// What was folded, for looking only: the machine as it was when the last record was stored.
@@ -104,8 +116,9 @@ impl Recovering {
         &self.machine
     }
 
-    /// Ends recovery. All processes of the past must be gone: attempts in flight are lost, moves
-    /// that were planned are issued again, first scans and catch-ups begin.
+    /// Ends recovery. All processes of the past must be gone but those of attempts that were found
+    /// running: the other attempts in flight are lost, moves that were planned are issued again,
+    /// first scans and catch-ups begin.
     pub fn finish(mut self, now: Now, seq: Seq, out: &mut Out) -> Machine {
         let machine = &mut self.machine;
         machine.seq = seq;
@@ -113,19 +126,18 @@ impl Recovering {
         for rev in &unused {
             machine.drop_graph(rev);
         }
-        let lost: Vec<AttemptId> = machine.in_flight().keys().copied().collect();
-        for id in lost {
-            let run = &machine.runs[&id.run];
-            let place = run.place(id.node).expect("an attempt in flight is of a planned task");
-            let spec = run.graph().task(id.node);
-            let mut ended = Ended::without_process(Exit::Unknown, now.wall);
-            ended.log_bytes = self.logged.get(&id).copied().unwrap_or(0);
-            let verdict =
-                crate::core::task::judge(spec, &ended, None, run.nodes()[place].tries, 0.0);
-            let AttemptId { run, node, attempt } = id;
-            let ended = Box::new(ended);
-            let record = Record::AttemptEnded { run, node, attempt, ended, stop: None, verdict };
-            machine.emit(now, record, out);
+        for id in machine.in_flight().keys().copied().collect::<Vec<_>>() {
+            match self.left.remove(&id).unwrap_or(Left::Gone(0)) {
+                Left::Running => machine.stop_again(now, id, out),
+                Left::Ended(ended) => {
+                    machine.stop_again(now, id, out);
+                    machine.attempt_ended(now, id, *ended, out);
+                }
+                Left::Gone(log_bytes) => {
+                    let ended = Ended::without_process(Exit::Unknown, now.wall);
+                    machine.attempt_ended(now, id, Ended { log_bytes, ..ended }, out);
+                }
+            }
         }
         let names: Vec<Name> = machine.lanes.keys().cloned().collect();
         for name in &names {
@@ -146,6 +158,15 @@ impl Recovering {
 }
 
 impl Machine {
+    /// An attempt was not over when dagd was: if it was to be cancelled, it still is.
+    fn stop_again(&mut self, now: Now, id: AttemptId, out: &mut Out) {
+        let run = &self.runs[&id.run];
+        let place = run.place(id.node).expect("an attempt in flight is of a planned task");
+        if run.is_cancelled(place) {
+            self.stop_attempt(now, id, StopCause::Cancel, out);
+        }
+    }
+
     /// Items of triggers that the configuration no longer has.
     fn drop_orphans(&mut self, now: Now, out: &mut Out) {
         let orphans: Vec<(ItemId, Option<Name>)> = self

@@ -16,7 +16,7 @@ use crate::core::id::{Attempt, AttemptId, Mono, Name, NodeIx, Now, RunId};
 use crate::core::model::Model;
 use crate::core::record::Record;
 use crate::core::run::Run;
-use crate::core::task::{StopCause, TaskSpec, TaskState};
+use crate::core::task::{OnDaemonStop, StopCause, TaskSpec, TaskState};
 use crate::core::template::Slot;
 
 /// How long a task waits for a pool before it is served before all others. Long enough for first
@@ -85,13 +85,15 @@ impl Schedule {
         }
     }
 
-    /// An attempt of the task at `place` is in flight. Returns when its time limit is reached.
+    /// An attempt of the task at `place` is in flight, known since `since` and for so long before it.
+    /// Returns when its time limit is reached.
     pub(super) fn start(
         &mut self,
         run: &Run,
         place: usize,
         attempt: Attempt,
         since: Mono,
+        passed: Duration,
     ) -> Option<(Mono, Timer)> {
         let key = key(run, place);
         self.ready.remove(&key);
@@ -102,7 +104,8 @@ impl Schedule {
         }
         let id = AttemptId { run: key.run, node: key.node, attempt };
         let limit = run.graph().task(key.node).timeout;
-        let limit = limit.map(|limit| (since.after(limit), Timer::Limit(id)));
+        let left = limit.map(|limit| limit.saturating_sub(passed));
+        let limit = left.map(|left| (since.after(left), Timer::Limit(id)));
         let deadlines = limit.iter().cloned().collect();
         self.in_flight.insert(id, InFlight { since, stop: None, killed: false, deadlines, uses });
         limit
@@ -274,13 +277,25 @@ impl Machine {
         }
     }
 
+    /// Whether an attempt goes on when dagd stops. One that was asked to end does not.
+    fn is_left(&self, id: AttemptId, flight: &InFlight) -> bool {
+        let spec = self.runs[&id.run].graph().task(id.node);
+        self.model.can_leave && flight.stop.is_none() && spec.on_daemon_stop == OnDaemonStop::Leave
+    }
+
+    /// Whether nothing is in flight that has to end before dagd does.
+    pub(super) fn may_exit(&self) -> bool {
+        self.in_flight().iter().all(|(id, flight)| self.is_left(*id, flight))
+    }
+
     /// Raises the urgency of a stop.
     pub(super) fn hasten(&mut self, now: Now, stage: Stopping, out: &mut Out) {
         if self.stopping >= Some(stage) {
             return;
         }
         self.stopping = Some(stage);
-        let ids: Vec<_> = self.in_flight().keys().copied().collect();
+        let ends = |(id, flight): &(&AttemptId, &InFlight)| !self.is_left(**id, flight);
+        let ids: Vec<_> = self.in_flight().iter().filter(ends).map(|(id, _)| *id).collect();
         for id in ids {
             if stage == Stopping::Kill {
                 if let Some(flight) = self.schedule.in_flight.get_mut(&id) {

@@ -28,6 +28,7 @@ fn crowd(many: u32, size: u32, demand: impl Fn(u32) -> u32) -> (Machine, Out) {
         slots: 1000,
         max_live_runs: 1,
         stop_timeout: Duration::ZERO,
+        can_leave: false,
     };
     let start = Start {
         model: Arc::new(model),
@@ -95,6 +96,7 @@ fn what_a_task_took_is_forgotten_with_its_last_run() {
         slots: 1,
         max_live_runs: 1,
         stop_timeout: Duration::ZERO,
+        can_leave: false,
     };
     let empty = Arc::new(empty);
     for id in &ids[..2] {
