@@ -5,5 +5,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // An attempt on its way to its program: nothing of the daemon is to happen in it.
+    if let Some(failed) = dagd::io::process::child::run_if_asked() {
+        return failed;
+    }
     dagd::cli::main(std::env::args_os())
 }

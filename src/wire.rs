@@ -139,6 +139,12 @@ pub struct AttemptRow {
     pub started_at: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
+    /// Bytes of memory that it had at the most; null if that is not known.
+    #[serde(default)]
+    pub memory_peak: Option<u64>,
+    /// Microseconds of processor time that it used; null if that is not known.
+    #[serde(default)]
+    pub cpu_us: Option<u64>,
     /// The file with its output; null if there was none.
     pub log: Option<String>,
 }
@@ -164,6 +170,10 @@ pub struct Status {
     pub rev: String,
     /// Where the state lies.
     pub state_dir: String,
+    /// How processes of tasks are kept together here: in which cgroup and with which limits, or as
+    /// process groups, and why.
+    #[serde(default)]
+    pub containment: String,
     /// Attempts in flight.
     pub running: u64,
     /// Attempts in flight, at most.

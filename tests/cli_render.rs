@@ -75,6 +75,8 @@ fn attempt(number: u32, exit_code: Option<i32>) -> AttemptRow {
         leftovers: 0,
         started_at: Some(at(11)),
         ended_at: Some(at(13)),
+        memory_peak: None,
+        cpu_us: None,
         log: None,
     }
 }
@@ -110,8 +112,12 @@ fn the_listing() {
 #[test]
 fn a_run_and_all_of_its_tasks() {
     let lost = AttemptRow { signal: Some(9), leftovers: 2, ..attempt(2, None) };
-    let logged =
-        AttemptRow { log: Some("/var/lib/dagd/logs/7.load.1.log".into()), ..attempt(1, Some(75)) };
+    let logged = AttemptRow {
+        log: Some("/var/lib/dagd/logs/7.load.1.log".into()),
+        cpu_us: Some(1_234_567),
+        memory_peak: Some(3 << 20),
+        ..attempt(1, Some(75))
+    };
     let mut stuck = file("b.csv");
     stuck.moved_to = None;
     stuck.move_error = Some("/srv/failed: no such folder".to_owned());
@@ -147,13 +153,13 @@ fn a_run_and_all_of_its_tasks() {
     /srv/inbox/b.csv  created, 2.0 KiB
       not moved: /srv/failed: no such folder
 
-    TASK      STATE      TRY  END       TOOK   WHY
+    TASK      STATE      TRY  END       TOOK   CPU    MEMORY   WHY
     alert     succeeded    1  exit 0    2.0 s
     checksum  succeeded    1  exit 0    2.0 s
-    load                   1  exit 75   2.0 s
-    load      failed       2  signal 9  2.0 s  2 left behind and killed
-    psql      failed       1            2.0 s  cannot start `psql`: not found in PATH
-    report    skipped                          upstream_failed
+    load                   1  exit 75   2.0 s  1.2 s  3.0 MiB
+    load      failed       2  signal 9  2.0 s                  2 left behind and killed
+    psql      failed       1            2.0 s                  cannot start `psql`: not found in PATH
+    report    skipped                                          upstream_failed
 
     LOGS
     /var/lib/dagd/logs/7.load.1.log
@@ -224,6 +230,7 @@ fn at_a_glance() -> Status {
         reload: Some(Reload { ok: true, text: "1 task added\nmore".to_owned(), at: at(40) }),
         rev: "0123456789abcdef".to_owned(),
         state_dir: "/var/lib/dagd".to_owned(),
+        containment: "process groups".to_owned(),
         running: 2,
         slots: 8,
         ready: 5,
@@ -246,6 +253,7 @@ fn the_daemon_at_a_glance() {
     config    /etc/dagd/dagd.toml (graph 0123456789abcdef)
     reload    in force, 1 min ago: 1 task added
     state     /var/lib/dagd
+    processes process groups
     tasks     2 of 8 slots busy, 5 ready
     runs      4 of 64 alive
 
@@ -275,6 +283,7 @@ fn the_daemon_at_a_glance() {
     config    /etc/dagd/dagd.toml (graph 0123456789abcdef)
     reload    refused, 1 s ago: dagd.toml:3:1: unknown key
     state     /var/lib/dagd
+    processes process groups
     tasks     2 of 8 slots busy, 5 ready
     runs      4 of 64 alive
     ");

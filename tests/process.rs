@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is wrong")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use dagd::core::candidate::{Kind, Version};
+use dagd::core::confine::{Confine, Resource, Rlimit};
 use dagd::core::disposition::Disposition;
 use dagd::core::effect::{Start, Stop};
 use dagd::core::id::{Attempt, AttemptId, NodeIx, Rev, RunId, Wall};
@@ -23,6 +24,7 @@ use dagd::core::selector::Selector;
 use dagd::core::task::{Body, Ended, Exit, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::Group;
+use dagd::io::process::Means;
 use dagd::io::process::prepare::{
     Base, Dirs, Exec, prepare, remove_event_files, write_event_files,
 };
@@ -54,7 +56,9 @@ impl Bench {
         let dirs = Dirs { logs: at("logs"), events: at("events"), outputs: at("outputs") };
         dirs.reset().unwrap();
         let (out, ends) = unbounded();
-        let slots = Slots::new(max, &dirs.logs, out).unwrap();
+        let helper = CString::new(env!("CARGO_BIN_EXE_dagd")).unwrap();
+        let means = Arc::new(Means::plain(helper));
+        let slots = Slots::new(max, &dirs.logs, means, out).unwrap();
         let base = Base::from_process("bench".into());
         Self { dirs, base, slots, ends, runs: 0, root, _turn: turn }
     }
@@ -151,6 +155,12 @@ fn shell(script: &str) -> TaskSpec {
     TaskSpec { body: Body::Shell { program, script: script.into() }, ..command(&[]) }
 }
 
+/// A task with something to ask for that every process may have.
+fn by_helper(task: TaskSpec) -> TaskSpec {
+    let confine = Confine { umask: Some(0o027), ..Confine::default() };
+    TaskSpec { confine: Some(Box::new(confine)), ..task }
+}
+
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
@@ -181,17 +191,22 @@ fn mask_and_dispositions_are_clean() {
             libc::signal(libc::SIGINT, libc::SIG_IGN);
             libc::signal(libc::SIGPIPE, libc::SIG_IGN)
         };
-        let ended = bench.run(command(&["cat", "/proc/self/status"]), run(vec![]));
+        let plain = command(&["cat", "/proc/self/status"]);
+        let ended = bench.run(plain.clone(), run(vec![]));
+        let helped = bench.run(by_helper(plain), run(vec![]));
         // SAFETY: as above.
         unsafe {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
             libc::signal(libc::SIGPIPE, before);
         }
-        assert_eq!(ended.exit, Exit::Code(0));
-        let text = bench.text();
-        for key in ["SigBlk", "SigIgn", "SigCgt"] {
-            let line = text.lines().find(|line| line.starts_with(key)).unwrap();
-            assert_eq!(line, format!("{key}:\t0000000000000000"));
+        assert_eq!((ended.exit, helped.exit), (Exit::Code(0), Exit::Code(0)));
+        for run in 1..=2 {
+            bench.runs = run;
+            let text = bench.text();
+            for key in ["SigBlk", "SigIgn", "SigCgt"] {
+                let line = text.lines().find(|line| line.starts_with(key)).unwrap();
+                assert_eq!(line, format!("{key}:\t0000000000000000"));
+            }
         }
     });
     turn.join().unwrap();
@@ -330,7 +345,8 @@ fn what_cannot_start_says_why() {
         ),
         (command(&["true", &"x".repeat(1 << 20)]), "too long"),
     ];
-    for (task, part) in cases {
+    let helped = cases.clone().map(|(task, part)| (by_helper(task), part));
+    for (task, part) in cases.into_iter().chain(helped) {
         let ended = bench.run(task, run(vec![]));
         let Exit::NotStarted(text) = &ended.exit else { panic!("{part}: {:?}", ended.exit) };
         assert!(text.contains(part), "{text}");
@@ -625,4 +641,59 @@ fn time_per_task() {
         live -= 1;
     }
     println!("{} µs per task with 2 slots", begin.elapsed().as_micros() / u128::from(TASKS));
+}
+
+#[test]
+fn the_helper_makes_of_itself_what_is_asked_for() {
+    let mut bench = Bench::new(1);
+    let both = |limit| Rlimit { soft: Some(limit), hard: Some(limit) };
+    let rlimits = [
+        (Resource::Nofile, Rlimit { soft: Some(77), hard: Some(99) }),
+        (Resource::Core, both(0)),
+        (Resource::Cpu, both(1000)),
+    ];
+    let nice = Some(7);
+    let confine =
+        Confine { umask: Some(0o137), nice, rlimits: rlimits.into(), ..Confine::default() };
+    let script = "umask; nice; ulimit -Sn; ulimit -Hn; ulimit -c; ulimit -t; pwd; \
+                  echo \"$0 $DAGD_ATTEMPT_ID $HOME\"";
+    let cwd = Some(Template::parse("/tmp").unwrap());
+    let task = TaskSpec { confine: Some(Box::new(confine)), cwd, ..shell(script) };
+    let ended = bench.run(task, run(vec![]));
+    assert_eq!((ended.exit, ended.leftovers), (Exit::Code(0), 0), "{}", bench.text());
+    let home = bench.base.env.iter().find(|(key, _)| key == "HOME").unwrap().1.to_str().unwrap();
+    let told = format!("0137\n7\n77\n99\n0\n1000\n/tmp\n/bin/sh bench/1.t.1 {home}\n");
+    assert_eq!(bench.text(), told);
+    let open = command(&["ls", "/proc/self/fd"]);
+    bench.run(open.clone(), run(vec![]));
+    let plain = bench.text();
+    bench.run(by_helper(open), run(vec![]));
+    assert_eq!(bench.text(), plain, "nothing more is open");
+    // The same way on, in the same process table: a stop, an end by signal, a code.
+    let id = bench.start(by_helper(command(&["sleep", "60"])));
+    assert!(bench.slots.stop(id, Stop::Term));
+    assert_eq!(bench.end().1.exit, Exit::Signal(libc::SIGTERM));
+    assert_eq!(bench.run(by_helper(shell("exit 9")), run(vec![])).exit, Exit::Code(9));
+    assert_eq!(orphans(), "");
+}
+
+#[test]
+fn what_was_used_is_told() {
+    let mut bench = Bench::new(1);
+    // More than this process had ever.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let most: u64 = most.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    let bytes = (most << 10) + (64 << 20);
+    let script = format!("head -c {bytes} /dev/zero | tail -c {bytes} | wc -c");
+    for task in [shell(&script), by_helper(shell(&script))] {
+        let usage = bench.run(task, run(vec![])).usage;
+        assert!(usage.cpu_us.unwrap() > 0, "{usage:?}");
+        let peak = usage.memory_peak.unwrap();
+        assert!((bytes..2 * bytes).contains(&peak), "{usage:?}");
+    }
+    // What is less than this process has is not known: the kernel tells of this one, then.
+    assert_eq!(bench.sh("true").usage.memory_peak, None);
+    let unstarted = bench.run(command(&["/no/such"]), run(vec![])).usage;
+    assert!(unstarted.is_empty(), "{unstarted:?}");
 }

@@ -4,6 +4,7 @@ use super::Context;
 use super::exit::{Exit, Outcome};
 use super::text::{Paint, Style, Table, count};
 use crate::core::trigger::{Folder, Source, TriggerSpec};
+use crate::io::process::means::foresee;
 use crate::io::{config_files, disk};
 
 /// Exactly what the daemon does before it runs. Exit code 78, with everything that is wrong, if
@@ -20,7 +21,10 @@ pub fn check(context: &mut Context) -> Outcome {
         model.graph.rev(),
     ))?;
     let shared = model.triggers.values().filter_map(|trigger| shared(trigger));
-    for warning in loaded.resolved.warnings.iter().cloned().chain(shared) {
+    // For a daemon that is started from here; the service manager may give it more.
+    let here = foresee(loaded.resolved.settings.containment, &model.graph);
+    let here = here.into_iter().map(|fault| format!("{fault} (as things are here)"));
+    for warning in loaded.resolved.warnings.iter().cloned().chain(shared).chain(here) {
         context.screen.line(&format!("warning: {warning}"))?;
     }
     if !model.triggers.is_empty() {

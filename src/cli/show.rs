@@ -1,6 +1,7 @@
 //! `show`: one run, with its files, tasks and attempts.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use super::exit::{Exit, Outcome};
 use super::look::Look;
 use super::runs::took;
 use super::text::{
-    Paint, Style, Table, ago, between, plain, put, size, stamp, state_paint, visible,
+    Paint, Style, Table, ago, between, duration, plain, put, size, stamp, state_paint, visible,
 };
 use crate::wire::{AttemptRow, RunDetail, RunFile, Signal, Task};
 
@@ -127,7 +128,8 @@ fn one_file(file: &RunFile, style: Style) -> String {
 }
 
 fn tasks(tasks: &[Task], now: Timestamp, style: Style) -> String {
-    let mut table = Table::new(&["TASK", "STATE", "TRY", "END", "TOOK", "WHY"], &[2]);
+    let mut table =
+        Table::new(&["TASK", "STATE", "TRY", "END", "TOOK", "CPU", "MEMORY", "WHY"], &[2]);
     for task in tasks {
         let (last, before) = match task.attempts.split_last() {
             Some((last, before)) => (Some(last), before),
@@ -140,6 +142,8 @@ fn tasks(tasks: &[Task], now: Timestamp, style: Style) -> String {
                 (row.attempt.to_string(), Paint::Dim),
                 (end(row), Paint::Dim),
                 (length(row, now), Paint::Dim),
+                (cpu(row), Paint::Dim),
+                (memory(row), Paint::Dim),
                 (why(None, Some(row)), Paint::Dim),
             ]);
         }
@@ -149,6 +153,8 @@ fn tasks(tasks: &[Task], now: Timestamp, style: Style) -> String {
             (last.map_or_else(String::new, |row| row.attempt.to_string()), Paint::Plain),
             (last.map_or_else(String::new, end), Paint::Plain),
             (last.map_or_else(String::new, |row| length(row, now)), Paint::Plain),
+            (last.map_or_else(String::new, cpu), Paint::Plain),
+            (last.map_or_else(String::new, memory), Paint::Plain),
             (why(task.cause.as_deref(), last), Paint::Plain),
         ]);
     }
@@ -158,6 +164,14 @@ fn tasks(tasks: &[Task], now: Timestamp, style: Style) -> String {
 fn length(row: &AttemptRow, now: Timestamp) -> String {
     let until = now.to_string();
     between(row.started_at.as_deref(), Some(row.ended_at.as_deref().unwrap_or(&until)))
+}
+
+fn cpu(row: &AttemptRow) -> String {
+    row.cpu_us.map_or_else(String::new, |us| duration(Duration::from_micros(us)))
+}
+
+fn memory(row: &AttemptRow) -> String {
+    row.memory_peak.map_or_else(String::new, size)
 }
 
 /// How an attempt's command ended: `exit 1`, `signal 9`.

@@ -50,6 +50,9 @@ pub fn overview(status: &Status, now: Timestamp, style: Style) -> String {
         line("reload", &format!("{outcome}, {}: {first}", ago(&reload.at, now)));
     }
     line("state", &visible(&status.state_dir));
+    if !status.containment.is_empty() {
+        line("processes", &visible(&status.containment));
+    }
     line(
         "tasks",
         &format!("{} of {} slots busy, {} ready", status.running, status.slots, status.ready),

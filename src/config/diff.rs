@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use super::confine::compared;
 use super::revision::facts;
 use super::{Resolved, Settings};
+use crate::core::confine::Confine;
 use crate::core::id::Name;
 use crate::core::model::Model;
 use crate::core::task::TaskSpec;
@@ -36,6 +38,7 @@ fn settings(old: &Settings, new: &Settings) -> Vec<String> {
     field(&mut lines, "retention.runs", &old.retention.runs, &new.retention.runs);
     field(&mut lines, "retention.age", &old.retention.age, &new.retention.age);
     field(&mut lines, "retention.logs", &old.retention.logs, &new.retention.logs);
+    field(&mut lines, "containment", &old.containment, &new.containment);
     field(&mut lines, "durability", &old.durability, &new.durability);
     lines
 }
@@ -99,7 +102,9 @@ fn task(old: &TaskSpec, new: &TaskSpec) -> Vec<&'static str> {
     if old == new {
         return Vec::new();
     }
-    differing(&[
+    let plain = Confine::default();
+    let confine = |task: &TaskSpec| task.confine.as_deref().unwrap_or(&plain).clone();
+    let own = [
         ("needs", old.needs == new.needs),
         ("command", old.body == new.body),
         ("env", old.env == new.env),
@@ -119,7 +124,8 @@ fn task(old: &TaskSpec, new: &TaskSpec) -> Vec<&'static str> {
         ("on_crash", old.on_crash == new.on_crash),
         ("rule", old.rule == new.rule),
         ("log_max", old.log_max == new.log_max),
-    ])
+    ];
+    differing(&[&own[..], &compared(&confine(old), &confine(new))].concat())
 }
 
 fn trigger(old: &TriggerSpec, new: &TriggerSpec) -> Vec<&'static str> {

@@ -31,8 +31,9 @@ pub const DAEMON: Scope = Scope {
         "retention",
         "stop_timeout",
         "durability",
+        "containment",
     ],
-    later: &["containment", "backend", "poll_interval"],
+    later: &["backend", "poll_interval"],
 };
 
 /// `retention` in `[daemon]`.
@@ -67,22 +68,24 @@ pub const TASK: Scope = Scope {
         "on_crash",
         "rule",
         "log_max",
-    ],
-    later: &[
-        "executor",
         "user",
         "group",
+        "umask",
+        "nice",
+        "rlimits",
         "containment",
-        "cgroup",
         "memory_max",
         "cpu_max",
-        "cpu_weight",
-        "io_weight",
-        "tasks_max",
-        "limits",
-        "nice",
-        "umask",
+        "pids_max",
     ],
+    later: &["executor", "cpu_weight", "io_weight"],
+};
+
+/// `rlimits` of a task.
+pub const RLIMITS: Scope = Scope {
+    what: "`rlimits`",
+    keys: &["as", "core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack"],
+    later: &[],
 };
 
 /// `retry` of a task.

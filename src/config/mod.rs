@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::confine::Containment;
 use crate::core::model::Model;
 
+pub mod confine;
 pub mod diagnostics;
 pub mod diff;
 pub mod edges;
@@ -88,6 +90,8 @@ pub struct Settings {
     pub retention: Retention,
     /// When a commit is on disk.
     pub durability: Durability,
+    /// How processes of tasks are kept together, where a task does not say.
+    pub containment: Containment,
 }
 
 /// How much history is kept: what exceeds any of the three goes.

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::confine::CONTAINMENTS;
 use super::diagnostics::Problem;
 use super::keys::{DAEMON, RETENTION};
 use super::reader::{At, Reader, Value};
@@ -12,6 +13,7 @@ use super::task::not_zero;
 use super::tasks::Pools;
 use super::words;
 use super::{Durability, Retention, Settings, Surroundings};
+use crate::core::confine::Containment;
 
 /// The most task slots: each is a thread while it runs.
 const SLOTS_MAX: usize = 1_024;
@@ -37,6 +39,7 @@ pub struct RawDaemon {
     logs: Option<u64>,
     stop_timeout: Option<Duration>,
     durability: Option<Durability>,
+    containment: Option<Containment>,
 }
 
 const DURABILITIES: [(&str, Durability); 2] =
@@ -65,6 +68,9 @@ impl RawDaemon {
             }
             "retention" => self.retention(reader, value),
             "stop_timeout" => self.stop_timeout = reader.duration(value),
+            "containment" => {
+                self.containment = reader.choice(value, &CONTAINMENTS, &[]);
+            }
             "durability" => self.durability = reader.choice(value, &DURABILITIES, &[]),
             _ => reader.unknown(&DAEMON, value),
         }
@@ -139,6 +145,7 @@ impl RawDaemon {
                 logs: self.logs.unwrap_or(10 << 30),
             },
             durability: self.durability.unwrap_or(Durability::Normal),
+            containment: self.containment.unwrap_or_default(),
         })
     }
 }

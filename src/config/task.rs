@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::confine;
 use super::diagnostics::{Problem, Span};
 use super::keys::{RETRY, TASK};
 use super::reader::{At, Reader, Value};
 use super::templates::{self, Filled, Use};
 use super::words;
+use crate::core::confine::Confine;
 use crate::core::filter::Pattern;
 use crate::core::task::{FailureKind, OnCrash, Rule};
 
@@ -71,6 +73,8 @@ pub struct RawTask<'s> {
     pub rule: Option<Rule>,
     /// `log_max`.
     pub log_max: Option<u64>,
+    /// As whom it runs and how much it may take.
+    pub confine: Confine,
 }
 
 /// `retry` as written.
@@ -134,6 +138,9 @@ impl<'s> RawTask<'s> {
                 self.log_max = reader
                     .size(value)
                     .filter(|&size| not_zero(reader, value, size == 0, "the default is 64MiB"));
+            }
+            name if confine::KEYS.contains(&name) => {
+                confine::read(&mut self.confine, reader, value);
             }
             _ => {
                 // A misspelt `command` is told once, not as a missing one, too.
@@ -353,15 +360,15 @@ fn codes<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Codes<i32> {
     codes
 }
 
-const FAILURES: [(&str, FailureKind); 2] =
-    [("timeout", FailureKind::Timeout), ("signal", FailureKind::Signal)];
+const FAILURES: [(&str, FailureKind); 3] =
+    [("timeout", FailureKind::Timeout), ("signal", FailureKind::Signal), ("oom", FailureKind::Oom)];
 
 fn failures<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Codes<FailureKind> {
     let items = reader.items(value, "exit codes and words", "[75, \"timeout\"]");
     let mut failures = Vec::new();
     for item in items {
         let read = if item.is_text() {
-            reader.choice(item, &FAILURES, &["oom"])
+            reader.choice(item, &FAILURES, &[])
         } else {
             let code = reader.int(item, 0..=255).and_then(|code| i32::try_from(code).ok());
             code.map(FailureKind::Code)

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::confine;
 use super::diagnostics::{Problem, Span};
 use super::reader::{At, Reader, Value};
 use super::task::{Codes, RawRetry, RawTask};
@@ -115,6 +116,7 @@ fn finish<'s>(
     spec.allow_failure = raw.allow_failure.or(defaults.allow_failure).unwrap_or_default();
     spec.on_crash = raw.on_crash.or(defaults.on_crash).unwrap_or_default();
     spec.rule = raw.rule.or(defaults.rule).unwrap_or_default();
+    spec.confine = confine::merged(raw.confine, &defaults.confine);
     spec.log_max = raw.log_max.or(defaults.log_max).unwrap_or(spec.log_max);
     let needs = raw.needs.iter().zip(&spec.needs);
     let place = Place {
@@ -234,6 +236,7 @@ fn codes(reader: &mut Reader<'_>, spec: &mut TaskSpec, raw: &RawTask<'_>, defaul
                 FailureKind::Code(code) => format!("exit code {code}"),
                 FailureKind::Timeout => "\"timeout\"".to_owned(),
                 FailureKind::Signal => "\"signal\"".to_owned(),
+                FailureKind::Oom => "\"oom\"".to_owned(),
             };
             let what = format!("{shown} stands in both `{other}` and `{name}`");
             let Some(place) = span.or(*before) else { continue };

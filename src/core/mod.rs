@@ -13,6 +13,7 @@ pub mod path;
 pub mod template;
 
 pub mod check;
+pub mod confine;
 pub mod filter;
 pub mod graph;
 pub mod scope;

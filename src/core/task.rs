@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::confine::{Confine, Usage};
 use super::id::{Name, Wall};
 use super::template::Template;
 
@@ -81,6 +82,8 @@ pub enum FailureKind {
     Timeout,
     /// A signal that dagd did not send ended it.
     Signal,
+    /// The kernel killed it for want of memory.
+    Oom,
 }
 
 /// When and how often a failed attempt is followed by another.
@@ -183,6 +186,9 @@ pub struct TaskSpec {
     pub rule: Rule,
     /// Bytes of output that are kept: head and tail.
     pub log_max: u64,
+    /// As whom it runs and how much it may take; `None`: as dagd itself does, as much as there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confine: Option<Box<Confine>>,
 }
 
 impl TaskSpec {
@@ -210,6 +216,7 @@ impl TaskSpec {
             on_daemon_stop: OnDaemonStop::Stop,
             rule: Rule::AllSuccess,
             log_max: 64 << 20,
+            confine: None,
         }
     }
 
@@ -339,6 +346,8 @@ pub enum Exit {
     Code(i32),
     /// A signal ended it.
     Signal(i32),
+    /// The kernel killed it for want of memory: its own limit was reached, or there was none left.
+    Oom,
     /// It never started; the text says why and what to do.
     NotStarted(String),
     /// It never started for want of processes, memory, space or descriptors, which may be there
@@ -358,13 +367,19 @@ impl Exit {
 
     /// The signal that ended it, if one did.
     pub fn signal(&self) -> Option<i32> {
-        if let Self::Signal(signal) = self { Some(*signal) } else { None }
+        match self {
+            Self::Signal(signal) => Some(*signal),
+            // What the kernel kills by.
+            Self::Oom => Some(9),
+            _ => None,
+        }
     }
 
     /// Why the attempt did not do its work, where neither code nor signal says so.
     pub fn error(&self) -> Option<String> {
         match self {
             Self::Code(_) | Self::Signal(_) => None,
+            Self::Oom => Some("oom: killed for want of memory; raise memory_max".to_owned()),
             Self::NotStarted(why) | Self::Shortage(why) => Some(why.clone()),
             Self::MissingOutput(name) => Some(format!("missing_output: {name} was not written")),
             Self::Unknown => Some("dagd ended while it ran".to_owned()),
@@ -387,6 +402,9 @@ pub struct Ended {
     pub log_bytes: u64,
     /// What it wrote to `DAGD_OUTPUT`.
     pub outputs: BTreeMap<String, String>,
+    /// What it used.
+    #[serde(default, skip_serializing_if = "Usage::is_empty")]
+    pub usage: Usage,
 }
 
 impl Ended {
@@ -399,6 +417,7 @@ impl Ended {
             leftovers: 0,
             log_bytes: 0,
             outputs: BTreeMap::new(),
+            usage: Usage::default(),
         }
     }
 }
@@ -486,6 +505,7 @@ pub fn judge(
         (Some(StopCause::Shutdown), _) => Verdict::Requeue,
         (None, Exit::Code(code)) => retry_or(FailureKind::Code(*code), TaskState::Failed),
         (None, Exit::Signal(_)) => retry_or(FailureKind::Signal, TaskState::Failed),
+        (None, Exit::Oom) => retry_or(FailureKind::Oom, TaskState::Failed),
         (None, Exit::Shortage(_)) => {
             let (first, longest) = SHORTAGE_DELAY;
             Verdict::Retry(longest.min(first.saturating_mul(1 << tries.shortages.min(8))))

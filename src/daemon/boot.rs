@@ -28,7 +28,8 @@ use crate::io::config_files;
 use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::failpoint::failpoint;
-use crate::io::process::{Base, Dirs, Slots, become_subreaper, sweep};
+use crate::io::process::cgroup::Tree;
+use crate::io::process::{Base, Dirs, Means, Slots, become_subreaper, sweep};
 use crate::io::signals;
 use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock, log_name};
 use crate::io::watch::{self, WatchHandle};
@@ -86,7 +87,8 @@ pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
     (base.ports.alarm, base.lanes.alarm) = Alarms::ready();
     base.ports.watch = Some(handle.clone());
     base.ports.signals = Some(handlers);
-    base.ports.reloader = Some(Reloader::new(args.config.clone(), loaded_in));
+    base.ports.reloader =
+        Some(Reloader::new(args.config.clone(), base.ports.means.clone(), loaded_in));
     let (mut engine, recovered) = base.recover(args.config, settings)?;
     engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
@@ -156,6 +158,17 @@ impl Foundation {
         let store = Store::open(&settings.state_dir, settings.durability == Durability::Full)?;
         become_subreaper().map_err(trying("become the reaper of orphans"))?;
         let swept = sweep(store.instance()).map_err(trying("end the processes of the past"))?;
+        let means = Means::take(settings.containment, &model.graph, store.instance())
+            .map_err(DaemonError::Refused)?;
+        let faults = means.faults(&model.graph);
+        if !faults.is_empty() {
+            return Err(DaemonError::Refused(faults.join("\n")));
+        }
+        let swept = swept
+            + means
+                .tree()
+                .map_or(Ok(0), Tree::sweep)
+                .map_err(trying("end the processes of the past"))?;
         failpoint!("boot.swept");
         if swept > 0 {
             info!(swept, "ended processes that a past dagd left behind");
@@ -172,7 +185,8 @@ impl Foundation {
         let (moved_in, moved) = lane(SMALL_LANE);
         let (checked_in, checked) = lane(SMALL_LANE);
         let (synced_in, synced) = lane(SMALL_LANE);
-        let slots = Slots::new(model.slots, &dirs.logs, results_in)
+        let means = Arc::new(means);
+        let slots = Slots::new(model.slots, &dirs.logs, means.clone(), results_in)
             .map_err(trying(format!("use {}", dirs.logs.display())))?;
         let told = move |synced| {
             // The engine is gone only when dagd ends.
@@ -182,6 +196,7 @@ impl Foundation {
             Sync::spawn(&settings.state_dir, told).map_err(trying("start the sync thread"))?;
         let ports = Ports {
             slots,
+            means,
             disposer: Disposer::new(moved_in),
             checker: Checker::new(checked_in, committed.clone(), keys(settings, &closing)),
             sync,

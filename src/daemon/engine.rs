@@ -32,7 +32,7 @@ use crate::io::check::Checker;
 use crate::io::control::Ask;
 use crate::io::dispose::{Disposer, Moved};
 use crate::io::failpoint::failpoint;
-use crate::io::process::{Base, Dirs, Slots};
+use crate::io::process::{Base, Dirs, Means, Slots};
 use crate::io::signals::{Seen, Signals};
 use crate::io::store::{Store, Sync, Synced};
 use crate::io::systemd;
@@ -47,6 +47,8 @@ pub const BATCH_MAX: usize = 64;
 pub struct Ports {
     /// Runs attempts.
     pub slots: Slots,
+    /// How their processes are kept together.
+    pub means: Arc<Means>,
     /// Disposes of files.
     pub disposer: Disposer,
     /// Checks files.
@@ -151,7 +153,8 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         let Parts { machine, store, ports, lanes, clock, committed, settings, config, base, dirs } =
             parts;
-        let status = view::Facts::new(&clock, config.clone(), settings.state_dir.clone());
+        let mut status = view::Facts::new(&clock, config.clone(), settings.state_dir.clone());
+        status.containment = ports.means.told();
         status.triggers.set(machine.model());
         Self {
             machine,
@@ -193,10 +196,12 @@ impl Engine {
     pub fn close(self, others: impl FnOnce()) {
         let Self { lanes, ports, store, .. } = self;
         drop(lanes);
-        let Ports { slots, disposer, checker, sync, watch, signals, reloader, alarm } = ports;
+        let Ports { slots, means, disposer, checker, sync, watch, signals, reloader, alarm } =
+            ports;
         drop((slots, disposer, watch, signals, reloader, alarm));
         checker.close();
         others();
+        means.leave();
         sync.stop();
         drop(store);
     }

@@ -19,6 +19,7 @@ use crate::core::id::{Name, Now};
 use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::config_files;
+use crate::io::process::Means;
 use crate::io::systemd;
 use crate::wire;
 
@@ -26,6 +27,8 @@ use crate::wire;
 #[derive(Debug)]
 pub struct Reloader {
     config: PathBuf,
+    /// What a new configuration can ask for here.
+    means: Arc<Means>,
     out: Sender<Loading>,
     /// Askers of the load that is under way, and whether another was asked for meanwhile.
     current: Option<Vec<oneshot::Sender<wire::Reload>>>,
@@ -42,8 +45,8 @@ pub enum Loading {
 
 impl Reloader {
     /// Nothing is loaded yet.
-    pub fn new(config: PathBuf, out: Sender<Loading>) -> Self {
-        Self { config, out, current: None, next: None }
+    pub fn new(config: PathBuf, means: Arc<Means>, out: Sender<Loading>) -> Self {
+        Self { config, means, out, current: None, next: None }
     }
 
     fn begin(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
@@ -59,11 +62,15 @@ impl Reloader {
     /// Begins a load. Errors: there is no thread to be had; the askers are still to be told.
     fn load_for(&mut self, askers: Vec<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
         self.current = Some(askers);
-        let (config, out) = (self.config.clone(), self.out.clone());
+        let (config, means, out) = (self.config.clone(), self.means.clone(), self.out.clone());
         let work = move || {
             let read = config_files::load(&config)
                 .map(|loaded| Box::new(loaded.resolved))
-                .map_err(|diagnostics| diagnostics.to_string());
+                .map_err(|diagnostics| diagnostics.to_string())
+                .and_then(|resolved| match means.faults(&resolved.model.graph).as_slice() {
+                    [] => Ok(resolved),
+                    faults => Err(faults.join("\n")),
+                });
             // The engine is gone only when dagd ends.
             out.send(Loading::Read(read)).ok();
         };
@@ -199,6 +206,10 @@ fn no_thread(error: &std::io::Error) -> wire::Reload {
 
 /// Settings that only a restart can change.
 fn fixed(old: &Settings, new: &Settings) -> Option<String> {
+    if old.containment != new.containment {
+        let what = "containment changed: restart dagd to change it";
+        return Some(what.to_owned());
+    }
     let pairs: [(&str, &Path, &Path); 2] = [
         ("state_dir", &old.state_dir, &new.state_dir),
         ("runtime_dir", &old.runtime_dir, &new.runtime_dir),

@@ -28,6 +28,8 @@ pub struct Facts {
     started_at: Wall,
     config: PathBuf,
     state_dir: PathBuf,
+    /// How processes are kept together.
+    pub containment: String,
     /// The control socket.
     pub socket: Option<PathBuf>,
     /// Why the store cannot be written, if it cannot.
@@ -69,6 +71,7 @@ impl Facts {
             started_at: clock.now().wall,
             config,
             state_dir,
+            containment: String::new(),
             socket: None,
             stalled: None,
             unsynced: None,
@@ -120,6 +123,7 @@ pub fn status(
         reload: facts.reload.clone(),
         rev: machine.model().graph.rev().to_string(),
         state_dir: facts.state_dir.display().to_string(),
+        containment: facts.containment.clone(),
         running: machine.in_flight().len() as u64,
         slots: machine.model().slots as u64,
         ready: machine.ready_tasks() as u64,
@@ -370,6 +374,8 @@ impl Tried<'_> {
             leftovers: ended.map_or(0, |ended| ended.leftovers),
             started_at: Some(wire::time(self.started_at)),
             ended_at: ended.map(|ended| wire::time(ended.ended_at)),
+            memory_peak: ended.and_then(|ended| ended.usage.memory_peak),
+            cpu_us: ended.and_then(|ended| ended.usage.cpu_us),
             log: ended.filter(|e| e.log_bytes > 0).map(|_| log_name(id.run, task, id.attempt)),
         }
     }

@@ -7,6 +7,7 @@ use dagd::core::calendar::TimeMark;
 use dagd::core::candidate::{
     Candidate, Disk, Kind, Lineage, Origin, Probe, Row, Seen, Stage, Version,
 };
+use dagd::core::confine::Usage;
 use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::filter::Filter;
 use dagd::core::graph::Graph;
@@ -259,6 +260,7 @@ pub(crate) fn any_end() -> impl Strategy<Value = Record> {
     let exit = prop_oneof![
         any::<i32>().prop_map(Exit::Code),
         any::<i32>().prop_map(Exit::Signal),
+        Just(Exit::Oom),
         "\\PC{0,9}".prop_map(Exit::NotStarted),
         "\\PC{0,9}".prop_map(Exit::Shortage),
         "\\PC{0,9}".prop_map(Exit::MissingOutput),
@@ -273,8 +275,10 @@ pub(crate) fn any_end() -> impl Strategy<Value = Record> {
     let stops = vec![StopCause::Cancel, StopCause::Shutdown, StopCause::Timeout];
     let stop = proptest::option::of(proptest::sample::select(stops));
     let ids = any::<(u64, u32, u32, u32, u64)>();
-    (exit, verdict, stop, any_outputs(), ids, any::<(i64, i64)>()).prop_map(
-        |(exit, verdict, stop, outputs, (run, node, attempt, leftovers, log_bytes), (from, to))| {
+    let told = any::<((i64, i64), (Option<u64>, Option<u64>))>();
+    (exit, verdict, stop, any_outputs(), ids, told).prop_map(
+        |(exit, verdict, stop, outputs, ids, ((from, to), used))| {
+            let (run, node, attempt, leftovers, log_bytes) = ids;
             let ended = Ended {
                 exit,
                 started_at: Wall(from),
@@ -282,6 +286,7 @@ pub(crate) fn any_end() -> impl Strategy<Value = Record> {
                 leftovers,
                 log_bytes,
                 outputs,
+                usage: Usage { memory_peak: used.0, cpu_us: used.1 },
             };
             Record::AttemptEnded {
                 run: RunId(run),

@@ -318,6 +318,7 @@ impl Play {
         let attempt = Attempt(attempt.or_else(current).unwrap_or(1));
         let exit = match words[2] {
             "unstarted" => Exit::NotStarted("no such program".into()),
+            "oom" => Exit::Oom,
             "short" => Exit::Shortage("too many processes".into()),
             text => match text.strip_prefix("sig") {
                 Some(signal) => Exit::Signal(signal.parse().expect("a signal")),

@@ -151,6 +151,7 @@ fn exited(exit: &Exit) -> String {
     match exit {
         Exit::Code(code) => code.to_string(),
         Exit::Signal(signal) => format!("sig{signal}"),
+        Exit::Oom => "oom".to_owned(),
         other => other.error().unwrap_or_default(),
     }
 }

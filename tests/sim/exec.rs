@@ -104,6 +104,7 @@ impl Exec {
             0..14 => Exit::Code(0),
             14..17 => Exit::Code(1),
             17 => Exit::Code(99),
+            18 if rng.chance(50) => Exit::Oom,
             18 => Exit::Signal(11),
             _ => Exit::Code(75),
         };

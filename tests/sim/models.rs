@@ -164,7 +164,11 @@ fn random_policies(rng: &mut Rng, task: &mut TaskSpec) {
             max: 1 + u32::from(rng.chance(50)),
             delay: rng.pick(&[ms(0), ms(100), ms(5000)]),
             jitter: rng.chance(50),
-            never_on: if rng.chance(20) { [FailureKind::Signal].into() } else { [].into() },
+            never_on: match rng.below(10) {
+                0 | 1 => [FailureKind::Signal].into(),
+                2 => [FailureKind::Oom].into(),
+                _ => [].into(),
+            },
             ..Retry::default()
         };
     }

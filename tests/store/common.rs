@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dagd::core::candidate::{Kind, Version};
+use dagd::core::confine::Usage;
 use dagd::core::disposition::{Disposition, Goal, MoveResult, Phase};
 use dagd::core::graph::Graph;
 use dagd::core::id::{Attempt, Name, NodeIx, Rev, RunId, Wall};
@@ -114,6 +115,7 @@ pub(crate) fn exit(code: i32) -> Ended {
         leftovers: 1,
         log_bytes: 7,
         outputs: BTreeMap::from([("rows".to_owned(), "12".to_owned())]),
+        usage: Usage { memory_peak: Some(4096), cpu_us: Some(1500) },
     }
 }
 

@@ -68,6 +68,8 @@ fn attempt(number: u32, log: Option<&str>) -> wire::AttemptRow {
         started_at: Some(time(at(2))),
         ended_at: Some(time(at(4))),
         log: log.map(str::to_owned),
+        memory_peak: Some(4096),
+        cpu_us: Some(1500),
     }
 }
 

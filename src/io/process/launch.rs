@@ -12,6 +12,8 @@ use rustix::process::Pid;
 
 use crate::core::task::Exit;
 
+use super::cgroup::Cgroup;
+use super::order::{self, Failed, Report, Step};
 use super::prepare::Exec;
 use super::spawn::{Child, Spawner};
 
@@ -19,27 +21,105 @@ use super::spawn::{Child, Spawner};
 #[derive(Debug)]
 pub struct Launcher {
     spawner: Spawner,
+    /// The program of the helper.
+    helper: CString,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Launched {
+    /// It, the leader of its group.
+    pub leader: Pid,
+    /// If it is a helper: what it reports, and the program that it is to become.
+    pub helper: Option<(Report, CString)>,
 }
 
 impl Launcher {
     /// Prepares what is the same for all attempts.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { spawner: Spawner::new()? })
+    pub fn new(helper: CString) -> io::Result<Self> {
+        Ok(Self { spawner: Spawner::new()?, helper })
     }
 
-    /// Starts `exec` with its output going to `log`. The error is how the attempt ends instead.
-    pub fn launch(&self, exec: &Exec, log: &File) -> Result<Pid, Exit> {
+    /// Starts `exec` in `cgroup` with its output going to `log`: by way of the helper only where that
+    /// is needed. The error is how the attempt ends instead.
+    pub fn launch(
+        &self,
+        exec: &Exec,
+        cgroup: Option<&Cgroup>,
+        log: &File,
+    ) -> Result<Launched, Exit> {
         let program = find(exec).map_err(Exit::NotStarted)?;
+        if cgroup.is_some() || exec.confine.as_ref().is_some_and(|asked| asked.changes_process()) {
+            let started = self.help(exec, cgroup, &program, log);
+            return started
+                .map(|(leader, report)| Launched {
+                    leader,
+                    helper: Some((report, program.clone())),
+                })
+                .map_err(|error| {
+                    unstarted(&error, explain_helper((&self.helper, &program), &error))
+                });
+        }
         let child = Child {
             program: &program,
             argv: &exec.argv,
             envp: &exec.envp,
             cwd: &exec.cwd,
             log: log.as_fd(),
+            report: None,
         };
         let started = self.spawner.spawn(child);
-        started.map_err(|error| unstarted(&error, explain(exec, &program, &error)))
+        started
+            .map(|leader| Launched { leader, helper: None })
+            .map_err(|error| unstarted(&error, explain(exec, &program, &error)))
     }
+
+    /// Starts the helper, which is to become `program`.
+    fn help(
+        &self,
+        exec: &Exec,
+        cgroup: Option<&Cgroup>,
+        program: &CString,
+        log: &File,
+    ) -> io::Result<(Pid, Report)> {
+        let argv = order::arguments(exec, cgroup.map(Cgroup::path), program)?;
+        let (report, writing) = Report::pipe()?;
+        let child = Child {
+            program: &self.helper,
+            argv: &argv,
+            envp: &exec.envp,
+            // The helper goes to the task's own as the task's user.
+            cwd: c"/",
+            log: log.as_fd(),
+            report: Some(writing.as_fd()),
+        };
+        Ok((self.spawner.spawn(child)?, report))
+    }
+}
+
+/// Why there is no helper: only the length of the arguments is the task's own matter.
+fn explain_helper((helper, program): (&CString, &CString), error: &io::Error) -> String {
+    let to_blame = if error.raw_os_error() == Some(libc::E2BIG) { program } else { helper };
+    explain_program(to_blame, error)
+}
+
+/// How an attempt ends whose helper failed to become `program`.
+pub fn not_become(exec: &Exec, program: &CString, failed: Failed) -> Exit {
+    let error = io::Error::from_raw_os_error(failed.errno);
+    let as_user = exec.confine.as_ref().and_then(|confine| confine.user.as_ref());
+    let as_user = as_user.map_or_else(String::new, |user| format!(" as user `{user}`"));
+    let why = match failed.step {
+        Step::Other => failed.text,
+        Step::Folder => bad_cwd(exec, &error) + &as_user,
+        Step::Program if failed.errno == libc::EACCES => {
+            format!(
+                "cannot start `{}`{as_user}: {error}; let it be read and run",
+                program.to_string_lossy()
+            )
+        }
+        Step::Program => explain_program(program, &error),
+    };
+    unstarted(&error, why)
 }
 
 /// How an attempt ends that this error kept from being started, in the words `why`.
@@ -85,13 +165,19 @@ fn find(exec: &Exec) -> Result<CString, String> {
 
 /// What was wrong: the error alone does not tell the step that failed.
 fn explain(exec: &Exec, program: &CString, error: &io::Error) -> String {
-    let shown = program.to_string_lossy();
-    if let Some(why) = bad_folder(&exec.cwd) {
-        let cwd = exec.cwd.to_string_lossy();
-        return format!(
-            "cannot enter the working directory `{cwd}`: {why}; create it, or change cwd"
-        );
+    match bad_folder(&exec.cwd) {
+        Some(why) => bad_cwd(exec, &why),
+        None => explain_program(program, error),
     }
+}
+
+fn bad_cwd(exec: &Exec, why: &io::Error) -> String {
+    let cwd = exec.cwd.to_string_lossy();
+    format!("cannot enter the working directory `{cwd}`: {why}; create it, or change cwd")
+}
+
+fn explain_program(program: &CString, error: &io::Error) -> String {
+    let shown = program.to_string_lossy();
     match error.raw_os_error() {
         Some(libc::E2BIG) => format!(
             "the arguments of `{shown}` are too long for one command; lower batch_max_files, or read \

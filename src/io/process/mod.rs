@@ -4,14 +4,20 @@
 //! [`event_files`]) turn a start into exact bytes; [`slots`] runs them, one thread per running
 //! attempt, by way of [`spawn`], [`table`] (who may be signalled), [`orphans`] (what a task left
 //! behind), [`output`] (its log, tended by [`keeper`]) and [`outputs`] (what it wrote for its
-//! dependents); [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
+//! dependents). Where a task asks for more than a plain process, [`order`] is what [`child`] (dagd
+//! itself, in place of the program) is told to do before; [`cgroup`] keeps an attempt together, as far
+//! as there are [`means`] for that; [`users`] looks accounts up. [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
 //! decides what starts, or what an end means.
 
 pub mod base;
+pub mod cgroup;
+pub mod child;
 pub mod env_file;
 pub mod event_files;
 pub mod keeper;
 pub mod launch;
+pub mod means;
+pub mod order;
 pub mod orphans;
 pub mod output;
 pub mod outputs;
@@ -21,11 +27,13 @@ pub mod spawn;
 pub mod sweep;
 pub mod table;
 pub mod token;
+pub mod users;
 pub mod vars;
 
 pub use self::base::Base;
 pub use self::event_files::{remove_event_files, write_event_files};
 pub use self::launch::unstarted;
+pub use self::means::Means;
 pub use self::prepare::{Dirs, Exec, prepare};
 pub use self::slots::Slots;
 pub use self::sweep::{become_subreaper, sweep};

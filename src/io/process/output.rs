@@ -90,6 +90,16 @@ impl Log {
         (0, None)
     }
 
+    /// Takes the file back from the attempt's user.
+    pub fn own(&self) {
+        let guard = self.lock();
+        let Some(live) = guard.as_ref() else { return };
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        if let Err(error) = rustix::fs::fchown(&live.spare.file, Some(uid), Some(gid)) {
+            tracing::warn!(path = %live.target.display(), %error, "a log stays with its task's user");
+        }
+    }
+
     /// Names and cuts the log of an attempt that has been running for `age` and has written
     /// something. Returns whether an attempt is running.
     pub fn tend(&self, age: Duration) -> bool {

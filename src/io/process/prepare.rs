@@ -3,15 +3,17 @@
 //! Reads nothing but the task's `env_file`. The program is looked for by the slot that starts it.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::core::confine::Confine;
 use crate::core::effect::Start;
 use crate::core::id::AttemptId;
 use crate::core::task::{Body, Exit};
 
 use super::env_file;
+use super::event_files::{files_path, json_path};
 use super::vars::{Filler, stem, variables};
 
 pub use super::base::Base;
@@ -30,12 +32,17 @@ pub struct Dirs {
 
 impl Dirs {
     /// Makes the folders, for this user only, and removes what an earlier dagd left in `events` and
-    /// `outputs`. To be called once, before the first attempt.
+    /// `outputs`. Others can pass through `outputs`, and what it lies in, to what is theirs. To be called once, before the
+    /// first attempt.
     pub fn reset(&self) -> std::io::Result<()> {
         make(&self.logs)?;
         for dir in [&self.events, &self.outputs] {
             make(dir)?;
             clear(dir)?;
+        }
+        let around = self.outputs.parent();
+        for dir in around.into_iter().chain([&*self.outputs]) {
+            let_through(dir).map_err(|error| named(dir, &error))?;
         }
         Ok(())
     }
@@ -62,19 +69,65 @@ pub struct Exec {
     pub output: PathBuf,
     /// Bytes of output that are kept.
     pub log_max: u64,
+    /// As whom it runs and how much it may take.
+    pub confine: Option<Box<Confine>>,
+    /// Where its user's own files are, if it has a user.
+    pub private: Option<Private>,
 }
+
+/// A folder that an attempt's user alone can enter: the run's event files, copied, and what the
+/// attempt writes for its dependents. It lies where outputs lie, and goes with its attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Private {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The event as JSON, to be copied.
+    pub json: PathBuf,
+    /// The files' paths, to be copied.
+    pub files: PathBuf,
+}
+
+impl Private {
+    /// The copy of the event.
+    pub fn json(&self) -> PathBuf {
+        self.dir.join("event.json")
+    }
+
+    /// The copy of the files' paths.
+    pub fn files(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+}
+
+/// Variables that tell who the user is: another user's are found out by the helper.
+const OF_THE_USER: [&str; 4] = ["HOME", "USER", "LOGNAME", "SHELL"];
 
 /// Prepares an attempt. The error is how the attempt ends instead.
 pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
     let filler = Filler::new(start);
     let stem = stem(start);
     let label = format!("{}/{stem}", base.instance);
-    let output = dirs.outputs.join(&stem);
+    let confine = start.task.confine.clone();
+    let other_user = confine.as_ref().is_some_and(|confine| confine.user.is_some());
+    let private = other_user.then(|| Private {
+        dir: dirs.outputs.join(&stem),
+        json: json_path(start.id.run, dirs),
+        files: files_path(start.id.run, dirs),
+    });
+    let output = match &private {
+        Some(private) => private.dir.join("output"),
+        None => dirs.outputs.join(&stem),
+    };
     let argv = arguments(start, &filler)?;
     let cwd = folder(start, &filler)?;
     let mut env = environment(start, base, &filler)?;
     for (key, value) in variables(start, &label, &output, dirs) {
         env.insert(key.into(), value);
+    }
+    if let Some(private) = &private {
+        let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
+        env.insert(b"DAGD_EVENT_JSON".to_vec(), bytes(private.json()));
+        env.insert(b"DAGD_FILES_NUL".to_vec(), bytes(private.files()));
     }
     let path = env.get(&b"PATH"[..]).map_or(&[][..], Vec::as_slice);
     let candidates = candidates(&argv[0], path, &cwd);
@@ -89,6 +142,8 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
         log: dirs.logs.join(stem + ".log"),
         output,
         log_max: start.task.log_max,
+        confine,
+        private,
     })
 }
 
@@ -134,7 +189,10 @@ fn environment(
     let passed = base.own.iter().filter(|(key, _)| {
         start.task.env_pass.iter().any(|name| name.as_bytes() == key.as_bytes())
     });
-    let all = base.env.iter().chain(passed);
+    let other_user = start.task.confine.as_ref().is_some_and(|confine| confine.user.is_some());
+    let own =
+        |(key, _): &&(OsString, OsString)| other_user && OF_THE_USER.iter().any(|name| key == name);
+    let all = base.env.iter().filter(|entry| !own(entry)).chain(passed);
     let mut env: BTreeMap<_, _> = all.map(|(key, value)| (bytes(key), bytes(value))).collect();
     if let Some(path) = &start.task.env_file {
         env.extend(env_file::read(path)?);
@@ -176,10 +234,28 @@ fn make(dir: &Path) -> std::io::Result<()> {
     made.map_err(|error| named(dir, &error))
 }
 
+/// Lets everybody pass through a folder of ours, to what in it they may open; nobody else can list
+/// it.
+fn let_through(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let meta = std::fs::metadata(dir)?;
+    let mode = meta.mode() | 0o011;
+    if mode == meta.mode() || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode & 0o7777))
+}
+
 fn clear(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir).map_err(|error| named(dir, &error))? {
-        let path = entry?.path();
-        std::fs::remove_file(&path).map_err(|error| named(&path, &error))?;
+        let entry = entry?;
+        let path = entry.path();
+        let removed = if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(&path)
+        } else {
+            std::fs::remove_file(&path)
+        };
+        removed.map_err(|error| named(&path, &error))?;
     }
     Ok(())
 }

@@ -13,13 +13,16 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::core::confine::Usage;
 use crate::core::effect::Stop;
 use crate::core::id::{AttemptId, Wall};
 use crate::core::task::{Ended, Exit};
 use crate::io::failpoint::failpoint;
 
+use super::cgroup::Cgroup;
 use super::keeper::Keeper;
-use super::launch::{Launcher, unstarted};
+use super::launch::{Launched, Launcher, not_become, unstarted};
+use super::means::Means;
 use super::orphans::Orphans;
 use super::output::{Log, Spare, spares};
 use super::outputs;
@@ -47,6 +50,7 @@ struct Shared {
     table: Arc<Table>,
     keeper: Keeper,
     spares: PathBuf,
+    means: Arc<Means>,
     out: Sender<(AttemptId, Ended)>,
 }
 
@@ -60,10 +64,15 @@ impl Slots {
     /// Up to `max` slots (at least one), whose ends are sent to `out` by the slots' threads; they
     /// wait while `out` is full. Makes the folder `logs`, starts the first slot. Fails where the
     /// folder cannot be written, a thread cannot be started, or `/proc` is missing.
-    pub fn new(max: usize, logs: &Path, out: Sender<(AttemptId, Ended)>) -> std::io::Result<Self> {
+    pub fn new(
+        max: usize,
+        logs: &Path,
+        means: Arc<Means>,
+        out: Sender<(AttemptId, Ended)>,
+    ) -> std::io::Result<Self> {
         let table = Arc::new(Table::default());
         let keeper = Keeper::start(Arc::clone(&table))?;
-        let shared = Arc::new(Shared { table, keeper, spares: spares(logs)?, out });
+        let shared = Arc::new(Shared { table, keeper, spares: spares(logs)?, means, out });
         let (work, jobs) = unbounded();
         let mut slots = Self { shared, work, jobs, threads: 0, made: 0, max: max.max(1) };
         slots.add()?;
@@ -114,7 +123,7 @@ impl Slots {
         let mut slot = Slot {
             number,
             spares_made: 0,
-            launcher: Launcher::new()?,
+            launcher: Launcher::new(self.shared.means.helper.clone())?,
             orphans: Orphans::open()?,
             log: self.shared.keeper.add(),
             spare: None,
@@ -172,32 +181,75 @@ impl Slot {
         if let Some(signal) = unneeded {
             return Ended::without_process(Exit::Signal(signal), started_at);
         }
-        let leader = match self.launch(exec) {
-            Ok(leader) => leader,
+        let cgroup = match self.cgroup(exec) {
+            Ok(cgroup) => cgroup,
             Err(exit) => return Ended::without_process(exit, started_at),
         };
+        let Launched { leader, helper } = match self.launch(exec, cgroup.as_deref()) {
+            Ok(launched) => launched,
+            Err(exit) => {
+                remove(cgroup.as_deref());
+                return Ended::without_process(exit, started_at);
+            }
+        };
         failpoint!("run.spawned");
-        self.shared.table.launched(exec.id, leader);
+        self.shared.table.launched(exec.id, leader, cgroup.clone());
         self.shared.keeper.wake();
-        let status = wait(leader, WaitIdOptions::NOWAIT);
+        let failed = helper.and_then(|(report, program)| Some((report.wait()?, program)));
+        let status = wait(leader);
         let ended_at = now();
         let killed = self.shared.table.ending(exec.id, leader);
-        let cleared = self.orphans.clear(&exec.label, (leader, killed), &self.shared.table);
+        let contained = cgroup.as_deref().map(|cgroup| contained(cgroup, &exec.label));
+        // What was in the cgroup is counted.
+        let counted = killed || contained.is_some();
+        let cleared = self.orphans.clear(&exec.label, (leader, counted), &self.shared.table);
         // The number of the group was reserved by the dead leader up to here.
-        wait(leader, WaitIdOptions::empty()).ok();
+        let mut usage = reap(leader);
+        let mut exit = status.map_or(Exit::Unknown, |status| exit(&status));
+        let mut leftovers = cleared.killed;
+        if let Some(contained) = contained {
+            usage.memory_peak = contained.usage.memory_peak.or(usage.memory_peak);
+            usage.cpu_us = contained.usage.cpu_us.or(usage.cpu_us);
+            leftovers += if killed { 0 } else { contained.left };
+            if contained.oom && exit == Exit::Signal(libc::SIGKILL) {
+                exit = Exit::Oom;
+            }
+        }
+        if let Some((failed, program)) = failed {
+            exit = not_become(exec, &program, failed);
+        }
+        let outputs = outputs::take(&exec.output);
+        self.leave_user(exec);
         let (log_bytes, spare) = self.log.end(cleared.clean);
         self.spare = spare;
-        Ended {
-            exit: status.map_or(Exit::Unknown, |status| exit(&status)),
-            started_at,
-            ended_at,
-            leftovers: cleared.killed,
-            log_bytes,
-            outputs: outputs::take(&exec.output),
+        Ended { exit, started_at, ended_at, leftovers, log_bytes, outputs, usage }
+    }
+
+    /// The attempt's own cgroup, where it is to have one. The error is how the attempt ends instead.
+    fn cgroup(&self, exec: &Exec) -> Result<Option<Arc<Cgroup>>, Exit> {
+        let confine = exec.confine.as_deref();
+        let Some(tree) = self.shared.means.tree_for(confine) else { return Ok(None) };
+        let name = exec.label.rsplit('/').next().unwrap_or_default();
+        let made = tree.make(name, confine).map_err(|error| {
+            let place = tree.path().display();
+            unstarted(&error, format!("cannot make a cgroup `{name}` in {place}: {error}"))
+        });
+        made.map(|cgroup| Some(Arc::new(cgroup)))
+    }
+
+    /// Takes back what the helper gave to the attempt's user, if it had one: the log is read by dagd,
+    /// and may serve another attempt.
+    fn leave_user(&self, exec: &Exec) {
+        let Some(private) = &exec.private else { return };
+        self.log.own();
+        if let Err(error) = std::fs::remove_dir_all(&private.dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %private.dir.display(), %error, "cannot remove a task's folder");
         }
     }
 
-    fn launch(&mut self, exec: &Exec) -> Result<Pid, Exit> {
+    fn launch(&mut self, exec: &Exec, cgroup: Option<&Cgroup>) -> Result<Launched, Exit> {
         let spare = match self.spare.take() {
             Some(spare) => spare,
             None => self.new_spare().map_err(|error| {
@@ -210,7 +262,7 @@ impl Slot {
         };
         let file = spare.file();
         self.log.begin(spare, exec.log.clone(), exec.log_max);
-        let launched = self.launcher.launch(exec, &file);
+        let launched = self.launcher.launch(exec, cgroup, &file);
         if launched.is_err() {
             self.spare = self.log.end(true).1;
         }
@@ -224,9 +276,67 @@ impl Slot {
     }
 }
 
-/// Waits until the leader is dead. The error means that something else has reaped it.
-fn wait(leader: Pid, more: WaitIdOptions) -> Result<WaitIdStatus, Errno> {
-    let dead = || waitid(WaitId::Pid(leader), WaitIdOptions::EXITED | more);
+/// What became of an attempt's cgroup.
+struct Contained {
+    /// Processes that were left in it, and were killed.
+    left: u32,
+    usage: Usage,
+    /// Whether the kernel killed one for want of memory.
+    oom: bool,
+}
+
+/// Kills what is left in a cgroup, asks what was used, and removes it.
+fn contained(cgroup: &Cgroup, label: &str) -> Contained {
+    let left = cgroup.end().unwrap_or_else(|error| {
+        tracing::warn!(attempt = label, %error, "what a task left behind is still there");
+        0
+    });
+    let (usage, ooms) = cgroup.usage();
+    remove(Some(cgroup));
+    Contained { left, usage, oom: ooms > 0 }
+}
+
+/// A cgroup that stays is ended at the next start.
+fn remove(cgroup: Option<&Cgroup>) {
+    if let Some(Err(error)) = cgroup.map(Cgroup::remove) {
+        tracing::warn!(%error, "cannot remove a cgroup");
+    }
+}
+
+/// Reaps the dead leader, and tells what it used, with those whom it waited for.
+#[expect(unsafe_code, reason = "wait4 has no safe wrapper in our dependencies")]
+fn reap(leader: Pid) -> Usage {
+    let mut used = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    let mut own = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both calls fill in a structure of integers, for which zeroes are valid as well; neither
+    // keeps the pointer. The leader is dead: the first does not wait.
+    let (reaped, used, own) = unsafe {
+        let pid = leader.as_raw_nonzero().get();
+        let reaped = libc::wait4(pid, std::ptr::null_mut(), 0, used.as_mut_ptr());
+        libc::getrusage(libc::RUSAGE_SELF, own.as_mut_ptr());
+        (reaped, used.assume_init(), own.assume_init())
+    };
+    if reaped < 0 {
+        return Usage::default();
+    }
+    let us = |time: libc::timeval| {
+        let sum = time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_usec);
+        u64::try_from(sum).unwrap_or(0)
+    };
+    // The kernel counts what dagd had when the process was not yet its program: only what is above
+    // that is the program's own.
+    let peak = u64::try_from(used.ru_maxrss).ok().filter(|_| used.ru_maxrss > own.ru_maxrss);
+    Usage {
+        memory_peak: peak.map(|kib| kib.saturating_mul(1024)),
+        cpu_us: Some(us(used.ru_utime).saturating_add(us(used.ru_stime))),
+    }
+}
+
+/// Waits until the leader is dead, and leaves it to be reaped. The error means that something else
+/// has reaped it.
+fn wait(leader: Pid) -> Result<WaitIdStatus, Errno> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let dead = || waitid(WaitId::Pid(leader), options);
     match retry_on_intr(dead) {
         Ok(Some(status)) => Ok(status),
         Ok(None) => Err(Errno::CHILD),

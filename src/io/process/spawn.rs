@@ -12,6 +12,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::process::Pid;
 
+use super::order::REPORT;
+
 /// What is the same for every child. One per slot.
 #[derive(Debug)]
 pub struct Spawner {
@@ -32,6 +34,8 @@ pub struct Child<'a> {
     pub cwd: &'a CStr,
     /// Where standard output and standard error go.
     pub log: BorrowedFd<'a>,
+    /// What a helper has as [`REPORT`]; a program has nothing of the kind.
+    pub report: Option<BorrowedFd<'a>>,
 }
 
 impl Spawner {
@@ -49,6 +53,10 @@ impl Spawner {
         actions.dup2(self.null.as_fd(), libc::STDIN_FILENO)?;
         actions.dup2(child.log, libc::STDOUT_FILENO)?;
         actions.dup2(child.log, libc::STDERR_FILENO)?;
+        if let Some(report) = child.report {
+            // Last: the number may be that of one of the others here.
+            actions.dup2(report, REPORT)?;
+        }
         start(&actions, &self.attributes, child)
     }
 }

@@ -5,12 +5,14 @@
 //! `Running` before it reaps.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Pid;
 
 use crate::core::effect::Stop;
 use crate::core::id::AttemptId;
+
+use super::cgroup::Cgroup;
 
 /// The attempts in flight. At most one entry per start that has not ended.
 #[derive(Debug, Default)]
@@ -20,16 +22,23 @@ pub struct Table {
     live: Mutex<BTreeMap<AttemptId, Phase>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     /// No process yet; what to send it first.
     Starting(Option<Stop>),
     /// Its leader runs or is dead but not reaped.
-    Running(Pid),
-    /// The same, but its group was killed.
-    Killed(Pid),
+    Running(Live),
+    /// The same, but all of it was killed.
+    Killed(Live),
     /// Its leader is dead; what is left of it is being killed.
     Ending(Pid),
+}
+
+/// The processes of an attempt.
+#[derive(Clone, Debug)]
+struct Live {
+    leader: Pid,
+    cgroup: Option<Arc<Cgroup>>,
 }
 
 impl Table {
@@ -47,14 +56,16 @@ impl Table {
     }
 
     /// The attempt has its process, which gets what was asked for meanwhile.
-    pub fn launched(&self, id: AttemptId, pid: Pid) {
+    pub fn launched(&self, id: AttemptId, leader: Pid, cgroup: Option<Arc<Cgroup>>) {
+        let new = Live { leader, cgroup };
         let mut live = self.lock();
-        let Some(Phase::Starting(pending)) = live.insert(id, Phase::Running(pid)) else { return };
+        let before = live.insert(id, Phase::Running(new.clone()));
+        let Some(Phase::Starting(pending)) = before else { return };
         if let Some(stop) = pending {
-            send(pid, stop);
+            new.send(stop);
         }
         if pending == Some(Stop::Kill) {
-            live.insert(id, Phase::Killed(pid));
+            live.insert(id, Phase::Killed(new));
         }
     }
 
@@ -74,11 +85,11 @@ impl Table {
     pub fn stop(&self, id: AttemptId, how: Stop) -> bool {
         let mut live = self.lock();
         match live.get_mut(&id) {
-            Some(Phase::Running(pid) | Phase::Killed(pid)) => {
-                let pid = *pid;
-                send(pid, how);
+            Some(Phase::Running(running) | Phase::Killed(running)) => {
+                running.send(how);
                 if how == Stop::Kill {
-                    live.insert(id, Phase::Killed(pid));
+                    let killed = running.clone();
+                    live.insert(id, Phase::Killed(killed));
                 }
             }
             Some(Phase::Starting(pending)) => {
@@ -114,20 +125,26 @@ impl Table {
     }
 }
 
-/// Signals the group that `leader` leads, and the leader even if it has joined another group.
-fn send(leader: Pid, stop: Stop) {
-    match stop {
-        Stop::Term => {
-            if !to_group(leader, libc::SIGTERM) {
-                to_process(leader, libc::SIGTERM);
+impl Live {
+    /// Signals the group, and the leader even if it has joined another group. Of what is killed
+    /// nothing in the cgroup is left.
+    fn send(&self, stop: Stop) {
+        match stop {
+            Stop::Term => {
+                if !to_group(self.leader, libc::SIGTERM) {
+                    to_process(self.leader, libc::SIGTERM);
+                }
             }
-        }
-        Stop::Kill => {
-            to_group(leader, libc::SIGKILL);
-            to_process(leader, libc::SIGKILL);
-        }
-        Stop::Signal(signal) => {
-            to_group(leader, signal);
+            Stop::Kill => {
+                to_group(self.leader, libc::SIGKILL);
+                to_process(self.leader, libc::SIGKILL);
+                if let Some(cgroup) = &self.cgroup {
+                    cgroup.kill();
+                }
+            }
+            Stop::Signal(signal) => {
+                to_group(self.leader, signal);
+            }
         }
     }
 }

@@ -222,8 +222,8 @@ fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) 
     let mut kept = 0;
     let mut insert = conn.prepare_cached(
         "INSERT INTO attempts(run, task, attempt, exit_code, signal, error, leftovers, \
-         started_at, ended_at, log, log_bytes, log_kept, outputs) \
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         started_at, ended_at, log, log_bytes, log_kept, outputs, memory_peak, cpu_us) \
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )?;
     for (&(node, attempt), told) in &story.attempts {
         if node.at() >= graph.len() {
@@ -240,6 +240,7 @@ fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) 
         let log_bytes = ended.map_or(0, |ended| ended.log_bytes);
         kept += log_bytes.min(spec.log_max);
         let outputs = ended.filter(|ended| !ended.outputs.is_empty());
+        let usage = ended.map_or_else(Default::default, |ended| ended.usage);
         insert.execute(params![
             int(run.0),
             task,
@@ -253,7 +254,9 @@ fn write_attempts(conn: &Connection, story: &RunStory, graph: &Graph, at: Wall) 
             (log_bytes > 0).then(|| log_name(run, task, attempt)),
             int(log_bytes),
             int(log_bytes.min(spec.log_max)),
-            outputs.map(|ended| json(&ended.outputs)).transpose()?
+            outputs.map(|ended| json(&ended.outputs)).transpose()?,
+            usage.memory_peak.map(int),
+            usage.cpu_us.map(int)
         ])?;
         if let Some(took) = told.duration() {
             count(conn, task, took, at)?;

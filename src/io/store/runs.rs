@@ -175,8 +175,8 @@ pub(super) fn scheduled(row: &SqlRow<'_>) -> Step<Option<Wall>> {
 fn tasks(conn: &Connection, id: RunId) -> Step<Vec<wire::Task>> {
     let mut attempts: BTreeMap<String, Vec<wire::AttemptRow>> = BTreeMap::new();
     let mut query = conn.prepare_cached(
-        "SELECT task, attempt, exit_code, signal, error, leftovers, started_at, ended_at, log \
-         FROM attempts WHERE run = ?1 ORDER BY task, attempt",
+        "SELECT task, attempt, exit_code, signal, error, leftovers, started_at, ended_at, log, \
+         memory_peak, cpu_us FROM attempts WHERE run = ?1 ORDER BY task, attempt",
     )?;
     let rows = query.query_map([int(id.0)], |row| {
         let attempt = wire::AttemptRow {
@@ -188,6 +188,8 @@ fn tasks(conn: &Connection, id: RunId) -> Step<Vec<wire::Task>> {
             started_at: row.get(6)?,
             ended_at: row.get(7)?,
             log: row.get(8)?,
+            memory_peak: row.get::<_, Option<i64>>(9)?.map(uint),
+            cpu_us: row.get::<_, Option<i64>>(10)?.map(uint),
         };
         Ok((row.get(0)?, attempt))
     })?;

@@ -53,6 +53,7 @@ CREATE TABLE attempts(
   run INTEGER NOT NULL, task TEXT NOT NULL, attempt INTEGER NOT NULL, exit_code INTEGER,
   signal INTEGER, error TEXT, leftovers INTEGER NOT NULL, started_at TEXT NOT NULL, ended_at TEXT,
   log TEXT, log_bytes INTEGER NOT NULL, log_kept INTEGER NOT NULL, outputs TEXT,
+  memory_peak INTEGER, cpu_us INTEGER,
   PRIMARY KEY(run, task, attempt)) WITHOUT ROWID;
 
 -- The triggers of the ledger. A row under a number that is not here is nobody's, and goes.

@@ -1,0 +1,226 @@
+//! The helper: dagd, started in place of an attempt's program, which makes of itself what the task
+//! asks for and then becomes the program.
+//!
+//! The daemon does not do this between fork and exec, where nothing but plain system calls may be
+//! made and which costs time in proportion to its memory. The helper is a process like any other: it
+//! may look users up. It has one thread, and the environment of the task from the beginning, so that
+//! a sweep finds it. What is asked for in which order:
+//!
+//! cgroup, limits and nice value while it still may; then the user's files; then groups before user,
+//! since after it they cannot be changed; then what the user is to be asked for: folder and program.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown, fchown};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::fs::Mode;
+use rustix::process::{Gid, Rlimit as Raw, Uid};
+
+use crate::core::confine::{Confine, Resource, Rlimit};
+
+use super::order::{Failed, MARK, Order, REPORT, Step, c_string};
+use super::prepare::Private;
+use super::users::{self, Account};
+
+/// Does the helper's work if that is what this process was started for; returns only then, with the
+/// status of a helper that failed. To be called before anything else, while there is one thread.
+pub fn run_if_asked() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next()? != MARK {
+        return None;
+    }
+    let report = own_report();
+    let failed = match Order::read(words) {
+        Some(order) => {
+            let Err(failed) = obey(&order);
+            failed
+        }
+        None => other("this is how dagd starts attempts; it is no command", None),
+    };
+    // Nobody listens if this was started by hand.
+    if let Ok(report) = report {
+        rustix::io::write(report, &failed.told()).ok();
+    }
+    Some(ExitCode::from(127))
+}
+
+/// The writing end of the pipe, which the program is not to have.
+#[expect(unsafe_code, reason = "the descriptor was handed over by number")]
+fn own_report() -> io::Result<OwnedFd> {
+    // SAFETY: tells whether the number is a descriptor; if it is, it is this function's from here on:
+    // nothing else was opened before, and it is called once.
+    let report = unsafe {
+        if libc::fcntl(REPORT, libc::F_GETFD) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(REPORT)
+    };
+    rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(report)
+}
+
+fn obey(order: &Order) -> Result<Infallible, Failed> {
+    if let Some(cgroup) = &order.cgroup {
+        let procs = cgroup.join("cgroup.procs");
+        std::fs::write(&procs, "0")
+            .map_err(|error| other(&format!("cannot join {}", procs.display()), Some(&error)))?;
+    }
+    let Confine { user, group, umask, nice, rlimits, .. } = &order.confine;
+    for (of, limit) in rlimits {
+        set_limit(*of, *limit)
+            .map_err(|error| other(&format!("cannot set rlimits.{}", of.word()), Some(&error)))?;
+    }
+    if let Some(nice) = nice {
+        rustix::process::setpriority_process(None, *nice)
+            .map_err(|error| other(&format!("cannot set nice = {nice}"), Some(&error.into())))?;
+    }
+    let account = user.as_ref().map(|name| Account::named(name)).transpose();
+    let account = account.map_err(|why| other(&why, None))?;
+    let gid = group.as_ref().map(|name| users::group(name)).transpose();
+    let gid = gid.map_err(|why| other(&why, None))?;
+    if let Some(account) = &account {
+        become_user(account, gid.unwrap_or(account.gid), order.private.as_ref())?;
+    } else if let Some(gid) = gid {
+        let gid = Gid::from_raw(gid);
+        rustix::thread::set_thread_res_gid(gid, gid, gid)
+            .map_err(|error| other("cannot change the group", Some(&error.into())))?;
+    }
+    if let Some(umask) = umask {
+        rustix::process::umask(Mode::from_bits_truncate(*umask));
+    }
+    std::env::set_current_dir(&order.cwd)
+        .map_err(|error| Failed { step: Step::Folder, ..other("", Some(&error)) })?;
+    let error = become_program(order, account.as_ref());
+    Err(Failed { step: Step::Program, ..other("", Some(&error)) })
+}
+
+fn set_limit(of: Resource, limit: Rlimit) -> io::Result<()> {
+    let raw = Raw { current: limit.soft, maximum: limit.hard };
+    Ok(rustix::process::setrlimit(kernels(of), raw)?)
+}
+
+/// The kernel's name of a resource.
+pub(super) fn kernels(of: Resource) -> rustix::process::Resource {
+    use rustix::process::Resource as R;
+    match of {
+        Resource::As => R::As,
+        Resource::Core => R::Core,
+        Resource::Cpu => R::Cpu,
+        Resource::Data => R::Data,
+        Resource::Fsize => R::Fsize,
+        Resource::Memlock => R::Memlock,
+        Resource::Nofile => R::Nofile,
+        Resource::Nproc => R::Nproc,
+        Resource::Stack => R::Stack,
+    }
+}
+
+/// Gives the user what is its own, then becomes it. A user that this process is already keeps its
+/// groups: they need no privilege then.
+fn become_user(account: &Account, gid: u32, private: Option<&Private>) -> Result<(), Failed> {
+    let name = account.name.display();
+    let failed =
+        |what: &str, error: io::Error| other(&format!("cannot {what} user `{name}`"), Some(&error));
+    if let Some(private) = private {
+        hand_over(private, account.uid, gid)
+            .map_err(|error| failed("hand the run's files over to", error))?;
+        // A program may open its standard output by its name in /dev.
+        fchown(io::stdout(), Some(account.uid), Some(gid))
+            .map_err(|error| failed("hand the log over to", error))?;
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if own != account.uid || own == 0 {
+        let groups = account.groups(gid).map_err(|why| other(&why, None))?;
+        let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
+        rustix::thread::set_thread_groups(&groups)
+            .map_err(|error| failed("take the groups of", error.into()))?;
+    }
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(gid));
+    if rustix::process::getegid() != gid {
+        rustix::thread::set_thread_res_gid(gid, gid, gid)
+            .map_err(|error| failed("take the group of", error.into()))?;
+    }
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+        .map_err(|error| failed("become", error.into()))?;
+    if let Some(private) = private {
+        std::fs::metadata(private.json()).map_err(|error| {
+            let dir = private.dir.display();
+            let what =
+                format!("user `{name}` cannot reach {dir}: run chmod o+x on what it lies in");
+            other(&what, Some(&error))
+        })?;
+    }
+    Ok(())
+}
+
+/// Copies the run's event files into a folder of the user's own.
+fn hand_over(private: &Private, uid: u32, gid: u32) -> io::Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).create(&private.dir)?;
+    let copy = |from: &Path, to: &Path| {
+        let mut from = std::fs::File::open(from)?;
+        let mut made =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(to)?;
+        io::copy(&mut from, &mut made)?;
+        fchown(made, Some(uid), Some(gid))
+    };
+    copy(&private.json, &private.json())?;
+    copy(&private.files, &private.files())?;
+    chown(&private.dir, Some(uid), Some(gid))
+}
+
+/// Returns only with the error.
+#[expect(unsafe_code, reason = "execve has no safe wrapper that starts no shell")]
+fn become_program(order: &Order, account: Option<&Account>) -> io::Error {
+    let all =
+        |texts: Vec<OsString>| texts.into_iter().map(c_string).collect::<io::Result<Vec<_>>>();
+    let texts = (|| {
+        let program = c_string(order.program.clone())?;
+        Ok::<_, io::Error>((program, all(order.argv.clone())?, all(environment(account))?))
+    })();
+    let (program, argv, envp) = match texts {
+        Ok(texts) => texts,
+        Err(error) => return error,
+    };
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(&argv), pointers(&envp));
+    // SAFETY: the first sets a disposition (the language's start ignores SIGPIPE); for the second,
+    // both lists end in null and their texts end in NUL and outlive the call.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+    }
+    io::Error::last_os_error()
+}
+
+/// The environment that this process was given; what tells who the user is and was left out by
+/// whoever prepared it is the account's.
+fn environment(account: Option<&Account>) -> Vec<OsString> {
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let Some(Account { name, home, shell, .. }) = account else { return joined(&env) };
+    for (key, value) in [("HOME", home), ("USER", name), ("LOGNAME", name), ("SHELL", shell)] {
+        if !env.iter().any(|(known, _)| known == key) {
+            env.push((key.into(), value.clone()));
+        }
+    }
+    joined(&env)
+}
+
+fn joined(env: &[(OsString, OsString)]) -> Vec<OsString> {
+    let join = |(key, value): &(OsString, OsString)| {
+        OsStr::from_bytes(&[key.as_bytes(), b"=", value.as_bytes()].concat()).to_owned()
+    };
+    env.iter().map(join).collect()
+}
+
+fn other(text: &str, error: Option<&io::Error>) -> Failed {
+    let errno = error.and_then(io::Error::raw_os_error).unwrap_or(0);
+    let text = error.map_or_else(|| text.to_owned(), |error| format!("{text}: {error}"));
+    Failed { step: Step::Other, errno, text }
+}

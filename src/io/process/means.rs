@@ -1,0 +1,283 @@
+//! What means there are here to keep an attempt's processes together and to limit them, and what of
+//! a configuration cannot hold with them.
+//!
+//! A limit that silently is none would be worse than no start: so it is asked before anything
+//! starts, and said with its remedy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+
+use crate::core::confine::{Confine, Containment, Resource};
+use crate::core::graph::Graph;
+
+use super::cgroup::{self, Found, Tree};
+use super::users::{self, Account};
+
+/// The bits of capabilities that some fields need.
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
+const CAP_SYS_NICE: u32 = 23;
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// The means of one dagd.
+#[derive(Debug)]
+pub struct Means {
+    /// The program of the helper: this one.
+    pub helper: CString,
+    /// How processes are kept together where a task does not say.
+    containment: Containment,
+    /// The tree of cgroups, or why there is none.
+    tree: Result<Tree, String>,
+}
+
+impl Means {
+    /// Without cgroups.
+    pub fn plain(helper: CString) -> Self {
+        let tree = Err("none was asked for".to_owned());
+        Self { helper, containment: Containment::Group, tree }
+    }
+
+    /// Takes what there is: a tree of cgroups if one is delegated, or if `containment` or a task asks
+    /// for cgroups by name. The error says why what was asked for cannot be had.
+    pub fn take(containment: Containment, graph: &Graph, instance: &str) -> Result<Self, String> {
+        let wish = Wish::of(containment, graph);
+        let tree = look(wish).and_then(|found| {
+            Tree::take(&found, instance).map_err(|error| {
+                format!("the cgroup {} cannot be used: {error}", found.own.display())
+            })
+        });
+        match tree {
+            Err(why) if wish == Wish::Must => Err(format!(
+                "containment = \"cgroup\" cannot hold: {why}; have the service manager delegate a \
+                 cgroup (Delegate=yes), or write containment = \"auto\""
+            )),
+            tree => Ok(Self { helper: itself(), containment, tree }),
+        }
+    }
+
+    /// The tree of cgroups, if there is one.
+    pub fn tree(&self) -> Option<&Tree> {
+        self.tree.as_ref().ok()
+    }
+
+    /// Nothing is running any more: gives back what was made.
+    pub fn leave(&self) {
+        self.tree.iter().for_each(Tree::leave);
+    }
+
+    /// The tree in which an attempt of a task has its cgroup; `None`: it has none.
+    pub fn tree_for(&self, confine: Option<&Confine>) -> Option<&Tree> {
+        let own = confine.and_then(|confine| confine.containment);
+        self.tree().filter(|_| own.unwrap_or(self.containment) != Containment::Group)
+    }
+
+    /// How processes are kept together here, for people.
+    pub fn told(&self) -> String {
+        match &self.tree {
+            Ok(tree) => {
+                let limits: Vec<&str> = tree.controllers().iter().map(String::as_str).collect();
+                let limits = if limits.is_empty() {
+                    "no limits can be set".to_owned()
+                } else {
+                    format!("limits by {}", limits.join(", "))
+                };
+                format!("cgroups in {}; {limits}", tree.path().display())
+            }
+            Err(why) => format!("process groups; no cgroups: {why}"),
+        }
+    }
+
+    /// What of a configuration cannot hold, a sentence each with its remedy.
+    pub fn faults(&self, graph: &Graph) -> Vec<String> {
+        let controllers = self.tree.as_ref().map(|tree| tree.controllers().clone());
+        let limits = Limits { containment: self.containment, controllers };
+        faults(graph, &limits)
+    }
+}
+
+/// What could not hold for a daemon that was started as this process was; changes nothing.
+pub fn foresee(containment: Containment, graph: &Graph) -> Vec<String> {
+    let wish = Wish::of(containment, graph);
+    let found = look(wish);
+    let mut all = Vec::new();
+    if let (Containment::Cgroup, Err(why)) = (containment, &found) {
+        all.push(format!("containment = \"cgroup\" cannot hold: {why}"));
+    }
+    let controllers = found.as_ref().map(|found| found.controllers.clone());
+    all.extend(faults(graph, &Limits { containment, controllers }));
+    all
+}
+
+/// How much cgroups are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// Not at all.
+    No,
+    /// Where they are delegated.
+    May,
+    /// By name.
+    Must,
+}
+
+impl Wish {
+    fn of(containment: Containment, graph: &Graph) -> Self {
+        let tasks = graph.nodes().filter_map(|ix| graph.task(ix).confine.as_ref()?.containment);
+        tasks
+            .chain([containment])
+            .map(|wish| match wish {
+                Containment::Group => Self::No,
+                Containment::Auto => Self::May,
+                Containment::Cgroup => Self::Must,
+            })
+            .max_by_key(|wish| *wish as u8)
+            .unwrap_or(Self::No)
+    }
+}
+
+fn look(wish: Wish) -> Result<Found, String> {
+    if wish == Wish::No {
+        return Err("containment = \"group\"".to_owned());
+    }
+    let found = cgroup::find()?;
+    if wish == Wish::May && !found.delegated {
+        return Err(format!("{} is not delegated to dagd", found.own.display()));
+    }
+    Ok(found)
+}
+
+/// What limits of cgroups could be set.
+struct Limits<'a> {
+    containment: Containment,
+    /// The controllers, or why there are none.
+    controllers: Result<BTreeSet<String>, &'a String>,
+}
+
+fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
+    let mut powers = Powers::default();
+    let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for task in graph.nodes().map(|ix| graph.task(ix)) {
+        let Some(confine) = &task.confine else { continue };
+        for fault in limits.faults(confine).into_iter().chain(powers.faults(confine)) {
+            all.entry(fault).or_default().push(&task.name);
+        }
+    }
+    let told = |(fault, tasks): (String, Vec<&str>)| {
+        let more = match tasks.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("task `{}`{more}: {fault}", tasks[0])
+    };
+    all.into_iter().map(told).collect()
+}
+
+impl Limits<'_> {
+    fn faults(&self, confine: &Confine) -> Vec<String> {
+        let group = confine.containment.unwrap_or(self.containment) == Containment::Group;
+        let fault = |(key, controller): (&str, &str)| match &self.controllers {
+            _ if group => Some(format!(
+                "{key} cannot hold with containment = \"group\"; remove one of the two"
+            )),
+            Err(why) => Some(format!(
+                "{key} cannot hold: there are no cgroups ({why}); have the service manager delegate \
+                 one (Delegate=yes), or remove the key"
+            )),
+            Ok(controllers) if !controllers.contains(controller) => Some(format!(
+                "{key} cannot hold: the controller `{controller}` is not to be had in dagd's cgroup; \
+                 delegate it (Delegate=yes, and no process of others beside dagd), or remove the key"
+            )),
+            Ok(_) => None,
+        };
+        let mut faults: Vec<String> = confine.limits().filter_map(fault).collect();
+        if let (Some(Containment::Cgroup), Err(why)) = (confine.containment, &self.controllers) {
+            faults.push(format!(
+                "containment = \"cgroup\" cannot hold: {why}; restart dagd under a cgroup that is \
+                 delegated to it, or remove the key"
+            ));
+        }
+        faults
+    }
+}
+
+/// What this process may change of its children; users are looked up once.
+#[derive(Default)]
+struct Powers {
+    capabilities: Option<u64>,
+    accounts: BTreeMap<String, Result<u32, String>>,
+    groups: BTreeMap<String, Result<u32, String>>,
+}
+
+impl Powers {
+    fn has(&mut self, bit: u32) -> bool {
+        *self.capabilities.get_or_insert_with(effective) & (1 << bit) != 0
+    }
+
+    fn faults(&mut self, confine: &Confine) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Some(name) = &confine.user {
+            let look = || Account::named(name).map(|account| account.uid);
+            match self.accounts.entry(name.clone()).or_insert_with(look).clone() {
+                Err(why) => faults.push(why),
+                Ok(uid) if uid == rustix::process::geteuid().as_raw() => {}
+                Ok(_) if self.has(CAP_SETUID) && self.has(CAP_SETGID) => {}
+                Ok(_) => faults.push(format!(
+                    "user = \"{name}\" cannot hold: dagd may not become another user; run it as root \
+                     with CAP_SETUID and CAP_SETGID, or remove the key"
+                )),
+            }
+        }
+        if let Some(name) = &confine.group {
+            match self.groups.entry(name.clone()).or_insert_with(|| users::group(name)).clone() {
+                Err(why) => faults.push(why),
+                Ok(gid) if gid == rustix::process::getegid().as_raw() => {}
+                Ok(_) if self.has(CAP_SETGID) => {}
+                Ok(_) => faults.push(format!(
+                    "group = \"{name}\" cannot hold: dagd may not change its group; run it as root \
+                     with CAP_SETGID, or remove the key"
+                )),
+            }
+        }
+        if let Some(nice) = confine.nice
+            && nice < own_nice()
+            && !self.has(CAP_SYS_NICE)
+        {
+            faults.push(format!(
+                "nice = {nice} cannot hold: it would be ahead of dagd itself, which needs \
+                 CAP_SYS_NICE; raise it, or remove the key"
+            ));
+        }
+        for (of, limit) in &confine.rlimits {
+            let most = hard(*of);
+            if limit.hard.unwrap_or(u64::MAX) > most && !self.has(CAP_SYS_RESOURCE) {
+                let name = of.word();
+                faults.push(format!(
+                    "rlimits.{name} cannot hold: dagd's own limit is {most}, and raising it needs \
+                     CAP_SYS_RESOURCE; raise dagd's own (Limit{}=), or lower this one",
+                    name.to_uppercase()
+                ));
+            }
+        }
+        faults
+    }
+}
+
+/// The capabilities of this process as bits; none if they cannot be read.
+fn effective() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn own_nice() -> i32 {
+    rustix::process::getpriority_process(None).unwrap_or(0)
+}
+
+/// The hard limit of this process.
+fn hard(of: Resource) -> u64 {
+    rustix::process::getrlimit(super::child::kernels(of)).maximum.unwrap_or(u64::MAX)
+}
+
+/// The program that runs now, even if another lies at its path by then.
+fn itself() -> CString {
+    c"/proc/self/exe".to_owned()
+}
