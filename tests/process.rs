@@ -53,8 +53,9 @@ impl Bench {
         become_subreaper().unwrap();
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
-        let dirs = Dirs { logs: at("logs"), events: at("events"), outputs: at("outputs") };
-        dirs.reset().unwrap();
+        let (logs, events, outputs) = (at("logs"), at("events"), at("outputs"));
+        let dirs = Dirs { logs, events, outputs, left: None };
+        dirs.reset(&BTreeSet::new()).unwrap();
         let (out, ends) = unbounded();
         let helper = CString::new(env!("CARGO_BIN_EXE_dagd")).unwrap();
         let means = Arc::new(Means::plain(helper));
@@ -611,14 +612,18 @@ fn the_sweep_kills_all_that_carry_a_token() {
         command.spawn().unwrap()
     };
     let mut mine = [spawn("swept/1.a.1"), spawn("swept/77.b.2")];
+    let mut spared = spawn("swept/77.b.3");
     let mut other = spawn("swept2/1.a.1");
-    assert_eq!(sweep("swept").unwrap(), 2);
+    let (none, one) = (BTreeSet::new(), BTreeSet::from(["swept/77.b.3".to_owned()]));
+    assert_eq!(sweep("swept", &one).unwrap(), 2);
     for child in &mut mine {
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
     }
     assert_eq!(other.try_wait().unwrap(), None);
-    assert_eq!(sweep("swept").unwrap(), 0);
-    assert_eq!(sweep("swept2").unwrap(), 1);
+    assert_eq!(spared.try_wait().unwrap(), None);
+    assert_eq!(sweep("swept", &none).unwrap(), 1);
+    spared.wait().unwrap();
+    assert_eq!(sweep("swept2", &none).unwrap(), 1);
     other.wait().unwrap();
 }
 

@@ -122,6 +122,7 @@ fn task(old: &TaskSpec, new: &TaskSpec) -> Vec<&'static str> {
         ("tags", old.tags == new.tags),
         ("allow_failure", old.allow_failure == new.allow_failure),
         ("on_crash", old.on_crash == new.on_crash),
+        ("on_daemon_stop", old.on_daemon_stop == new.on_daemon_stop),
         ("rule", old.rule == new.rule),
         ("log_max", old.log_max == new.log_max),
     ];

@@ -66,6 +66,7 @@ pub const TASK: Scope = Scope {
         "tags",
         "allow_failure",
         "on_crash",
+        "on_daemon_stop",
         "rule",
         "log_max",
         "user",

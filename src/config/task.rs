@@ -15,7 +15,7 @@ use super::templates::{self, Filled, Use};
 use super::words;
 use crate::core::confine::Confine;
 use crate::core::filter::Pattern;
-use crate::core::task::{FailureKind, OnCrash, Rule};
+use crate::core::task::{FailureKind, OnCrash, OnDaemonStop, Rule};
 
 /// Retries that can be asked for.
 const RETRIES_MAX: i64 = 1_000_000;
@@ -69,6 +69,8 @@ pub struct RawTask<'s> {
     pub allow_failure: Option<bool>,
     /// `on_crash`.
     pub on_crash: Option<OnCrash>,
+    /// `on_daemon_stop`.
+    pub on_daemon_stop: Option<OnDaemonStop>,
     /// `rule`.
     pub rule: Option<Rule>,
     /// `log_max`.
@@ -133,6 +135,9 @@ impl<'s> RawTask<'s> {
             "tags" => self.tags = Some(tags(reader, value)),
             "allow_failure" => self.allow_failure = reader.flag(value),
             "on_crash" => self.on_crash = reader.choice(value, &ON_CRASH, &[]),
+            "on_daemon_stop" => {
+                self.on_daemon_stop = reader.choice(value, &ON_DAEMON_STOP, &[]);
+            }
             "rule" => self.rule = reader.choice(value, &RULES, &[]),
             "log_max" => {
                 self.log_max = reader
@@ -154,6 +159,9 @@ impl<'s> RawTask<'s> {
 }
 
 const ON_CRASH: [(&str, OnCrash); 2] = [("retry", OnCrash::Retry), ("fail", OnCrash::Fail)];
+
+const ON_DAEMON_STOP: [(&str, OnDaemonStop); 2] =
+    [("stop", OnDaemonStop::Stop), ("leave", OnDaemonStop::Leave)];
 
 const RULES: [(&str, Rule); 8] = [
     ("all_success", Rule::AllSuccess),

@@ -115,6 +115,7 @@ fn finish<'s>(
     spec.tags = tags.into_iter().flatten().map(|&tag| tag.into()).collect();
     spec.allow_failure = raw.allow_failure.or(defaults.allow_failure).unwrap_or_default();
     spec.on_crash = raw.on_crash.or(defaults.on_crash).unwrap_or_default();
+    spec.on_daemon_stop = raw.on_daemon_stop.or(defaults.on_daemon_stop).unwrap_or_default();
     spec.rule = raw.rule.or(defaults.rule).unwrap_or_default();
     spec.confine = confine::merged(raw.confine, &defaults.confine);
     spec.log_max = raw.log_max.or(defaults.log_max).unwrap_or(spec.log_max);

@@ -1,5 +1,7 @@
 //! Commands become calls of adapters. Results come back as events; nothing here waits.
 
+use std::collections::BTreeSet;
+
 use tracing::{debug, info, warn};
 
 use super::engine::{Engine, Input};
@@ -11,7 +13,9 @@ use crate::core::path::Bytes;
 use crate::core::record::RunState;
 use crate::core::run::RunInfo;
 use crate::core::task::Ended;
-use crate::io::process::{prepare, remove_event_files, unstarted, write_event_files};
+use crate::io::process::{
+    has_event_files, left, prepare, remove_event_files, unstarted, write_event_files,
+};
 use crate::io::store::Keep;
 use crate::io::watch::ToWatch;
 use crate::wire;
@@ -100,6 +104,12 @@ impl Engine {
         Ok(())
     }
 
+    /// These runs began under an earlier dagd, which may have left their event files.
+    pub(super) fn keep_files(&mut self, runs: BTreeSet<RunId>) {
+        let has = |run: RunId| (run, has_event_files(run, &self.dirs));
+        self.with_files = runs.into_iter().map(has).collect();
+    }
+
     /// A file has not become ready for long. Nothing but this comes of it.
     fn alarm(&self, name: &Name, rel: &Bytes, since: Wall) {
         let Some(lane) = self.machine.lanes().get(name) else { return };
@@ -132,6 +142,9 @@ impl Engine {
         }
         if self.with_files.remove(&run).is_some() {
             remove_event_files(run, &self.dirs);
+        }
+        if let Some(left) = &self.dirs.left {
+            left::forget(left, run);
         }
         for waiting in self.waiters.remove(&run).unwrap_or_default() {
             waiting.send(state).ok();

@@ -15,13 +15,14 @@ use super::alarms::Alarms;
 use super::clock::Clock;
 use super::engine::{Engine, Lanes, Parts, Ports, lane};
 use super::history::PatientLedger;
+use super::past::Past;
 use super::reload::{Reloader, folders, standard_signals};
 use super::{DaemonArgs, DaemonError, trying, view};
 use crate::config::{Durability, Resolved, Settings};
 use crate::core::effect::Out;
 use crate::core::graph::Graph;
-use crate::core::id::{AttemptId, Name, Seq};
-use crate::core::machine::{Left, Machine, Recovering, Start};
+use crate::core::id::{Name, Seq};
+use crate::core::machine::{Machine, Recovering, Start};
 use crate::core::model::Model;
 use crate::io::check::{Checker, MakeKeys};
 use crate::io::config_files;
@@ -29,9 +30,9 @@ use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::failpoint::failpoint;
 use crate::io::process::cgroup::Tree;
-use crate::io::process::{Base, Dirs, Means, Slots, become_subreaper, sweep};
+use crate::io::process::{Base, Dirs, Means, Slots, become_subreaper, left, sweep};
 use crate::io::signals;
-use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock, log_name};
+use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock};
 use crate::io::watch::{self, WatchHandle};
 
 /// Batches of observations on their way: few, so that a held trigger is held at once.
@@ -89,7 +90,7 @@ pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
     base.ports.signals = Some(handlers);
     base.ports.reloader =
         Some(Reloader::new(args.config.clone(), base.ports.means.clone(), loaded_in));
-    let (mut engine, recovered) = base.recover(args.config, settings)?;
+    let (mut engine, recovered) = base.recover(args.config, settings);
     engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
     let control = serve(&socket, &engine, asks_in)?;
@@ -140,7 +141,8 @@ pub(super) struct Foundation {
     pub(super) store: Store,
     pub(super) ports: Ports,
     pub(super) lanes: Lanes,
-    pub(super) model: Arc<Model>,
+    past: Past,
+    clock: Clock,
     base: Base,
     dirs: Dirs,
     committed: Arc<AtomicU64>,
@@ -155,39 +157,33 @@ impl Foundation {
         model: &Arc<Model>,
         committed: Arc<AtomicU64>,
     ) -> Result<Self, DaemonError> {
-        let store = Store::open(&settings.state_dir, settings.durability == Durability::Full)?;
-        become_subreaper().map_err(trying("become the reaper of orphans"))?;
-        let swept = sweep(store.instance()).map_err(trying("end the processes of the past"))?;
-        let means = Means::take(settings.containment, &model.graph, store.instance())
-            .map_err(DaemonError::Refused)?;
-        let faults = means.faults(&model.graph);
-        if !faults.is_empty() {
-            return Err(DaemonError::Refused(faults.join("\n")));
-        }
-        let swept = swept
-            + means
-                .tree()
-                .map_or(Ok(0), Tree::sweep)
-                .map_err(trying("end the processes of the past"))?;
-        failpoint!("boot.swept");
-        if swept > 0 {
-            info!(swept, "ended processes that a past dagd left behind");
-        }
+        let mut store = Store::open(&settings.state_dir, settings.durability == Durability::Full)?;
+        let left = settings.state_dir.join("left");
         let dirs = Dirs {
             logs: settings.state_dir.join("logs"),
             events: settings.runtime_dir.join("events"),
             outputs: settings.runtime_dir.join("outputs"),
+            left: model.can_leave.then(|| left.clone()),
         };
+        let clock = Clock::start();
+        let mut past = Past::read(&mut store, model, (&dirs, &left), clock.now())?;
+        let means = Arc::new(end_past(store.instance(), &past, settings, model)?);
         make_private(&dirs.logs)?;
-        dirs.reset().map_err(trying(format!("clear {}", settings.runtime_dir.display())))?;
+        let what = || format!("clear {}", settings.runtime_dir.display());
+        dirs.reset(&past.kept).map_err(trying(what()))?;
+        left::forget_others(&left, &past.kept)
+            .map_err(trying(format!("clear {}", left.display())))?;
         let closing = Arc::new(AtomicBool::new(false));
         let (results_in, results) = lane(RESULTS_LANE);
         let (moved_in, moved) = lane(SMALL_LANE);
         let (checked_in, checked) = lane(SMALL_LANE);
         let (synced_in, synced) = lane(SMALL_LANE);
-        let means = Arc::new(means);
-        let slots = Slots::new(model.slots, &dirs.logs, means.clone(), results_in)
+        let mut slots = Slots::new(model.slots, &dirs.logs, means.clone(), results_in)
             .map_err(trying(format!("use {}", dirs.logs.display())))?;
+        for adopted in past.running.drain(..) {
+            info!(attempt = adopted.label, "an attempt that went on is taken over");
+            slots.adopt(adopted);
+        }
         let told = move |synced| {
             // The engine is gone only when dagd ends.
             synced_in.send(synced).ok();
@@ -218,57 +214,59 @@ impl Foundation {
             alarm: crossbeam_channel::never(),
         };
         let base = Base::from_process(store.instance().to_owned());
-        let model = model.clone();
-        Ok(Self { store, ports, lanes, model, base, dirs, committed, closing })
+        Ok(Self { store, ports, lanes, past, clock, base, dirs, committed, closing })
     }
 
     /// Folds the stored records, then puts the engine together. What is to be recorded and done
     /// because of the past is left to the caller.
-    pub(super) fn recover(
-        mut self,
-        config: std::path::PathBuf,
-        settings: Settings,
-    ) -> Result<(Engine, Out), DaemonError> {
-        let clock = Clock::start();
-        let loaded = self.store.load()?;
-        let durations = self.store.durations()?;
-        let runs = loaded.records.len();
+    pub(super) fn recover(self, config: std::path::PathBuf, settings: Settings) -> (Engine, Out) {
         let mut out = Out::default();
-        let now = clock.now();
-        let mut recovering = recovering(self.model, &loaded, durations, now)
-            .map_err(|why| DaemonError::Recovery { dir: settings.state_dir.clone(), why })?;
-        for (id, bytes) in logs_left(recovering.view(), &self.dirs.logs) {
-            recovering.found(id, Left::Gone(bytes));
-        }
-        let machine = recovering.finish(now, Seq(1), &mut out);
-        if runs > 0 {
+        let Past { recovering, records, kept, .. } = self.past;
+        let machine = recovering.finish(self.clock.now(), Seq(1), &mut out);
+        if records > 0 {
             info!(runs = machine.runs().len(), "recovered");
         }
-        let engine = Engine::new(Parts {
+        let mut engine = Engine::new(Parts {
             machine,
             store: self.store,
             ports: self.ports,
             lanes: self.lanes,
-            clock,
+            clock: self.clock,
             committed: self.committed,
             settings,
             config,
             base: self.base,
             dirs: self.dirs,
         });
+        engine.keep_files(kept);
         failpoint!("boot.recovered");
-        Ok((engine, out))
+        (engine, out)
     }
 }
 
-/// The logs of attempts that were in flight, as far as they had one of their own, and their bytes.
-fn logs_left(past: &Machine, dir: &Path) -> Vec<(AttemptId, u64)> {
-    let bytes = |id: &AttemptId| {
-        let task = &past.run(id.run)?.graph().task(id.node).name;
-        let log = dir.join(log_name(id.run, task, id.attempt));
-        Some((*id, std::fs::symlink_metadata(log).ok()?.len()))
-    };
-    past.in_flight().keys().filter_map(bytes).collect()
+/// Ends what is left of the past, but for what goes on by its task's wish. Returns the means that
+/// there are to keep attempts together.
+fn end_past(
+    instance: &str,
+    past: &Past,
+    settings: &Settings,
+    model: &Model,
+) -> Result<Means, DaemonError> {
+    become_subreaper().map_err(trying("become the reaper of orphans"))?;
+    let what = "end the processes of the past";
+    let swept = sweep(instance, &past.spared()).map_err(trying(what))?;
+    let means = Means::take(settings.containment, &model.graph, instance);
+    let means = means.map_err(DaemonError::Refused)?;
+    let faults = means.faults(&model.graph);
+    if !faults.is_empty() {
+        return Err(DaemonError::Refused(faults.join("\n")));
+    }
+    let swept = swept + means.tree().map_or(Ok(0), Tree::sweep).map_err(trying(what))?;
+    failpoint!("boot.swept");
+    if swept > 0 {
+        info!(swept, "ended processes that a past dagd left behind");
+    }
+    Ok(means)
 }
 
 /// The ledger's keys, for each thread that checks files.

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod history;
 pub mod lanes;
 pub mod once;
+mod past;
 pub mod reload;
 pub mod stall;
 pub mod view;

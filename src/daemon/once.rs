@@ -72,7 +72,7 @@ pub fn once(args: OnceArgs, progress: &mut dyn Progress) -> Result<RunState, Dae
     let mut foundation = Foundation::lay(&settings, &model, Arc::new(AtomicU64::new(0)))?;
     foundation.lanes.urgent = urgent;
     foundation.ports.signals = Some(handlers);
-    let (mut engine, mut first) = foundation.recover(args.config, settings)?;
+    let (mut engine, mut first) = foundation.recover(args.config, settings);
     let mut out = Out::default();
     let (now, seq) = (engine.clock.now(), engine.next_seq());
     let request = Request::Fire(fire);

@@ -78,7 +78,8 @@ pub(crate) fn model(text: &str) -> Arc<Model> {
     }
     let graph = Arc::new(Graph::build(tasks).expect("a graph"));
     let stop_timeout = Duration::from_secs(30);
-    Arc::new(Model { graph, triggers, pools, slots, max_live_runs, stop_timeout })
+    let can_leave = false;
+    Arc::new(Model { graph, triggers, pools, slots, max_live_runs, stop_timeout, can_leave })
 }
 
 fn task(name: &str, words: &Words<'_>) -> TaskSpec {

@@ -23,6 +23,7 @@ use rustix::process::{Gid, Rlimit as Raw, Uid};
 
 use crate::core::confine::{Confine, Resource, Rlimit};
 
+use super::left::{self, Part};
 use super::order::{Failed, MARK, Order, REPORT, Step, c_string};
 use super::prepare::Private;
 use super::users::{self, Account};
@@ -36,10 +37,17 @@ pub fn run_if_asked() -> Option<ExitCode> {
     }
     let report = own_report();
     let failed = match Order::read(words) {
-        Some(order) => {
-            let Err(failed) = obey(&order);
-            failed
-        }
+        Some(order) => match order.left.as_deref().map(left::split).transpose() {
+            Ok(Some(Part::Watcher(watcher))) => {
+                drop(report);
+                return Some(watcher.wait());
+            }
+            Ok(Some(Part::Program) | None) => {
+                let Err(failed) = obey(&order);
+                failed
+            }
+            Err(error) => other("cannot watch over the program", Some(&error)),
+        },
         None => other("this is how dagd starts attempts; it is no command", None),
     };
     // Nobody listens if this was started by hand.

@@ -42,6 +42,11 @@ pub fn write_event_files(run: &RunInfo, root: Option<&Path>, dirs: &Dirs) -> io:
     write(&files_path(run.run, dirs), &paths)
 }
 
+/// Whether both are there, as an earlier dagd has left them.
+pub fn has_event_files(run: RunId, dirs: &Dirs) -> bool {
+    json_path(run, dirs).exists() && files_path(run, dirs).exists()
+}
+
 /// Removes both, if they are there.
 pub fn remove_event_files(run: RunId, dirs: &Dirs) {
     for path in [json_path(run, dirs), files_path(run, dirs)] {

@@ -49,7 +49,8 @@ impl Launcher {
         log: &File,
     ) -> Result<Launched, Exit> {
         let program = find(exec).map_err(Exit::NotStarted)?;
-        if cgroup.is_some() || exec.confine.as_ref().is_some_and(|asked| asked.changes_process()) {
+        let asks = || exec.confine.as_ref().is_some_and(|asked| asked.changes_process());
+        if cgroup.is_some() || exec.left.is_some() || asks() {
             let started = self.help(exec, cgroup, &program, log);
             return started
                 .map(|(leader, report)| Launched {

@@ -9,8 +9,10 @@ use std::ffi::CString;
 
 use crate::core::confine::{Confine, Containment, Resource};
 use crate::core::graph::Graph;
+use crate::core::task::OnDaemonStop;
 
 use super::cgroup::{self, Found, Tree};
+use super::left;
 use super::users::{self, Account};
 
 /// The bits of capabilities that some fields need.
@@ -156,7 +158,22 @@ fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
     let mut powers = Powers::default();
     let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for task in graph.nodes().map(|ix| graph.task(ix)) {
+        if task.on_daemon_stop == OnDaemonStop::Leave
+            && let Some(why) = left::refusal()
+        {
+            let fault = format!("on_daemon_stop = \"leave\" cannot hold: {why}");
+            all.entry(fault).or_default().push(&task.name);
+        }
         let Some(confine) = &task.confine else { continue };
+        if task.on_daemon_stop == OnDaemonStop::Leave {
+            for (key, _) in confine.limits() {
+                let fault = format!(
+                    "{key} cannot hold with on_daemon_stop = \"leave\": such a task is in no cgroup \
+                     of its own; remove one of the two"
+                );
+                all.entry(fault).or_default().push(&task.name);
+            }
+        }
         for fault in limits.faults(confine).into_iter().chain(powers.faults(confine)) {
             all.entry(fault).or_default().push(&task.name);
         }

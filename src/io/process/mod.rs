@@ -6,7 +6,7 @@
 //! behind), [`output`] (its log, tended by [`keeper`]) and [`outputs`] (what it wrote for its
 //! dependents). Where a task asks for more than a plain process, [`order`] is what [`child`] (dagd
 //! itself, in place of the program) is told to do before; [`cgroup`] keeps an attempt together, as far
-//! as there are [`means`] for that; [`users`] looks accounts up. [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
+//! as there are [`means`] for that; [`left`] lets it go on without dagd; [`users`] looks accounts up. [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
 //! decides what starts, or what an end means.
 
 pub mod base;
@@ -16,6 +16,7 @@ pub mod env_file;
 pub mod event_files;
 pub mod keeper;
 pub mod launch;
+pub mod left;
 pub mod means;
 pub mod order;
 pub mod orphans;
@@ -31,9 +32,9 @@ pub mod users;
 pub mod vars;
 
 pub use self::base::Base;
-pub use self::event_files::{remove_event_files, write_event_files};
+pub use self::event_files::{has_event_files, remove_event_files, write_event_files};
 pub use self::launch::unstarted;
 pub use self::means::Means;
 pub use self::prepare::{Dirs, Exec, prepare};
-pub use self::slots::Slots;
+pub use self::slots::{Adopted, Slots};
 pub use self::sweep::{become_subreaper, sweep};

@@ -34,6 +34,8 @@ pub struct Order {
     pub confine: Confine,
     /// Files that are for the task's user alone.
     pub private: Option<Private>,
+    /// Where its end is written down, if it is to go on without dagd.
+    pub left: Option<PathBuf>,
     /// The working directory.
     pub cwd: OsString,
     /// The program's absolute path.
@@ -63,6 +65,9 @@ pub fn arguments(
         tell("private", &bytes(dir));
         tell("json", &bytes(json));
         tell("files", &bytes(files));
+    }
+    if let Some(left) = &exec.left {
+        tell("left", &bytes(left));
     }
     tell("cwd", exec.cwd.to_bytes());
     tell("program", program.to_bytes());
@@ -100,6 +105,7 @@ impl Order {
             let value = OsStr::from_bytes(value.get(1..)?).to_owned();
             match key {
                 b"cgroup" => order.cgroup = Some(value.into()),
+                b"left" => order.left = Some(value.into()),
                 b"cwd" => order.cwd = value,
                 b"program" => order.program = value,
                 b"private" | b"json" | b"files" => {
@@ -237,6 +243,7 @@ mod tests {
             log_max: 0,
             confine: confine.map(Box::new),
             private: None,
+            left: Some("/left/1/1.t.1".into()),
         }
     }
 
@@ -268,6 +275,7 @@ mod tests {
         let order = read(&full, Some(Path::new("/sys/fs/cgroup/x y/1.t.1")));
         assert_eq!(order.cgroup.as_deref(), Some(Path::new("/sys/fs/cgroup/x y/1.t.1")));
         assert_eq!((order.confine, order.private), (confine, Some(private)));
+        assert_eq!(order.left.as_deref(), Some(Path::new("/left/1/1.t.1")));
         assert_eq!(order.cwd.into_vec(), b"/srv=\xff");
         assert_eq!(order.argv.len(), 3);
         let plain = read(&exec(None), None);

@@ -40,6 +40,12 @@ impl Spare {
         Ok(Self { file: Arc::new(made), path })
     }
 
+    /// The log at `path` of an attempt that goes on.
+    pub fn used(path: PathBuf) -> io::Result<Self> {
+        let file = OpenOptions::new().append(true).custom_flags(libc::O_CLOEXEC).open(&path)?;
+        Ok(Self { file: Arc::new(file), path })
+    }
+
     /// The file, to be handed to a process.
     pub fn file(&self) -> Arc<File> {
         Arc::clone(&self.file)
@@ -67,7 +73,8 @@ struct Live {
 impl Log {
     /// An attempt begins whose log will be `target`, of which `max` bytes are kept.
     pub fn begin(&self, spare: Spare, target: PathBuf, max: u64) {
-        let live = Live { spare, target, max, named: false, cut: 0, since: Instant::now() };
+        let named = spare.path == target;
+        let live = Live { spare, target, max, named, cut: 0, since: Instant::now() };
         *self.lock() = Some(live);
     }
 
@@ -111,6 +118,13 @@ impl Log {
             live.name();
         }
         true
+    }
+
+    /// Gives the log its name at once: an attempt that may outlive dagd is found by it.
+    pub fn name(&self) {
+        if let Some(live) = self.lock().as_mut() {
+            live.name();
+        }
     }
 
     /// Where the output goes now, if this is the log of the attempt whose log will be `target`.

@@ -16,6 +16,17 @@ const OUTPUT_MAX: u64 = 1 << 20;
 
 /// The `KEY=value` lines in `path`, a later one replacing an earlier one; then removes the file.
 pub fn take(path: &Path) -> BTreeMap<String, String> {
+    let found = look(path);
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot remove a task's outputs");
+    }
+    found
+}
+
+/// The same without removing it.
+pub fn look(path: &Path) -> BTreeMap<String, String> {
     let opened = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -29,9 +40,6 @@ pub fn take(path: &Path) -> BTreeMap<String, String> {
         tracing::warn!(path = %path.display(), %error, "cannot read a task's outputs");
         Vec::new()
     });
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(path = %path.display(), %error, "cannot remove a task's outputs");
-    }
     let (found, bad) = parse(&text);
     if bad > 0 {
         tracing::warn!(

@@ -2,18 +2,19 @@
 //!
 //! Reads nothing but the task's `env_file`. The program is looked for by the slot that starts it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::core::confine::Confine;
 use crate::core::effect::Start;
-use crate::core::id::AttemptId;
-use crate::core::task::{Body, Exit};
+use crate::core::id::{AttemptId, RunId};
+use crate::core::task::{Body, Exit, OnDaemonStop};
 
 use super::env_file;
 use super::event_files::{files_path, json_path};
+use super::left;
 use super::vars::{Filler, stem, variables};
 
 pub use super::base::Base;
@@ -28,17 +29,20 @@ pub struct Dirs {
     pub events: PathBuf,
     /// What attempts write for their dependents; in memory.
     pub outputs: PathBuf,
+    /// What attempts leave that go on without dagd; on disk. `None`: none do.
+    pub left: Option<PathBuf>,
 }
 
 impl Dirs {
     /// Makes the folders, for this user only, and removes what an earlier dagd left in `events` and
-    /// `outputs`. Others can pass through `outputs`, and what it lies in, to what is theirs. To be called once, before the
+    /// `outputs`, but for what is of the runs `kept`. Others can pass through `outputs`, and what it
+    /// lies in, to what is theirs. To be called once, before the
     /// first attempt.
-    pub fn reset(&self) -> std::io::Result<()> {
+    pub fn reset(&self, kept: &BTreeSet<RunId>) -> std::io::Result<()> {
         make(&self.logs)?;
         for dir in [&self.events, &self.outputs] {
             make(dir)?;
-            clear(dir)?;
+            clear(dir, kept)?;
         }
         let around = self.outputs.parent();
         for dir in around.into_iter().chain([&*self.outputs]) {
@@ -73,6 +77,8 @@ pub struct Exec {
     pub confine: Option<Box<Confine>>,
     /// Where its user's own files are, if it has a user.
     pub private: Option<Private>,
+    /// Where its end is written down, if it goes on without dagd.
+    pub left: Option<PathBuf>,
 }
 
 /// A folder that an attempt's user alone can enter: the run's event files, copied, and what the
@@ -114,9 +120,13 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
         json: json_path(start.id.run, dirs),
         files: files_path(start.id.run, dirs),
     });
-    let output = match &private {
-        Some(private) => private.dir.join("output"),
-        None => dirs.outputs.join(&stem),
+    let leaves = start.task.on_daemon_stop == OnDaemonStop::Leave;
+    let left = dirs.left.as_ref().filter(|_| leaves);
+    let left = left.map(|dir| left::place(dir, start.id.run, &stem));
+    let output = match (&private, &left) {
+        (Some(private), _) => private.dir.join("output"),
+        (None, Some(place)) => left::output(place),
+        (None, None) => dirs.outputs.join(&stem),
     };
     let argv = arguments(start, &filler)?;
     let cwd = folder(start, &filler)?;
@@ -144,6 +154,7 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
         log_max: start.task.log_max,
         confine,
         private,
+        left,
     })
 }
 
@@ -246,10 +257,16 @@ fn let_through(dir: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode & 0o7777))
 }
 
-fn clear(dir: &Path) -> std::io::Result<()> {
+/// Empties a folder, but for what is called after one of the runs `kept`.
+fn clear(dir: &Path, kept: &BTreeSet<RunId>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir).map_err(|error| named(dir, &error))? {
         let entry = entry?;
         let path = entry.path();
+        let name = entry.file_name();
+        let run = name.to_str().and_then(|name| name.split('.').next()?.parse().ok());
+        if run.is_some_and(|run| kept.contains(&RunId(run))) {
+            continue;
+        }
         let removed = if entry.file_type()?.is_dir() {
             std::fs::remove_dir_all(&path)
         } else {

@@ -22,12 +22,15 @@ use crate::io::failpoint::failpoint;
 use super::cgroup::Cgroup;
 use super::keeper::Keeper;
 use super::launch::{Launched, Launcher, not_become, unstarted};
+use super::left::{self, End, Left};
 use super::means::Means;
 use super::orphans::Orphans;
 use super::output::{Log, Spare, spares};
 use super::outputs;
 use super::prepare::Exec;
+use super::sweep::sweep_attempt;
 use super::table::Table;
+use super::token::wait_for_end;
 
 /// Bytes of stack of a thread of this module; none recurses or keeps large values on it.
 pub(super) const STACK: usize = 256 << 10;
@@ -57,7 +60,27 @@ struct Shared {
 #[derive(Debug)]
 enum Job {
     Run(Box<Exec>),
+    Adopt(Box<Adopted>),
     Retire,
+}
+
+/// An attempt that an earlier dagd has left, and that goes on.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Which attempt.
+    pub id: AttemptId,
+    /// Its token.
+    pub label: String,
+    /// Its watcher.
+    pub left: Left,
+    /// Where its end will be written down.
+    pub place: PathBuf,
+    /// Its log.
+    pub log: PathBuf,
+    /// Bytes of output that are kept.
+    pub log_max: u64,
+    /// Where it may write for its dependents.
+    pub output: PathBuf,
 }
 
 impl Slots {
@@ -82,6 +105,18 @@ impl Slots {
     /// Starts an attempt. Never blocks. If no slot is free, the attempt waits for the next one.
     pub fn start(&mut self, exec: Exec) {
         self.shared.table.insert(exec.id);
+        self.give(Job::Run(Box::new(exec)));
+    }
+
+    /// Takes over an attempt that goes on. Never blocks; to be called before any attempt is started.
+    pub fn adopt(&mut self, adopted: Adopted) {
+        // It can be stopped also while it waits for a slot.
+        self.shared.table.insert(adopted.id);
+        self.shared.table.launched(adopted.id, adopted.left.pid, None);
+        self.give(Job::Adopt(Box::new(adopted)));
+    }
+
+    fn give(&mut self, job: Job) {
         if self.shared.table.len() > self.threads
             && self.threads < self.max
             && let Err(error) = self.add()
@@ -89,7 +124,7 @@ impl Slots {
             tracing::warn!(slots = self.threads, %error, "cannot start another slot");
         }
         // The receiver lives as long as the sender: both are in `self`.
-        self.work.send(Job::Run(Box::new(exec))).ok();
+        self.work.send(job).ok();
     }
 
     /// Signals an attempt's processes; nothing happens, and `false` is returned, if it has ended.
@@ -152,11 +187,15 @@ struct Slot {
 
 impl Slot {
     fn work(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(Job::Run(exec)) = jobs.recv() {
-            let ended = self.attempt(&exec);
+        loop {
+            let (id, ended) = match jobs.recv() {
+                Ok(Job::Run(exec)) => (exec.id, self.attempt(&exec)),
+                Ok(Job::Adopt(adopted)) => (adopted.id, self.see_out(&adopted)),
+                Ok(Job::Retire) | Err(_) => break,
+            };
             failpoint!("run.ended");
-            self.shared.table.remove(exec.id);
-            if self.shared.out.send((exec.id, ended)).is_err() {
+            self.shared.table.remove(id);
+            if self.shared.out.send((id, ended)).is_err() {
                 break;
             }
             // Now, while nobody waits for it; if it fails, the next attempt tries again and tells.
@@ -205,7 +244,7 @@ impl Slot {
         let cleared = self.orphans.clear(&exec.label, (leader, counted), &self.shared.table);
         // The number of the group was reserved by the dead leader up to here.
         let mut usage = reap(leader);
-        let mut exit = status.map_or(Exit::Unknown, |status| exit(&status));
+        let mut exit = status.map_or(Exit::Unknown, |status| exit_of(&status));
         let mut leftovers = cleared.killed;
         if let Some(contained) = contained {
             usage.memory_peak = contained.usage.memory_peak.or(usage.memory_peak);
@@ -217,18 +256,51 @@ impl Slot {
         }
         if let Some((failed, program)) = failed {
             exit = not_become(exec, &program, failed);
+        } else if let Some(end) = exec.left.as_deref().and_then(written) {
+            exit = end.exit;
         }
-        let outputs = outputs::take(&exec.output);
+        // What may have to be read by another dagd stays until the run has ended.
+        let keep = exec.left.is_some();
+        let outputs = if keep { outputs::look(&exec.output) } else { outputs::take(&exec.output) };
         self.leave_user(exec);
         let (log_bytes, spare) = self.log.end(cleared.clean);
         self.spare = spare;
         Ended { exit, started_at, ended_at, leftovers, log_bytes, outputs, usage }
     }
 
+    /// Waits for the end of an attempt that an earlier dagd has started.
+    fn see_out(&mut self, adopted: &Adopted) -> Ended {
+        let Adopted { id, label, left, place, log, log_max, output } = adopted;
+        match Spare::used(log.clone()) {
+            Ok(spare) => self.log.begin(spare, log.clone(), *log_max),
+            Err(error) => tracing::warn!(path = %log.display(), %error, "cannot tend a log"),
+        }
+        self.shared.keeper.wake();
+        wait_for_end(&left.fd);
+        let seen_at = now();
+        // Nobody but its new parent, which reaps it at once, has held its number up to here.
+        let killed = self.shared.table.ending(*id, left.pid);
+        let leftovers = sweep_attempt(label).unwrap_or_else(|error| {
+            tracing::warn!(attempt = label, %error, "what a task left behind is still there");
+            0
+        });
+        let (exit, ended_at) = match written(place) {
+            Some(end) => (end.exit, end.at),
+            None if killed => (Exit::Signal(libc::SIGKILL), seen_at),
+            None => (Exit::Unknown, seen_at),
+        };
+        let outputs = outputs::look(output);
+        let (log_bytes, _) = self.log.end(false);
+        let leftovers = if killed { 0 } else { leftovers };
+        let usage = Usage::default();
+        Ended { exit, started_at: left.began, ended_at, leftovers, log_bytes, outputs, usage }
+    }
+
     /// The attempt's own cgroup, where it is to have one. The error is how the attempt ends instead.
     fn cgroup(&self, exec: &Exec) -> Result<Option<Arc<Cgroup>>, Exit> {
         let confine = exec.confine.as_deref();
-        let Some(tree) = self.shared.means.tree_for(confine) else { return Ok(None) };
+        let tree = self.shared.means.tree_for(confine).filter(|_| exec.left.is_none());
+        let Some(tree) = tree else { return Ok(None) };
         let name = exec.label.rsplit('/').next().unwrap_or_default();
         let made = tree.make(name, confine).map_err(|error| {
             let place = tree.path().display();
@@ -262,6 +334,13 @@ impl Slot {
         };
         let file = spare.file();
         self.log.begin(spare, exec.log.clone(), exec.log_max);
+        if let Some(place) = &exec.left {
+            self.log.name();
+            left::make_room(place).map_err(|error| {
+                self.spare = self.log.end(true).1;
+                unstarted(&error, format!("cannot make {}: {error}", place.display()))
+            })?;
+        }
         let launched = self.launcher.launch(exec, cgroup, &file);
         if launched.is_err() {
             self.spare = self.log.end(true).1;
@@ -274,6 +353,14 @@ impl Slot {
         let name = format!("{}-{}", self.number, self.spares_made);
         Spare::create(self.shared.spares.join(name))
     }
+}
+
+/// How an attempt that may outlive dagd has ended, as its watcher has written it down.
+fn written(place: &Path) -> Option<End> {
+    left::end(place).unwrap_or_else(|error| {
+        tracing::warn!(path = %place.display(), %error, "cannot read how a task has ended");
+        None
+    })
 }
 
 /// What became of an attempt's cgroup.
@@ -347,7 +434,8 @@ fn wait(leader: Pid) -> Result<WaitIdStatus, Errno> {
     }
 }
 
-fn exit(status: &WaitIdStatus) -> Exit {
+/// How a process has ended.
+pub(super) fn exit_of(status: &WaitIdStatus) -> Exit {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => Exit::Code(code),
         (None, Some(signal)) => Exit::Signal(signal),
@@ -355,7 +443,8 @@ fn exit(status: &WaitIdStatus) -> Exit {
     }
 }
 
-fn now() -> Wall {
+/// The calendar clock.
+pub(super) fn now() -> Wall {
     let time = clock_gettime(ClockId::Realtime);
     Wall(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))
 }

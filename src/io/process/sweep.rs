@@ -1,5 +1,6 @@
 //! At boot: becoming the parent of orphans, and killing what an earlier dagd left running.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -31,16 +32,29 @@ pub fn become_subreaper() -> io::Result<()> {
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Kills every process that carries the token of an attempt of `instance`, this process excepted,
-/// until none is left. Returns how many. Fails if `/proc` cannot be read, or some do not die within
+/// Kills every process that carries the token of an attempt of `instance`, this process and the
+/// attempts `spared` (by their whole tokens) excepted, until none is left. Returns how many. Fails if `/proc` cannot be read, or some do not die within
 /// 10 s: their attempts must not start again beside them.
-pub fn sweep(instance: &str) -> io::Result<u32> {
+pub fn sweep(instance: &str, spared: &BTreeSet<String>) -> io::Result<u32> {
     let prefix = format!("{instance}/");
+    let of_past = |token: &[u8]| {
+        token.starts_with(prefix.as_bytes())
+            && !spared.iter().any(|spared| spared.as_bytes() == token)
+    };
+    end_all(&of_past, instance)
+}
+
+/// Kills every process that carries the token `label`. Returns how many. Fails as [`sweep`].
+pub fn sweep_attempt(label: &str) -> io::Result<u32> {
+    end_all(&|token| token == label.as_bytes(), label)
+}
+
+fn end_all(picks: &dyn Fn(&[u8]) -> bool, whose: &str) -> io::Result<u32> {
     let deadline = Instant::now() + DEATH_MAX;
     let mut killed = 0;
     let mut clean = 0;
     for _ in 0..ROUNDS_MAX {
-        let found = round(prefix.as_bytes(), deadline)?;
+        let found = round(picks, deadline)?;
         clean = if found == 0 { clean + 1 } else { 0 };
         // One may have forked and ended while the list was read: its child is in the next.
         if clean == 2 {
@@ -49,18 +63,18 @@ pub fn sweep(instance: &str) -> io::Result<u32> {
         killed += found;
     }
     Err(io::Error::other(format!(
-        "processes of earlier attempts of `{instance}` fork faster than they can be killed"
+        "processes of earlier attempts of `{whose}` fork faster than they can be killed"
     )))
 }
 
 /// Kills the carriers that there are now. Returns how many, all of them dead.
-fn round(prefix: &[u8], deadline: Instant) -> io::Result<u32> {
+fn round(picks: &dyn Fn(&[u8]) -> bool, deadline: Instant) -> io::Result<u32> {
     let mut killed = 0;
     let mut held = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-        let Some(carrier) = pid.filter(|pid| *pid != getpid()).and_then(|pid| hold(pid, prefix))
+        let Some(carrier) = pid.filter(|pid| *pid != getpid()).and_then(|pid| hold(pid, picks))
         else {
             continue;
         };
@@ -74,12 +88,12 @@ fn round(prefix: &[u8], deadline: Instant) -> io::Result<u32> {
     Ok(killed + bury(&mut held, deadline)?)
 }
 
-/// Holds `pid` if it carries a token that begins with `prefix`. The pidfd comes first: if the
+/// Holds `pid` if it carries a token that is picked. The pidfd comes first: if the
 /// number is reused after that, the signal goes nowhere.
-fn hold(pid: Pid, prefix: &[u8]) -> Option<(Pid, OwnedFd)> {
+fn hold(pid: Pid, picks: &dyn Fn(&[u8]) -> bool) -> Option<(Pid, OwnedFd)> {
     let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     match token::read(pid) {
-        Token::Of(token) if token.starts_with(prefix) => Some((pid, fd)),
+        Token::Of(token) if picks(&token) => Some((pid, fd)),
         Token::Of(_) | Token::Unknown => None,
     }
 }

@@ -1,0 +1,207 @@
+//! Tasks that go on without dagd: real daemons that stop, die and come back, and real processes that
+//! do not.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+
+#[expect(dead_code, reason = "a part of the harness is enough here")]
+mod common;
+
+use std::fs;
+
+use common::{Env, kill};
+use serde_json::Value;
+
+/// A task that goes on until it is told how to end, and one that needs it.
+const CONFIG: &str = r#"
+[daemon]
+stop_timeout = "10s"
+[tasks.long]
+shell = '''
+echo begun $DAGD_ATTEMPT; echo $$ >> pids
+while [ ! -e go ]; do sleep 0.01; done
+echo X=1 >> "$DAGD_OUTPUT"; echo over; . ./go
+'''
+cwd = "{dir}"
+on_daemon_stop = "leave"
+kill_after = "100ms"
+[tasks.after]
+needs = ["long"]
+shell = "echo $X $(cat $DAGD_EVENT_JSON | wc -l) > after"
+env = { X = "{out.long.X}" }
+cwd = "{dir}"
+[triggers.s]
+signal = "SIGUSR1"
+run = "long+"
+"#;
+
+fn begun(config: &str) -> Env {
+    let mut env = Env::new(config);
+    env.start();
+    env.signal(10);
+    env.wait("the task", || env.at("pids").exists());
+    env
+}
+
+fn go(env: &Env, how: &str) {
+    fs::write(env.at("go.new"), how).unwrap();
+    fs::rename(env.at("go.new"), env.at("go")).unwrap();
+}
+
+fn pids(env: &Env) -> Vec<i32> {
+    let text = fs::read_to_string(env.at("pids")).unwrap_or_default();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+fn lives(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
+}
+
+/// The attempts at `long` of run 1.
+fn attempts(env: &Env) -> Vec<Value> {
+    let task = env.task(1, "long");
+    task["attempts"].as_array().unwrap().clone()
+}
+
+fn logged(env: &Env) -> String {
+    env.ok(&["logs", "1/long"])
+}
+
+#[test]
+fn it_goes_on_through_a_stop_and_is_taken_over() {
+    let mut env = begun(CONFIG);
+    assert!(env.stop(), "a stop does not wait for it");
+    let [pid] = pids(&env)[..] else { unreachable!("one") };
+    assert!(lives(pid));
+    env.start();
+    let status = env.json(&["status"]);
+    assert_eq!(status["running"], 1, "{status}");
+    assert!(logged(&env).contains("begun 1"));
+    go(&env, "exit 0");
+    env.await_ended(1);
+    assert_eq!(env.runs()[0]["state"], "succeeded");
+    assert_eq!(attempts(&env).len(), 1);
+    assert_eq!(fs::read_to_string(env.at("after")).unwrap(), "1 1\n", "outputs and event files");
+    assert_eq!(logged(&env), "begun 1\nover\n");
+    assert_eq!(pids(&env), [pid], "it ran once");
+    env.wait("nothing to be left behind", || {
+        fs::read_dir(env.at("state/left")).unwrap().next().is_none()
+    });
+    assert!(env.stop());
+}
+
+#[test]
+fn how_it_ends_while_there_is_no_dagd_is_known() {
+    for (how, key, value) in [("exit 3", "exit_code", 3), ("kill -11 $$", "signal", 11)] {
+        for killed in [false, true] {
+            let mut env = begun(CONFIG);
+            if killed {
+                env.kill();
+            } else {
+                assert!(env.stop());
+            }
+            let pid = pids(&env)[0];
+            go(&env, how);
+            env.wait("its end", || !lives(pid));
+            let place = env.at("state/left/1/1.long.1.end");
+            env.wait("its word", || place.exists());
+            env.start();
+            env.await_ended(1);
+            let attempts = attempts(&env);
+            assert_eq!(attempts.len(), 1, "{how}: {attempts:?}");
+            assert_eq!(attempts[0][key], value, "{how}: {attempts:?}");
+            assert_eq!(env.runs()[0]["state"], "failed");
+            assert_eq!(logged(&env), "begun 1\nover\n");
+            assert!(env.stop());
+        }
+    }
+}
+
+#[test]
+fn after_a_kill_no_attempt_runs_twice() {
+    let mut env = begun(CONFIG);
+    for _ in 0..5 {
+        env.kill();
+        env.start();
+        assert_eq!(env.json(&["status"])["running"], 1);
+    }
+    go(&env, "exit 0");
+    env.await_ended(1);
+    assert_eq!((pids(&env).len(), attempts(&env).len()), (1, 1));
+    assert_eq!(env.runs()[0]["state"], "succeeded");
+    assert!(env.stop());
+}
+
+#[test]
+fn a_cancel_and_a_time_limit_reach_it_after_it_was_taken_over() {
+    let mut env = begun(CONFIG);
+    let pid = pids(&env)[0];
+    assert!(env.stop());
+    env.start();
+    env.ok(&["cancel", "1"]);
+    env.await_ended(1);
+    assert!(!lives(pid));
+    assert_eq!(env.runs()[0]["state"], "cancelled");
+    assert!(env.stop());
+    // The limit counts from its start, not from when it was taken over.
+    let limited = CONFIG.replace("kill_after", "timeout = \"1s\"\nkill_after");
+    let mut env = begun(&limited);
+    let pid = pids(&env)[0];
+    env.kill();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let before = std::time::Instant::now();
+    env.start();
+    env.await_ended(1);
+    println!("ended {:?} after the start", before.elapsed());
+    assert!(!lives(pid));
+    assert_eq!(env.task(1, "long")["state"], "timed_out");
+    assert!(env.stop());
+}
+
+#[test]
+fn what_it_leaves_behind_is_ended_with_it() {
+    let config = CONFIG.replace(". ./go", "setsid sleep 1000 & echo $! >> left; . ./go");
+    let mut env = begun(&config);
+    env.kill();
+    env.start();
+    go(&env, "exit 0");
+    env.await_ended(1);
+    let left: i32 = fs::read_to_string(env.at("left")).unwrap().trim().parse().unwrap();
+    assert!(!lives(left));
+    assert_eq!(attempts(&env)[0]["leftovers"], 1);
+    assert!(env.stop());
+}
+
+#[test]
+fn without_its_watcher_it_is_lost_and_run_again_alone() {
+    let mut env = begun(CONFIG);
+    let watcher: i32 = {
+        let text = fs::read_to_string(env.at("state/left/1/1.long.1.watch")).unwrap();
+        text.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let pid = pids(&env)[0];
+    env.kill();
+    assert_eq!(kill(watcher, 9), 0);
+    env.wait("its end", || !lives(watcher));
+    assert!(lives(pid));
+    env.start();
+    assert!(!lives(pid), "before anything starts");
+    env.wait("another one", || pids(&env).len() == 2);
+    go(&env, "exit 0");
+    env.await_ended(1);
+    assert_eq!(env.runs()[0]["state"], "succeeded");
+    assert_eq!(attempts(&env).len(), 2);
+    assert!(env.stop());
+}
+
+#[test]
+fn once_does_not_leave_anything() {
+    let env = Env::new(CONFIG);
+    let child = env.command(&["once", "--select", "long"]).spawn().unwrap();
+    env.wait("the task", || !pids(&env).is_empty());
+    let pid = pids(&env)[0];
+    kill(i32::try_from(child.id()).unwrap(), 15);
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success());
+    assert!(!lives(pid));
+}
