@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::env_file::key_value;
@@ -51,8 +51,13 @@ pub fn look(path: &Path) -> BTreeMap<String, String> {
 }
 
 fn read(file: File) -> io::Result<Vec<u8>> {
-    if !file.metadata()?.is_file() {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));
+    }
+    if meta.nlink() > 1 {
+        // A task of another user may have linked what it could not read itself.
+        return Err(io::Error::other("it is another file as well"));
     }
     let mut text = Vec::new();
     file.take(OUTPUT_MAX + 1).read_to_end(&mut text)?;
@@ -120,6 +125,10 @@ mod tests {
             0,
         )
         .unwrap();
+        assert!(take(&path).is_empty());
+        assert!(!path.exists());
+        std::fs::write(dir.path().join("secret"), "a=1\n").unwrap();
+        std::fs::hard_link(dir.path().join("secret"), &path).unwrap();
         assert!(take(&path).is_empty());
         assert!(!path.exists());
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
