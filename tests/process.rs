@@ -29,7 +29,7 @@ use dagd::io::process::prepare::{
     Base, Dirs, Exec, prepare, remove_event_files, write_event_files,
 };
 use dagd::io::process::slots::Slots;
-use dagd::io::process::sweep::{become_subreaper, sweep};
+use dagd::io::process::sweep::{become_subreaper, keep_descriptors, sweep};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,6 +51,7 @@ impl Bench {
     fn new(max: usize) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         become_subreaper().unwrap();
+        keep_descriptors();
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         let (logs, events, outputs) = (at("logs"), at("events"), at("outputs"));
@@ -674,6 +675,8 @@ fn the_helper_makes_of_itself_what_is_asked_for() {
     let plain = bench.text();
     bench.run(by_helper(open), run(vec![]));
     assert_eq!(bench.text(), plain, "nothing more is open");
+    // Its own, and the one by which it looks: none that this process was started with.
+    assert_eq!(plain, "0\n1\n2\n3\n");
     // The same way on, in the same process table: a stop, an end by signal, a code.
     let id = bench.start(by_helper(command(&["sleep", "60"])));
     assert!(bench.slots.stop(id, Stop::Term));

@@ -30,7 +30,9 @@ use crate::io::control::{self, Ask, Server, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::failpoint::failpoint;
 use crate::io::process::cgroup::Tree;
-use crate::io::process::{Base, Dirs, Means, Slots, become_subreaper, left, sweep};
+use crate::io::process::{
+    Base, Dirs, Means, Slots, become_subreaper, keep_descriptors, left, sweep,
+};
 use crate::io::signals;
 use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock};
 use crate::io::watch::{self, WatchHandle};
@@ -253,6 +255,7 @@ fn end_past(
     model: &Model,
 ) -> Result<Means, DaemonError> {
     become_subreaper().map_err(trying("become the reaper of orphans"))?;
+    keep_descriptors();
     let what = "end the processes of the past";
     let swept = sweep(instance, &past.spared()).map_err(trying(what))?;
     let means = Means::take(settings.containment, &model.graph, instance);

@@ -37,4 +37,4 @@ pub use self::launch::unstarted;
 pub use self::means::Means;
 pub use self::prepare::{Dirs, Exec, prepare};
 pub use self::slots::{Adopted, Slots};
-pub use self::sweep::{become_subreaper, sweep};
+pub use self::sweep::{become_subreaper, keep_descriptors, sweep};

@@ -32,6 +32,19 @@ pub fn become_subreaper() -> io::Result<()> {
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Keeps what whoever started dagd has left open from its tasks. Needs Linux 5.11; on an older one
+/// tasks have it open as dagd does.
+#[expect(unsafe_code, reason = "close_range has no safe wrapper in our dependencies")]
+pub fn keep_descriptors() {
+    let flags = libc::c_long::from(libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: closes nothing: with this flag it marks descriptors to be closed by an exec.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, flags) };
+    if done != 0 {
+        let error = io::Error::last_os_error();
+        tracing::warn!(%error, "tasks will have open what was open when dagd was started");
+    }
+}
+
 /// Kills every process that carries the token of an attempt of `instance`, this process and the
 /// attempts `spared` (by their whole tokens) excepted, until none is left. Returns how many. Fails if `/proc` cannot be read, or some do not die within
 /// 10 s: their attempts must not start again beside them.
