@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dagd::config::keys::{DAEMON, RETENTION, RETRY, ROOT, TASK, TRIGGER};
+use dagd::config::keys::{CONTROL, DAEMON, RETENTION, RETRY, ROOT, TASK, TRIGGER};
 use dagd::config::{Resolved, SourceText, Surroundings, diff, resolve};
 use dagd::core::task::Body;
 use dagd::core::template::Template;
@@ -54,6 +54,7 @@ fn around() -> Surroundings {
         xdg_runtime_dir: None,
         home: Some("/root".into()),
         uid: 0,
+        group: |name| (name == "operators").then_some(300),
     }
 }
 
@@ -109,7 +110,7 @@ fn the_reference_is_valid_and_whole() {
     if let Err(wrong) = one(&text) {
         panic!("{wrong}");
     }
-    for scope in [&ROOT, &DAEMON, &RETENTION, &TASK, &RETRY, &TRIGGER] {
+    for scope in [&ROOT, &DAEMON, &CONTROL, &RETENTION, &TASK, &RETRY, &TRIGGER] {
         for key in scope.keys {
             let there = text.lines().any(|line| {
                 let words = line.trim_start_matches(['#', '[', ' ']);

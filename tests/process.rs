@@ -221,7 +221,7 @@ fn the_environment_is_exact() {
     bench.base.own =
         vec![("PASSED".into(), OsString::from_vec(vec![b'\xff'])), ("NOT".into(), "x".into())];
     let env_file = bench.root.path().join("env");
-    std::fs::write(&env_file, "LANG=from file\nBOTH=file\n").unwrap();
+    std::fs::write(&env_file, "LANG=of file\nBOTH=file\n").unwrap();
     std::fs::set_permissions(&env_file, PermissionsExt::from_mode(0o600)).unwrap();
     let env = [("BOTH", "{name}-{date:%H}"), ("DAGD_RUN", "forged")];
     let task = TaskSpec {
@@ -243,11 +243,11 @@ fn the_environment_is_exact() {
         format!("DAGD_FILES_NUL={}", text(bench.dirs.events.join("1.files"))).into(),
         format!("DAGD_OUTPUT={}", text(bench.dirs.outputs.join("1.t.1"))).into(),
     ];
-    let plain = "PATH=/usr/bin:/bin LANG=from_file BOTH=a.csv-01 DAGD_RUN=1 DAGD_TASK=t \
+    let plain = "PATH=/usr/bin:/bin LANG=of_file BOTH=a.csv-01 DAGD_RUN=1 DAGD_TASK=t \
                  DAGD_ATTEMPT=1 DAGD_TRIGGER=orders DAGD_REASON=event DAGD_ATTEMPT_ID=bench/1.t.1 \
                  DAGD_PATH=/in/a.csv DAGD_REL=a.csv DAGD_KIND=created DAGD_SIGNAL=SIGRTMIN+1 \
                  DAGD_VALUE=-3 DAGD_SENDER_UID=4";
-    expected.extend(plain.split_whitespace().map(|v| v.replace("from_", "from ").into_bytes()));
+    expected.extend(plain.split_whitespace().map(|v| v.replace("of_", "of ").into_bytes()));
     let (ids, rest): (BTreeSet<_>, BTreeSet<_>) =
         all.into_iter().partition(|v| v.starts_with(b"DAGD_EVENT_ID="));
     assert_eq!(rest, expected.iter().map(Vec::as_slice).collect());

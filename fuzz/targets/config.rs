@@ -12,6 +12,7 @@ fuzz_target!(|text: &str| {
         cpus: 2,
         xdg_state_home: None,
         xdg_runtime_dir: None,
+        group: |_| None,
         home: Some(PathBuf::from("/home/x")),
         uid: 1000,
     };

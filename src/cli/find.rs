@@ -104,19 +104,33 @@ impl Finder {
         self.answering().map_err(|failure| {
             let remedy =
                 "`dagd run` or `dagd start` starts one, --socket or --config names another";
-            Failure { text: format!("{failure}; {remedy}"), ..failure }
+            match failure.exit {
+                Exit::Unreachable => Failure { text: format!("{failure}; {remedy}"), ..failure },
+                _ => failure,
+            }
         })
     }
 
     /// The same, where a daemon is not needed: the failure names no remedy.
     pub fn answering(&self) -> Result<Client, Failure> {
         let sockets = self.sockets();
-        let mut tried = Vec::new();
+        let (mut tried, mut denied) = (Vec::new(), None);
         for socket in &sockets {
             match UnixStream::connect(socket) {
                 Ok(_) => return Client::new(socket).map_err(Failure::from),
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    denied = Some(socket);
+                }
                 Err(error) => tried.push(format!("{} ({error})", socket.display())),
             }
+        }
+        if let Some(socket) = denied {
+            return Err(Failure::failed(format!(
+                "{}: permission denied; a daemon answers root, the user that it runs as and \
+                 members of its group, and [control] write_group names a group whose members may \
+                 act",
+                socket.display()
+            )));
         }
         let text = format!("no daemon answers at {}", tried.join(" or "));
         Err(Failure { exit: Exit::Unreachable, text })

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::Context;
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use crate::core::id::RunId;
 use crate::core::path::Bytes;
 use crate::io::client::{Client, Listing};
@@ -33,7 +33,7 @@ impl Look {
         }
         let state_dir = context.finder.state_dir();
         (context.history)(&state_dir).map(Self::Stored).map_err(|error| Failure {
-            exit: Exit::Unreachable,
+            exit: unreachable.exit,
             text: format!("{unreachable}, and there is no history to read: {error}"),
         })
     }

@@ -13,6 +13,7 @@ use super::text::{Paint, count, duration, put, state_paint, visible};
 use super::{Context, run};
 use crate::core::record::RunState;
 use crate::daemon::{self, OnceArgs, OnceWhat, Progress};
+use crate::io::log::{self, Form};
 
 /// Lines of a failed task's output that are shown.
 const TAIL_LINES: usize = 10;
@@ -54,7 +55,7 @@ pub fn once(args: OnceCommand, context: &mut Context) -> Outcome {
     };
     let config = context.finder.config()?;
     // What fails is shown, and needs no second telling.
-    run::log(run::Level::Error, false);
+    log::start(run::Level::Error.filter(), Form::Text { ansi: false });
     let max_parallel = args.max_parallel.map(usize::from);
     let mut shown = Shown::new(&mut context.screen);
     let state = daemon::once(OnceArgs { config, what, keep: args.keep, max_parallel }, &mut shown)?;

@@ -1,22 +1,23 @@
 //! `start`: the classic daemon: detached, with a pid file, ready when the command returns.
 //!
-//! Forks before any thread or runtime exists. The parent learns the outcome through a pipe: one
+//! Forks before any thread or runtime exists, with the pid file locked already. The parent learns the outcome through a pipe: one
 //! byte when events are being watched, or the reason why not.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use daemonize::{Daemonize, Outcome as Forked, Stdio};
 
 use super::Context;
 use super::exit::{Exit, Failure, Outcome};
-use super::run::{Level, log};
+use super::run::LogArgs;
 use crate::daemon::{self, DaemonArgs};
-use crate::io::config_files;
+use crate::io::pid_file::{PidFile, PidFileError};
+use crate::io::{config_files, control};
 
 /// Name of the pid file in the runtime folder.
 pub const PID_FILE: &str = "dagd.pid";
@@ -30,9 +31,9 @@ const READY: u8 = b'+';
 /// Options of `start`.
 #[derive(Debug, Args)]
 pub struct StartArgs {
-    /// How much to log: error, warn, info, debug or trace
-    #[arg(long, value_enum, default_value_t, value_name = "LEVEL", hide_possible_values = true)]
-    pub log: Level,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// In the parent: returns when the daemon watches, or fails with its reason. In the child: runs
@@ -41,20 +42,18 @@ pub fn start(args: &StartArgs, context: &mut Context) -> Outcome {
     let config = context.finder.config()?;
     let settings = config_files::load(&config)?.resolved.settings;
     let log_path = settings.state_dir.join(LOG_FILE);
-    let pid_file = settings.runtime_dir.join(PID_FILE);
     folder(&settings.state_dir)?;
-    folder(&settings.runtime_dir)?;
+    control::make_folder(&settings.runtime_dir)
+        .map_err(|error| Failure::failed(format!("{}: {error}", settings.runtime_dir.display())))?;
     let at = |error: std::io::Error| Failure::failed(format!("{}: {error}", log_path.display()));
-    let output =
-        OpenOptions::new().append(true).create(true).mode(0o640).open(&log_path).map_err(at)?;
+    let output = log_file(&log_path).map_err(at)?;
     let errors = output.try_clone().map_err(at)?;
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| Failure::failed(format!("no pipe: {error}")))?;
-    let forked = Daemonize::<()>::new()
-        .pid_file(&pid_file)
-        .stdout(Stdio::from(output))
-        .stderr(Stdio::from(errors))
-        .execute();
+    let mut pid_file =
+        PidFile::claim(&settings.runtime_dir.join(PID_FILE)).map_err(|error| refused(&error))?;
+    let forked =
+        Daemonize::<()>::new().stdout(Stdio::from(output)).stderr(Stdio::from(errors)).execute();
     match forked {
         Forked::Parent(outcome) => {
             drop(write);
@@ -63,42 +62,36 @@ pub fn start(args: &StartArgs, context: &mut Context) -> Outcome {
         }
         Forked::Child(outcome) => {
             drop(read);
-            let ran = match outcome {
-                Ok(_) => background(args, context, config, &write),
+            if let Err(error) = outcome {
                 // Its streams are still those of the terminal: only the parent speaks.
-                Err(error) => {
-                    tell(&write, &undetached(&pid_file, &error.to_string()));
-                    return Err(Failure::failed(""));
-                }
-            };
+                tell(&write, &Failure::failed(format!("cannot detach: {error}")));
+                return Err(Failure::failed(""));
+            }
+            let written = pid_file.write().map_err(|error| refused(&error));
+            let ran = written.and_then(|()| background(args, context, config, &log_path, &write));
+            // First, so that whoever hears of the failure finds no pid file.
+            pid_file.remove();
             if let Err(failure) = &ran {
                 tell(&write, failure);
             }
-            remove(&pid_file, ran)
+            ran
         }
     }
 }
 
-/// Why there is no second daemon, if that is the reason.
-fn undetached(pid_file: &Path, error: &str) -> Failure {
-    let pid = std::fs::read_to_string(pid_file).unwrap_or_default();
-    let shown = pid_file.display();
-    match pid.trim().parse::<u32>() {
-        Ok(pid) if super::stop::Process::of(pid).is_some() => Failure::failed(format!(
-            "a daemon runs already (pid {pid}, {shown}); `dagd stop` stops it"
-        )),
-        _ => Failure::failed(format!("cannot detach with the pid file {shown}: {error}")),
-    }
+fn refused(error: &PidFileError) -> Failure {
+    Failure::failed(error.to_string())
 }
 
 /// What the child does.
 fn background(
     args: &StartArgs,
     context: &Context,
-    config: std::path::PathBuf,
+    config: PathBuf,
+    log_path: &Path,
     write: &OwnedFd,
 ) -> Outcome {
-    log(args.log, false);
+    args.log.start()?;
     let mut report = write
         .try_clone()
         .map(File::from)
@@ -109,8 +102,19 @@ fn background(
         drop(report);
     });
     let socket = context.finder.socket.clone();
-    daemon::run(DaemonArgs { config, socket, ready: Some(ready) })?;
+    let log_path = log_path.to_owned();
+    let reopen = Box::new(move || {
+        let log = log_file(&log_path)?;
+        rustix::stdio::dup2_stdout(&log)?;
+        rustix::stdio::dup2_stderr(&log).map_err(std::io::Error::from)
+    });
+    daemon::run(DaemonArgs { config, socket, ready: Some(ready), reopen: Some(reopen) })?;
     Ok(Exit::Done)
+}
+
+/// Opens the log, for more to be written to its end.
+fn log_file(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }
 
 /// Tells the parent, if it still listens, why there is no daemon.
@@ -119,17 +123,6 @@ fn tell(write: &OwnedFd, failure: &Failure) {
     if let Ok(mut pipe) = write.try_clone().map(File::from) {
         drop(pipe.write_all(&[exit]).and_then(|()| pipe.write_all(failure.text.as_bytes())));
     }
-}
-
-/// The pid file goes with the daemon that wrote it. A daemon that could not start did not write
-/// one, and may have found another's.
-fn remove(pid_file: &Path, ran: Outcome) -> Outcome {
-    let own = std::fs::read_to_string(pid_file)
-        .is_ok_and(|text| text.trim() == std::process::id().to_string());
-    if own && let Err(error) = std::fs::remove_file(pid_file) {
-        tracing::warn!(%error, pid_file = %pid_file.display(), "the pid file stays behind");
-    }
-    ran
 }
 
 /// What the parent does: wait for the first byte.

@@ -40,6 +40,8 @@ fn settings(old: &Settings, new: &Settings) -> Vec<String> {
     field(&mut lines, "retention.logs", &old.retention.logs, &new.retention.logs);
     field(&mut lines, "containment", &old.containment, &new.containment);
     field(&mut lines, "durability", &old.durability, &new.durability);
+    let name = |settings: &Settings| settings.write_group.as_ref().map(|group| group.name.clone());
+    field(&mut lines, "write_group", &name(old), &name(new));
     lines
 }
 

@@ -16,8 +16,8 @@ pub struct Scope {
 /// A whole file.
 pub const ROOT: Scope = Scope {
     what: "a configuration file",
-    keys: &["daemon", "pools", "defaults", "tasks", "triggers"],
-    later: &["control", "executors", "nats", "slurm", "include"],
+    keys: &["daemon", "control", "pools", "defaults", "tasks", "triggers"],
+    later: &["executors", "nats", "slurm", "include"],
 };
 
 /// `[daemon]`.
@@ -35,6 +35,9 @@ pub const DAEMON: Scope = Scope {
     ],
     later: &["backend", "poll_interval"],
 };
+
+/// `[control]`.
+pub const CONTROL: Scope = Scope { what: "[control]", keys: &["write_group"], later: &[] };
 
 /// `retention` in `[daemon]`.
 pub const RETENTION: Scope =
@@ -223,7 +226,12 @@ pub const ABSENCE_ONLY: &[&str] = &["of"];
 
 /// The kind of table that `key` belongs into, for messages.
 pub fn elsewhere(key: &str) -> Option<&'static str> {
-    let scopes = [(&TASK, "a task"), (&TRIGGER, "a trigger"), (&DAEMON, "[daemon]")];
+    let scopes = [
+        (&TASK, "a task"),
+        (&TRIGGER, "a trigger"),
+        (&DAEMON, "[daemon]"),
+        (&CONTROL, "[control]"),
+    ];
     let (_, home) = scopes.iter().find(|(scope, _)| scope.keys.contains(&key))?;
     Some(home)
 }

@@ -66,6 +66,8 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// The effective user.
     pub uid: u32,
+    /// Tells the number of a group, by its name or number.
+    pub group: fn(&str) -> Option<u32>,
 }
 
 /// A configuration that holds.
@@ -92,6 +94,17 @@ pub struct Settings {
     pub durability: Durability,
     /// How processes of tasks are kept together, where a task does not say.
     pub containment: Containment,
+    /// Whose members may control the daemon, beside root and its own user.
+    pub write_group: Option<Group>,
+}
+
+/// A group of users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// As it was written.
+    pub name: String,
+    /// Its number.
+    pub id: u32,
 }
 
 /// How much history is kept: what exceeds any of the three goes.

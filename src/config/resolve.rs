@@ -56,7 +56,7 @@ pub fn resolve(
             sections.sort(&mut reader, value);
         }
     }
-    let read = Read::new(&mut reader, &sections, whole);
+    let read = Read::new(&mut reader, &sections, whole, around);
     let mut seen = 0;
     reader.problems().retain(|problem| {
         seen += 1;
@@ -74,6 +74,7 @@ pub fn resolve(
 #[derive(Default)]
 struct Sections<'s> {
     daemon: Vec<Value<'s>>,
+    control: Vec<Value<'s>>,
     pools: Vec<Value<'s>>,
     task_defaults: Vec<Value<'s>>,
     trigger_defaults: Vec<Value<'s>>,
@@ -85,6 +86,7 @@ impl<'s> Sections<'s> {
     fn sort(&mut self, reader: &mut Reader<'s>, value: Value<'s>) {
         match value.name {
             "daemon" => self.daemon.extend(reader.table(value, "[daemon]")),
+            "control" => self.control.extend(reader.table(value, "[control]")),
             "pools" => self.pools.extend(reader.table(value, "[pools]")),
             "tasks" => self.tasks.extend(reader.table(value, "[tasks.NAME]")),
             "triggers" => self.triggers.extend(reader.table(value, "[triggers.NAME]")),
@@ -115,7 +117,12 @@ struct Read {
 }
 
 impl Read {
-    fn new<'s>(reader: &mut Reader<'s>, sections: &Sections<'s>, whole: bool) -> Self {
+    fn new<'s>(
+        reader: &mut Reader<'s>,
+        sections: &Sections<'s>,
+        whole: bool,
+        around: &Surroundings,
+    ) -> Self {
         let mut read = Self {
             daemon: RawDaemon::default(),
             pools: Pools::new(),
@@ -124,6 +131,9 @@ impl Read {
         };
         for &value in &sections.daemon {
             read.daemon.read(reader, value);
+        }
+        for &value in &sections.control {
+            read.daemon.read_control(reader, around, value);
         }
         for &value in &sections.pools {
             settings::pool(reader, &mut read.pools, value);

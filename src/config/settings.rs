@@ -1,4 +1,4 @@
-//! Reads `[daemon]` and `[pools]`, and finds the folders that nobody named.
+//! Reads `[daemon]`, `[control]` and `[pools]`, and finds the folders that nobody named.
 //!
 //! The facts about the machine are arguments; nothing here asks for them.
 
@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::confine::CONTAINMENTS;
 use super::diagnostics::Problem;
-use super::keys::{DAEMON, RETENTION};
+use super::keys::{CONTROL, DAEMON, RETENTION};
 use super::reader::{At, Reader, Value};
 use super::task::not_zero;
 use super::tasks::Pools;
 use super::words;
-use super::{Durability, Retention, Settings, Surroundings};
+use super::{Durability, Group, Retention, Settings, Surroundings};
 use crate::core::confine::Containment;
 
 /// The most task slots: each is a thread while it runs.
@@ -40,6 +40,7 @@ pub struct RawDaemon {
     stop_timeout: Option<Duration>,
     durability: Option<Durability>,
     containment: Option<Containment>,
+    write_group: Option<Group>,
 }
 
 const DURABILITIES: [(&str, Durability); 2] =
@@ -73,6 +74,32 @@ impl RawDaemon {
             }
             "durability" => self.durability = reader.choice(value, &DURABILITIES, &[]),
             _ => reader.unknown(&DAEMON, value),
+        }
+    }
+
+    /// Reads one key of `[control]`.
+    pub fn read_control<'s>(
+        &mut self,
+        reader: &mut Reader<'s>,
+        around: &Surroundings,
+        value: Value<'s>,
+    ) {
+        let shown = words::shown(value.name);
+        if !reader.once(&format!("control.{}", value.name), &format!("`{shown}`"), value.key) {
+            return;
+        }
+        match value.name {
+            "write_group" => {
+                let Some(name) = reader.text(value) else { return };
+                if let Some(id) = (around.group)(name) {
+                    self.write_group = Some(Group { name: name.to_owned(), id });
+                } else {
+                    let what = format!("there is no group `{}`", words::shown(name));
+                    let help = "`groupadd --system NAME` makes one, `getent group` lists all";
+                    reader.note(Problem::at(value.span(), what).help(help));
+                }
+            }
+            _ => reader.unknown(&CONTROL, value),
         }
     }
 
@@ -146,6 +173,7 @@ impl RawDaemon {
             },
             durability: self.durability.unwrap_or(Durability::Normal),
             containment: self.containment.unwrap_or_default(),
+            write_group: self.write_group.clone(),
         })
     }
 }

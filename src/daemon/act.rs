@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::engine::{Engine, Input};
 use super::waiting;
@@ -82,7 +82,6 @@ impl Engine {
         };
         match prepared {
             Ok(exec) => {
-                debug!(label = %exec.label, "start");
                 self.ports.slots.start(exec);
             }
             Err(exit) => {
@@ -135,11 +134,6 @@ impl Engine {
     }
 
     fn finished(&mut self, run: RunId, state: RunState) {
-        if state == RunState::Failed {
-            warn!(run = run.0, "run failed");
-        } else {
-            info!(run = run.0, state = state.word(), "run ended");
-        }
         if self.with_files.remove(&run).is_some() {
             remove_event_files(run, &self.dirs);
         }

@@ -93,6 +93,7 @@ pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
     base.ports.reloader =
         Some(Reloader::new(args.config.clone(), base.ports.means.clone(), loaded_in));
     let (mut engine, recovered) = base.recover(args.config, settings);
+    engine.reopen = args.reopen;
     engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
     let control = serve(&socket, &engine, asks_in)?;
@@ -114,6 +115,7 @@ fn serve(
         state_dir,
         triggers: Arc::new(move || triggers.get()),
         reader: Arc::new(move || super::history(&dir)),
+        write_group: engine.settings.write_group.clone(),
     };
     let what = format!("listen on {}", socket.display());
     control::spawn(socket, sources).map_err(trying(what))
@@ -171,8 +173,9 @@ impl Foundation {
         let mut past = Past::read(&mut store, model, (&dirs, &left), clock.now())?;
         let means = Arc::new(end_past(store.instance(), &past, settings, model)?);
         make_private(&dirs.logs)?;
-        let what = || format!("clear {}", settings.runtime_dir.display());
-        dirs.reset(&past.kept).map_err(trying(what()))?;
+        let runtime = settings.runtime_dir.display();
+        control::make_folder(&settings.runtime_dir).map_err(trying(format!("use {runtime}")))?;
+        dirs.reset(&past.kept).map_err(trying(format!("clear {runtime}")))?;
         left::forget_others(&left, &past.kept)
             .map_err(trying(format!("clear {}", left.display())))?;
         let closing = Arc::new(AtomicBool::new(false));

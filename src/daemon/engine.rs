@@ -18,8 +18,9 @@ use super::clock::Clock;
 pub use super::lanes::{Input, Lanes};
 use super::reload::Reloader;
 use super::stall;
+use super::tell;
 use super::view;
-use super::{DaemonError, Ready};
+use super::{DaemonError, Ready, Reopen};
 use crate::config::Settings;
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
@@ -105,6 +106,8 @@ pub struct Engine {
     pub(super) next_token: u64,
     pub(super) status: view::Facts,
     pub(super) observer: Option<Observer>,
+    /// Opens the daemon's own log anew.
+    pub(super) reopen: Option<Reopen>,
     pub(super) exiting: bool,
     /// Whether it was told that events are being watched.
     pub(super) started: bool,
@@ -182,6 +185,7 @@ impl Engine {
             next_token: 0,
             status,
             observer: None,
+            reopen: None,
             exiting: false,
             started: false,
             prunes_on: false,
@@ -292,6 +296,7 @@ impl Engine {
             observer(&self.machine, &out);
         }
         self.tell_items(&out.records);
+        tell::committed(&self.machine, &out.records);
         self.machine.forget();
         for command in out.commands {
             failpoint!("act.begun");

@@ -15,6 +15,7 @@ pub mod once;
 mod past;
 pub mod reload;
 pub mod stall;
+pub mod tell;
 pub mod view;
 pub mod waiting;
 
@@ -30,6 +31,9 @@ pub use self::once::{OnceArgs, OnceWhat, Progress, once};
 /// Called once, when events are being watched.
 pub type Ready = Box<dyn FnOnce() + Send>;
 
+/// Opens the daemon's own log anew, where that is a file that may have been renamed.
+pub type Reopen = Box<dyn Fn() -> std::io::Result<()> + Send>;
+
 /// How to run the daemon.
 #[derive(Default)]
 pub struct DaemonArgs {
@@ -39,6 +43,8 @@ pub struct DaemonArgs {
     pub socket: Option<PathBuf>,
     /// Called once events are being watched.
     pub ready: Option<Ready>,
+    /// Called at the beginning of each reload.
+    pub reopen: Option<Reopen>,
 }
 
 /// Why the daemon could not start or go on.

@@ -70,6 +70,7 @@ impl Past {
     ) -> Result<(), DaemonError> {
         let Some(run) = self.recovering.view().run(id.run) else { return Ok(()) };
         let task = run.graph().task(id.node);
+        let name_of_task = task.name.clone();
         let name = log_name(id.run, &task.name, id.attempt);
         let stem = name.strip_suffix(".log").unwrap_or(&name).to_owned();
         let log = dirs.logs.join(&name);
@@ -97,7 +98,8 @@ impl Past {
             Found::Running(left) => {
                 self.kept.insert(id.run);
                 let label = format!("{instance}/{stem}");
-                self.running.push(Adopted { id, label, left, place, log, log_max, output });
+                let task = name_of_task;
+                self.running.push(Adopted { id, task, label, left, place, log, log_max, output });
                 Left::Running
             }
         };

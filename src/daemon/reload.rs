@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::clock::wall;
 use super::engine::{Engine, Settling};
-use crate::config::{Durability, Resolved, Settings, diff};
+use crate::config::{Durability, Group, Resolved, Settings, diff};
 use crate::core::effect::Out;
 use crate::core::event::Event;
 use crate::core::id::{Name, Now};
@@ -92,6 +92,11 @@ impl Reloader {
 impl Engine {
     /// Begins a reload.
     pub(super) fn reload(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) {
+        if let Some(reopen) = &self.reopen
+            && let Err(error) = reopen()
+        {
+            warn!(%error, "the log was not opened anew");
+        }
         info!("reloading {}", self.config.display());
         systemd::reloading();
         let Some(reloader) = &mut self.ports.reloader else { return };
@@ -210,12 +215,17 @@ fn fixed(old: &Settings, new: &Settings) -> Option<String> {
         let what = "containment changed: restart dagd to change it";
         return Some(what.to_owned());
     }
-    let pairs: [(&str, &Path, &Path); 2] = [
-        ("state_dir", &old.state_dir, &new.state_dir),
-        ("runtime_dir", &old.runtime_dir, &new.runtime_dir),
-    ];
-    let (name, old, new) = pairs.into_iter().find(|(_, old, new)| old != new)?;
-    let (old, new) = (old.display(), new.display());
+    let folder = |path: &Path| path.display().to_string();
+    let group = |group: &Option<Group>| group.as_ref().map_or("none", |g| &g.name).to_owned();
+    let all = |settings: &Settings| {
+        [
+            ("state_dir", folder(&settings.state_dir)),
+            ("runtime_dir", folder(&settings.runtime_dir)),
+            ("write_group", group(&settings.write_group)),
+        ]
+    };
+    let mut pairs = all(old).into_iter().zip(all(new));
+    let ((name, old), (_, new)) = pairs.find(|(old, new)| old != new)?;
     Some(format!("{name} changed from {old} to {new}: restart dagd to change it"))
 }
 

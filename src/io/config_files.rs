@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::process::users;
 use crate::config::{self, Diagnostics, Problem, Resolved, SourceText, Surroundings, syntax};
 
 /// Files in `conf.d`, at most: a folder with more is not one of configurations.
@@ -48,6 +49,7 @@ pub fn surroundings() -> Surroundings {
         xdg_runtime_dir: folder_from("XDG_RUNTIME_DIR"),
         home: folder_from("HOME"),
         uid,
+        group: |name| users::group(name).ok(),
     }
 }
 
@@ -316,6 +318,7 @@ mod tests {
             xdg_runtime_dir: None,
             home: Some("/home/u".into()),
             uid: 0,
+            group: |_| None,
         };
         assert_eq!(places(&around, None), [PathBuf::from("/etc/dagd/dagd.toml")]);
         around.is_root = false;

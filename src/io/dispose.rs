@@ -151,6 +151,8 @@ fn put_off(mv: &Move, why: String) -> Moved {
 /// Disposes of the file, if it is still the claimed version. May be repeated after a crash at any
 /// point, and after its own success.
 pub fn dispose(mv: &Move) -> Disposed {
+    let trigger = mv.trigger.as_deref();
+    let _about = tracing::error_span!("move", run = mv.run.0, trigger).entered();
     for _ in 0..TRIES_MAX {
         let pin = Pin::of(mv.claim.path.as_path());
         let job = Job::new(mv, pin.as_ref());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dagd::io::client::{Client, ClientError};
 use dagd::io::control::{Sources, spawn};
-use rustix::process::Uid;
+use rustix::process::{Gid, Uid};
 
 use crate::common::skip;
 use crate::world::{PATIENCE, World, raw};
@@ -116,7 +116,9 @@ fn foreign_users_may_not_speak() {
     let socket = world.socket();
     // The identity of this thread alone changes; the kernel tells the server that of the thread.
     let foreigner = std::thread::spawn(move || {
-        let nobody = Uid::from_raw(65534);
+        let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(nogroup, nogroup, nogroup).unwrap();
         rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
         let client = Client::new(&socket).unwrap();
         (client.status(), client.stop())
@@ -138,6 +140,7 @@ fn an_engine_that_is_gone_is_told() {
         state_dir: dir.path().to_owned(),
         triggers: Arc::new(Vec::new),
         reader: Arc::new(|| Err("the database is away".to_owned())),
+        write_group: None,
     };
     let socket = dir.path().join("s");
     let (server, thread) = spawn(&socket, sources).unwrap();
@@ -158,7 +161,7 @@ fn an_engine_that_is_gone_is_told() {
 fn the_socket_is_private_and_goes_with_the_server() {
     let mut world = World::new();
     let mode = std::fs::metadata(world.socket()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o600);
+    assert_eq!(mode & 0o7777, 0o660);
     world.close();
     assert!(!world.socket().exists());
     assert_eq!(std::fs::read_dir(world.dir.path()).unwrap().count(), 3);
@@ -172,6 +175,7 @@ fn stale_sockets_are_replaced_and_others_are_not() {
         state_dir: world.dir.path().to_owned(),
         triggers: Arc::new(Vec::new),
         reader: Arc::new(|| Err(String::new())),
+        write_group: None,
     };
     let (asks, _questions) = crossbeam_channel::bounded(1);
     let taken = spawn(&world.socket(), sources(asks.clone())).unwrap_err();

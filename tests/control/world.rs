@@ -120,6 +120,7 @@ impl World {
             state_dir: dir.path().to_owned(),
             triggers: Arc::new(move || triggers.to_vec()),
             reader: Arc::new(move || Ok(Box::new(Reader(Arc::clone(&reader))))),
+            write_group: None,
         };
         let server = spawn(&dir.path().join("dagd.sock"), sources).unwrap();
         Self { dir, past, present, requests, end_run, server: Some(server) }

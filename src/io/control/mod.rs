@@ -5,6 +5,7 @@
 //! at on the blocking pool. Never keeps the engine waiting: every reply goes to a oneshot.
 
 mod act;
+mod door;
 mod explain;
 mod files;
 mod logs;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use crate::config::Group;
 use crate::core::candidate::Version;
 use crate::core::effect::Reply;
 use crate::core::event::Request;
@@ -30,6 +32,7 @@ use crate::core::selector::Selector;
 use crate::core::trigger::TriggerSpec;
 use crate::wire;
 
+pub use door::make_folder;
 pub use explain::{View, explain};
 pub use place::{below, rule_against};
 pub use server::{Server, spawn};
@@ -109,6 +112,8 @@ pub struct Sources {
     pub triggers: Triggers,
     /// The history.
     pub reader: OpenHistory,
+    /// Whose members may act, beside root and the user that this is.
+    pub write_group: Option<Group>,
 }
 
 /// Which runs to list.

@@ -11,18 +11,26 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::reply::{App, Fault, LONG_MAX};
+use super::door::{Access, Door};
+use super::reply::{App, LONG_MAX};
 use super::{Sources, routes};
 
 /// Connections at once, at most; further ones wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Connections at once of those who may do nothing, at most; further ones are closed. They take no
+/// room from others.
+const STRANGERS_MAX: usize = 8;
 
 /// Time for a request's head to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -69,11 +77,12 @@ impl Server {
     }
 }
 
-/// Listens on `socket` (mode 0600) in a thread of its own. A socket left behind by a dead daemon
-/// is replaced in one step. Fails with `AddrInUse` if somebody answers there, and with whatever
+/// Listens on `socket` in a thread of its own. A socket left behind by a dead daemon is replaced in
+/// one step. Fails with `AddrInUse` if somebody answers there, and with whatever
 /// the file system says; the message names the path.
 pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<()>)> {
-    let listener = bind(socket)
+    let door = Door::new(sources.write_group.clone());
+    let listener = bind(socket, &door)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
     let bound = std::fs::symlink_metadata(socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,7 +96,7 @@ pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<
     let thread = std::thread::Builder::new().name("dagd-control".to_owned()).spawn(move || {
         // The first of them.
         drop(runtime.spawn_blocking(|| ()));
-        if let Err(error) = runtime.block_on(serve(listener, sources, closed)) {
+        if let Err(error) = runtime.block_on(serve(listener, sources, door, closed)) {
             tracing::error!(%error, "the control socket cannot be served");
         }
         runtime.shutdown_timeout(CLOSE_TIME);
@@ -97,7 +106,7 @@ pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<
 }
 
 /// Binds under another name and renames, so that the socket appears with its mode set.
-fn bind(socket: &Path) -> io::Result<std_net::UnixListener> {
+fn bind(socket: &Path, door: &Door) -> io::Result<std_net::UnixListener> {
     match std::fs::symlink_metadata(socket) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::new(
@@ -116,7 +125,10 @@ fn bind(socket: &Path) -> io::Result<std_net::UnixListener> {
         _ => {}
     }
     let listener = std_net::UnixListener::bind(&own)?;
-    let placed = std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600))
+    // Between the two nobody can connect who may not: the mode is what the umask left, and nobody
+    // knows the name.
+    let placed = std::os::unix::fs::chown(&own, None, Some(door.group()))
+        .and_then(|()| set_mode(&own, door.mode()))
         .and_then(|()| std::fs::rename(&own, socket))
         .and_then(|()| listener.set_nonblocking(true));
     if let Err(error) = placed {
@@ -124,6 +136,10 @@ fn bind(socket: &Path) -> io::Result<std_net::UnixListener> {
         return Err(error);
     }
     Ok(listener)
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// Removes the socket unless another daemon has put its own there by now.
@@ -139,16 +155,14 @@ fn remove_own(socket: &Path, own: (u64, u64)) {
 async fn serve(
     listener: std_net::UnixListener,
     sources: Sources,
+    door: Door,
     mut closed: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
     let app = App { sources: Arc::new(sources), long: Arc::new(Semaphore::new(LONG_MAX)) };
-    let router = routes::router(app);
-    let forbidden = Router::new().fallback(async || Fault {
-        status: StatusCode::FORBIDDEN,
-        error: "only root and the user that dagd runs as may control it".to_owned(),
-    });
+    let routers = Routers::new(app, &door);
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let yard = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => permit.map_err(io::Error::other)?,
@@ -160,7 +174,15 @@ async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
-                let router = if may_speak(&stream) { &router } else { &forbidden }.clone();
+                let access = door.access(&stream);
+                let permit = match access {
+                    Access::Write | Access::Read => permit,
+                    Access::None => match Arc::clone(&yard).try_acquire_owned() {
+                        Ok(permit) => permit,
+                        Err(_) => continue,
+                    },
+                };
+                let router = routers.of(access);
                 tokio::spawn(async move {
                     converse(stream, router).await;
                     drop(permit);
@@ -179,10 +201,39 @@ async fn serve(
     Ok(())
 }
 
-/// Root and dagd's own user may.
-fn may_speak(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+/// What is answered, by what a peer may do.
+struct Routers {
+    all: Router,
+    looking: Router,
+    none: Router,
+}
+
+impl Routers {
+    fn new(app: App, door: &Door) -> Self {
+        let all = routes::router(app);
+        let (acting, closed) = (door.clone(), door.clone());
+        let look = move |request: Request, next: Next| {
+            let fault = (request.method() != Method::GET).then(|| acting.only_looking());
+            async move {
+                match fault {
+                    Some(fault) => fault.into_response(),
+                    None => next.run(request).await,
+                }
+            }
+        };
+        let looking = all.clone().layer(middleware::from_fn(look));
+        let none = Router::new().fallback(async move || closed.closed());
+        Self { all, looking, none }
+    }
+
+    fn of(&self, access: Access) -> Router {
+        match access {
+            Access::Write => &self.all,
+            Access::Read => &self.looking,
+            Access::None => &self.none,
+        }
+        .clone()
+    }
 }
 
 /// One request, one answer.

@@ -10,6 +10,7 @@
 //! decides what starts, or what an end means.
 
 pub mod base;
+pub mod blot;
 pub mod cgroup;
 pub mod child;
 pub mod env_file;

@@ -228,12 +228,15 @@ mod tests {
     use super::{Failed, MARK, Order, Step, arguments};
     use crate::core::confine::{Confine, Resource, Rlimit};
     use crate::core::id::{Attempt, AttemptId, NodeIx, RunId};
+    use crate::io::process::blot::Secrets;
     use crate::io::process::prepare::{Exec, Private};
 
     fn exec(confine: Option<Confine>) -> Exec {
         Exec {
             id: AttemptId { run: RunId(1), node: NodeIx(0), attempt: Attempt(1) },
             label: "x/1.t.1".into(),
+            task: "t".into(),
+            secrets: Secrets::default(),
             candidates: Vec::new(),
             argv: vec![c"t\xff".into(), c"--".into(), c"a=b".into()],
             envp: Vec::new(),

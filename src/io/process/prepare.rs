@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use crate::core::confine::Confine;
 use crate::core::effect::Start;
-use crate::core::id::{AttemptId, RunId};
+use crate::core::id::{AttemptId, Name, RunId};
 use crate::core::task::{Body, Exit, OnDaemonStop};
 
+use super::blot::Secrets;
 use super::env_file;
 use super::event_files::{files_path, json_path};
 use super::left;
@@ -59,6 +60,8 @@ pub struct Exec {
     pub id: AttemptId,
     /// Its token, `<instance>/<run>.<task>.<attempt>`.
     pub label: String,
+    /// The name of its task.
+    pub task: Name,
     /// The program's absolute paths, to be tried in order.
     pub candidates: Vec<PathBuf>,
     /// The arguments; the first is the program as it was written.
@@ -67,6 +70,8 @@ pub struct Exec {
     pub envp: Vec<CString>,
     /// The working directory.
     pub cwd: CString,
+    /// What is blotted out of its log.
+    pub secrets: Secrets,
     /// Where its log will be.
     pub log: PathBuf,
     /// Where it may write for its dependents.
@@ -130,7 +135,7 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
     };
     let argv = arguments(start, &filler)?;
     let cwd = folder(start, &filler)?;
-    let mut env = environment(start, base, &filler)?;
+    let (mut env, secrets) = environment(start, base, &filler)?;
     for (key, value) in variables(start, &label, &output, dirs) {
         env.insert(key.into(), value);
     }
@@ -145,10 +150,12 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
     Ok(Exec {
         id: start.id,
         label,
+        task: start.task.name.clone(),
         candidates,
         envp: envp.collect::<Result<_, _>>()?,
         argv: argv.into_iter().map(argument).collect::<Result<_, _>>()?,
         cwd: argument(cwd)?,
+        secrets,
         log: dirs.logs.join(stem + ".log"),
         output,
         log_max: start.task.log_max,
@@ -190,12 +197,11 @@ fn folder(start: &Start, filler: &Filler<'_>) -> Result<Vec<u8>, Exit> {
     Ok(cwd)
 }
 
+/// A task's own variables, and what of them is secret.
+type Environment = (BTreeMap<Vec<u8>, Vec<u8>>, Secrets);
+
 /// Later ones replace earlier ones: base, `env_pass`, `env_file`, `env`.
-fn environment(
-    start: &Start,
-    base: &Base,
-    filler: &Filler<'_>,
-) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Exit> {
+fn environment(start: &Start, base: &Base, filler: &Filler<'_>) -> Result<Environment, Exit> {
     let bytes = |text: &OsStr| text.as_bytes().to_vec();
     let passed = base.own.iter().filter(|(key, _)| {
         start.task.env_pass.iter().any(|name| name.as_bytes() == key.as_bytes())
@@ -205,13 +211,16 @@ fn environment(
         |(key, _): &&(OsString, OsString)| other_user && OF_THE_USER.iter().any(|name| key == name);
     let all = base.env.iter().filter(|entry| !own(entry)).chain(passed);
     let mut env: BTreeMap<_, _> = all.map(|(key, value)| (bytes(key), bytes(value))).collect();
+    let mut secrets = Secrets::default();
     if let Some(path) = &start.task.env_file {
-        env.extend(env_file::read(path)?);
+        let own = env_file::read(path)?;
+        secrets = Secrets::of(own.iter().map(|(_, value)| value.as_slice()));
+        env.extend(own);
     }
     for (key, template) in &start.task.env {
         env.insert(key.clone().into_bytes(), filler.fill(template)?);
     }
-    Ok(env)
+    Ok((env, secrets))
 }
 
 /// A name with a slash is relative to the working directory; any other is looked for in `path`,

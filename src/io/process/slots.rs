@@ -12,10 +12,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use rustix::time::{ClockId, clock_gettime};
+use tracing::span::EnteredSpan;
 
 use crate::core::confine::Usage;
 use crate::core::effect::Stop;
-use crate::core::id::{AttemptId, Wall};
+use crate::core::id::{AttemptId, Name, Wall};
 use crate::core::task::{Ended, Exit};
 use crate::io::failpoint::failpoint;
 
@@ -69,6 +70,8 @@ enum Job {
 pub struct Adopted {
     /// Which attempt.
     pub id: AttemptId,
+    /// Its task.
+    pub task: Name,
     /// Its token.
     pub label: String,
     /// Its watcher.
@@ -189,8 +192,14 @@ impl Slot {
     fn work(&mut self, jobs: &Receiver<Job>) {
         loop {
             let (id, ended) = match jobs.recv() {
-                Ok(Job::Run(exec)) => (exec.id, self.attempt(&exec)),
-                Ok(Job::Adopt(adopted)) => (adopted.id, self.see_out(&adopted)),
+                Ok(Job::Run(exec)) => {
+                    let _about = about(exec.id, &exec.task);
+                    (exec.id, self.attempt(&exec))
+                }
+                Ok(Job::Adopt(adopted)) => {
+                    let _about = about(adopted.id, &adopted.task);
+                    (adopted.id, self.see_out(&adopted))
+                }
                 Ok(Job::Retire) | Err(_) => break,
             };
             failpoint!("run.ended");
@@ -265,12 +274,17 @@ impl Slot {
         self.leave_user(exec);
         let (log_bytes, spare) = self.log.end(cleared.clean);
         self.spare = spare;
+        if log_bytes > 0
+            && let Err(error) = exec.secrets.blot(&exec.log)
+        {
+            tracing::warn!(%error, "secrets may be in the log of a task");
+        }
         Ended { exit, started_at, ended_at, leftovers, log_bytes, outputs, usage }
     }
 
     /// Waits for the end of an attempt that an earlier dagd has started.
     fn see_out(&mut self, adopted: &Adopted) -> Ended {
-        let Adopted { id, label, left, place, log, log_max, output } = adopted;
+        let Adopted { id, label, left, place, log, log_max, output, .. } = adopted;
         match Spare::used(log.clone()) {
             Ok(spare) => self.log.begin(spare, log.clone(), *log_max),
             Err(error) => tracing::warn!(path = %log.display(), %error, "cannot tend a log"),
@@ -353,6 +367,11 @@ impl Slot {
         let name = format!("{}-{}", self.number, self.spares_made);
         Spare::create(self.shared.spares.join(name))
     }
+}
+
+/// What is said from now on is about this attempt.
+fn about(id: AttemptId, task: &str) -> EnteredSpan {
+    tracing::error_span!("attempt", run = id.run.0, task, attempt = id.attempt.0).entered()
 }
 
 /// How an attempt that may outlive dagd has ended, as its watcher has written it down.

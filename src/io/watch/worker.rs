@@ -72,7 +72,7 @@ pub struct Worker {
     /// Whether the table of mounts could not be read the last time.
     pub(super) unread_mounts: bool,
     /// The problems that were logged last.
-    logged: BTreeSet<String>,
+    logged: BTreeSet<(Name, String)>,
     pub(super) recovery: Recovery,
     poll_at: Option<Instant>,
     turns: u64,
@@ -336,10 +336,13 @@ impl Worker {
 
     /// Logs what is not covered, once each time that it becomes something else.
     fn log_problems(&mut self, coverage: &[Coverage]) {
-        let now: BTreeSet<String> =
-            coverage.iter().flat_map(|trigger| trigger.problems.iter().cloned()).collect();
-        for problem in now.difference(&self.logged) {
-            tracing::warn!("{problem}");
+        let of = |told: &Coverage| {
+            let trigger = told.trigger.clone();
+            told.problems.iter().map(move |problem| (trigger.clone(), problem.clone())).collect()
+        };
+        let now: BTreeSet<(Name, String)> = coverage.iter().flat_map::<Vec<_>, _>(of).collect();
+        for (trigger, problem) in now.difference(&self.logged) {
+            tracing::warn!(trigger = &**trigger, "{problem}");
         }
         if now.is_empty() && !self.logged.is_empty() {
             tracing::info!("all folders are covered again");

@@ -1,0 +1,131 @@
+//! Secrets that a task has printed: blotted out of its log, in place.
+//!
+//! Knows the values of one attempt and its log; tells nobody what they are.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+
+/// Bytes of a value that counts as a secret, at least: shorter ones (`1`, `yes`, `5432`) are all over
+/// any output.
+const SECRET_MIN: usize = 8;
+
+/// Bytes that are looked at in one go, at least.
+const STRETCH: usize = 1 << 20;
+
+/// Values that nobody is to read in a log.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<Vec<u8>>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
+impl Secrets {
+    /// Those of the values that are long enough.
+    pub fn of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut secrets: Vec<_> =
+            values.filter(|value| value.len() >= SECRET_MIN).map(<[u8]>::to_vec).collect();
+        // The longest first, whose length counts.
+        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        secrets.dedup();
+        Self(secrets)
+    }
+
+    /// Overwrites each of them in the file with asterisks, as many as it has bytes: where a line
+    /// begins stays the same. A file that is not there is fine.
+    pub fn blot(&self, path: &Path) -> io::Result<()> {
+        let Some(longest) = self.0.first().map(Vec::len) else { return Ok(()) };
+        let opened =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        match opened {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(file) => overwrite(&file, &self.pattern()?, longest),
+        }
+    }
+
+    fn pattern(&self) -> io::Result<AhoCorasick> {
+        AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(&self.0)
+            // The error tells of numbers only.
+            .map_err(io::Error::other)
+    }
+}
+
+fn overwrite(file: &File, pattern: &AhoCorasick, longest: usize) -> io::Result<()> {
+    let mut stretch = vec![0; STRETCH.max(2 * longest)];
+    let mut from = 0;
+    loop {
+        let length = fill(file, &mut stretch, from)?;
+        for found in pattern.find_iter(&stretch[..length]) {
+            file.write_all_at(&vec![b'*'; found.len()], from + found.start() as u64)?;
+        }
+        if length < stretch.len() {
+            return Ok(());
+        }
+        // One that begins at the end of this stretch is whole in the next.
+        from += (length - (longest - 1)) as u64;
+    }
+}
+
+/// Reads until the buffer is full or the file ends; how much there was.
+fn fill(file: &File, buffer: &mut [u8], from: u64) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], from + length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{STRETCH, Secrets};
+
+    fn blotted(values: &[&[u8]], text: &[u8]) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let secrets = Secrets::of(values.iter().copied());
+        secrets.blot(&path).unwrap();
+        std::fs::write(&path, text).unwrap();
+        secrets.blot(&path).unwrap();
+        std::fs::read(&path).unwrap()
+    }
+
+    #[test]
+    fn values_go_wherever_they_are_and_nothing_else_does() {
+        let values: [&[u8]; 4] = [b"hunter2-and-more", b"hunter2-", b"short", b"\xff(.*)[a]\n"];
+        let text = b"a hunter2-and-more hunter2-hunter2- short \xff(.*)[a]\nhunter2";
+        let clean = b"a **************** **************** short *********hunter2";
+        assert_eq!(blotted(&values, text), clean);
+        assert_eq!(blotted(&[b"short"], b"short"), b"short");
+        assert_eq!(format!("{:?}", Secrets::of(values.into_iter())), "Secrets(3)");
+    }
+
+    #[test]
+    fn values_across_stretches_go() {
+        let secret = b"0123456789abcdef";
+        for at in STRETCH - 17..STRETCH + 2 {
+            let mut text = vec![b'.'; STRETCH + 40];
+            text[at..at + secret.len()].copy_from_slice(secret);
+            let clean = blotted(&[secret, b"unrelated"], &text);
+            text[at..at + secret.len()].fill(b'*');
+            assert!(clean == text, "{at}");
+        }
+        let long = vec![b'k'; 1 << 17];
+        assert_eq!(blotted(&[&long], &long), vec![b'*'; long.len()]);
+    }
+}
