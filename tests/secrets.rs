@@ -172,3 +172,29 @@ fn a_file_that_others_can_read_is_refused_and_not_quoted() {
     chown(env.at("real"), Some(65_534), None).unwrap();
     assert!(why().contains("it belongs to user 65534, not to root or user 0"), "{}", why());
 }
+
+#[test]
+fn the_log_of_an_attempt_that_dagd_did_not_see_the_end_of_is_blotted() {
+    for leave in [false, true] {
+        let config = if leave {
+            CONFIG.replace("cwd = \".\"", "cwd = \".\"\non_daemon_stop = \"leave\"")
+        } else {
+            CONFIG.to_owned()
+        };
+        let mut env = Env::new(&config);
+        env.mkdir("in");
+        secret(&env.at("secret.env"), &format!("TOKEN={SECRET}\n"), 0o600);
+        env.start();
+        fs::write(env.at("in/a"), "x").unwrap();
+        env.wait("the task", || env.at("a.begun").exists());
+        let held = || holding(&env.at("state/logs"));
+        env.wait("a log with its name", || !held().is_empty());
+        env.kill();
+        env.start();
+        fs::write(env.at("go"), "").unwrap();
+        env.await_ended(1);
+        env.await_idle();
+        assert_eq!(holding(&env.at("state")), Vec::<PathBuf>::new(), "leave: {leave}");
+        assert!(env.stop());
+    }
+}

@@ -172,6 +172,7 @@ impl Foundation {
         let clock = Clock::start();
         let mut past = Past::read(&mut store, model, (&dirs, &left), clock.now())?;
         let means = Arc::new(end_past(store.instance(), &past, settings, model)?);
+        past.blot();
         make_private(&dirs.logs)?;
         let runtime = settings.runtime_dir.display();
         control::make_folder(&settings.runtime_dir).map_err(trying(format!("use {runtime}")))?;

@@ -4,7 +4,7 @@
 //! Read before anything of the past is ended, so that what goes on by its task's wish is spared.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::boot::recovering;
@@ -13,7 +13,9 @@ use crate::core::id::{AttemptId, Now, RunId};
 use crate::core::machine::{Left, Recovering};
 use crate::core::model::Model;
 use crate::core::task::{Ended, OnDaemonStop};
+use crate::io::process::blot::Secrets;
 use crate::io::process::left::{self, Found};
+use crate::io::process::prepare::secrets_of;
 use crate::io::process::{Adopted, Dirs, outputs};
 use crate::io::store::{Store, log_name};
 
@@ -27,6 +29,8 @@ pub(super) struct Past {
     pub(super) running: Vec<Adopted>,
     /// Runs whose attempts go on or have ended meanwhile: their files are kept.
     pub(super) kept: BTreeSet<RunId>,
+    /// Logs of attempts that do not go on, and what of them is secret.
+    logs: Vec<(Secrets, PathBuf)>,
 }
 
 impl Past {
@@ -44,7 +48,7 @@ impl Past {
         let recovering = recovering(model.clone(), &loaded, durations, now)
             .map_err(|why| DaemonError::Recovery { dir, why })?;
         let (records, running, kept) = (loaded.records.len(), Vec::new(), BTreeSet::new());
-        let mut past = Self { recovering, records, running, kept };
+        let mut past = Self { recovering, records, running, kept, logs: Vec::new() };
         for id in past.recovering.view().in_flight().keys().copied().collect::<Vec<_>>() {
             past.look(id, store.instance(), (dirs, left))?;
         }
@@ -61,6 +65,14 @@ impl Past {
         self.running.iter().map(|adopted| adopted.label.clone()).collect()
     }
 
+    /// Blots secrets out of the logs of attempts that do not go on. To be called when nothing writes
+    /// there any more.
+    pub(super) fn blot(&mut self) {
+        for (secrets, log) in self.logs.drain(..) {
+            secrets.blot_or_tell(&log);
+        }
+    }
+
     /// Finds out what an attempt that was in flight has come to.
     fn look(
         &mut self,
@@ -69,27 +81,29 @@ impl Past {
         (dirs, left): (&Dirs, &Path),
     ) -> Result<(), DaemonError> {
         let Some(run) = self.recovering.view().run(id.run) else { return Ok(()) };
-        let task = run.graph().task(id.node);
-        let name_of_task = task.name.clone();
+        let task = run.graph().task(id.node).clone();
         let name = log_name(id.run, &task.name, id.attempt);
-        let stem = name.strip_suffix(".log").unwrap_or(&name).to_owned();
-        let log = dirs.logs.join(&name);
+        let stem = name.strip_suffix(".log").unwrap_or(&name);
+        let (log, secrets) = (dirs.logs.join(&name), secrets_of(&task));
         let log_bytes = std::fs::symlink_metadata(&log).map_or(0, |meta| meta.len());
-        let leaves = task.on_daemon_stop == OnDaemonStop::Leave;
-        let place = leaves.then(|| left::place(left, id.run, &stem));
-        let found = place.as_deref().map_or(Ok(Found::Gone), left::find);
-        let found = found.map_err(trying(format!("find out what became of {stem}")))?;
-        let (Some(place), log_max) = (place, task.log_max) else {
-            self.recovering.found(id, Left::Gone(log_bytes));
-            return Ok(());
+        let place = left::place(left, id.run, stem);
+        let found = match task.on_daemon_stop {
+            OnDaemonStop::Stop => Found::Gone,
+            OnDaemonStop::Leave => {
+                left::find(&place).map_err(trying(format!("find out what became of {stem}")))?
+            }
         };
         let has_user = task.confine.as_ref().is_some_and(|confine| confine.user.is_some());
         let output =
-            if has_user { dirs.outputs.join(&stem).join("output") } else { left::output(&place) };
+            if has_user { dirs.outputs.join(stem).join("output") } else { left::output(&place) };
         let left = match found {
-            Found::Gone => Left::Gone(log_bytes),
+            Found::Gone => {
+                self.logs.push((secrets, log));
+                Left::Gone(log_bytes)
+            }
             Found::Ended(end) => {
                 self.kept.insert(id.run);
+                self.logs.push((secrets, log));
                 let mut ended = Ended::without_process(end.exit, end.at);
                 ended.started_at = end.began;
                 (ended.log_bytes, ended.outputs) = (log_bytes, outputs::look(&output));
@@ -97,9 +111,11 @@ impl Past {
             }
             Found::Running(left) => {
                 self.kept.insert(id.run);
-                let label = format!("{instance}/{stem}");
-                let task = name_of_task;
-                self.running.push(Adopted { id, task, label, left, place, log, log_max, output });
+                let (label, log_max, task) =
+                    (format!("{instance}/{stem}"), task.log_max, task.name.clone());
+                let adopted =
+                    Adopted { id, task, label, left, place, log, log_max, output, secrets };
+                self.running.push(adopted);
                 Left::Running
             }
         };

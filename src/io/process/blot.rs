@@ -51,6 +51,13 @@ impl Secrets {
         }
     }
 
+    /// The same where nothing can be done about a failure.
+    pub fn blot_or_tell(&self, path: &Path) {
+        if let Err(error) = self.blot(path) {
+            tracing::warn!(path = %path.display(), %error, "secrets may be in the log of a task");
+        }
+    }
+
     fn pattern(&self) -> io::Result<AhoCorasick> {
         AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::core::confine::Confine;
 use crate::core::effect::Start;
 use crate::core::id::{AttemptId, Name, RunId};
-use crate::core::task::{Body, Exit, OnDaemonStop};
+use crate::core::task::{Body, Exit, OnDaemonStop, TaskSpec};
 
 use super::blot::Secrets;
 use super::env_file;
@@ -221,6 +221,20 @@ fn environment(start: &Start, base: &Base, filler: &Filler<'_>) -> Result<Enviro
         env.insert(key.clone().into_bytes(), filler.fill(template)?);
     }
     Ok((env, secrets))
+}
+
+/// What is secret in the output of an attempt that an earlier dagd has started: what is in the file
+/// by now.
+pub fn secrets_of(task: &TaskSpec) -> Secrets {
+    let Some(path) = &task.env_file else { return Secrets::default() };
+    if let Ok(own) = env_file::read(path) {
+        return Secrets::of(own.iter().map(|(_, value)| value.as_slice()));
+    }
+    tracing::warn!(
+        task = &*task.name, path = %path.display(),
+        "secrets may be in the log of an earlier attempt: they cannot be read any more"
+    );
+    Secrets::default()
 }
 
 /// A name with a slash is relative to the working directory; any other is looked for in `path`,

@@ -20,6 +20,7 @@ use crate::core::id::{AttemptId, Name, Wall};
 use crate::core::task::{Ended, Exit};
 use crate::io::failpoint::failpoint;
 
+use super::blot::Secrets;
 use super::cgroup::Cgroup;
 use super::keeper::Keeper;
 use super::launch::{Launched, Launcher, not_become, unstarted};
@@ -84,6 +85,8 @@ pub struct Adopted {
     pub log_max: u64,
     /// Where it may write for its dependents.
     pub output: PathBuf,
+    /// What is to be blotted out of its log.
+    pub secrets: Secrets,
 }
 
 impl Slots {
@@ -274,17 +277,15 @@ impl Slot {
         self.leave_user(exec);
         let (log_bytes, spare) = self.log.end(cleared.clean);
         self.spare = spare;
-        if log_bytes > 0
-            && let Err(error) = exec.secrets.blot(&exec.log)
-        {
-            tracing::warn!(%error, "secrets may be in the log of a task");
+        if log_bytes > 0 {
+            exec.secrets.blot_or_tell(&exec.log);
         }
         Ended { exit, started_at, ended_at, leftovers, log_bytes, outputs, usage }
     }
 
     /// Waits for the end of an attempt that an earlier dagd has started.
     fn see_out(&mut self, adopted: &Adopted) -> Ended {
-        let Adopted { id, label, left, place, log, log_max, output, .. } = adopted;
+        let Adopted { id, label, left, place, log, log_max, output, secrets, .. } = adopted;
         match Spare::used(log.clone()) {
             Ok(spare) => self.log.begin(spare, log.clone(), *log_max),
             Err(error) => tracing::warn!(path = %log.display(), %error, "cannot tend a log"),
@@ -305,6 +306,7 @@ impl Slot {
         };
         let outputs = outputs::look(output);
         let (log_bytes, _) = self.log.end(false);
+        secrets.blot_or_tell(log);
         let leftovers = if killed { 0 } else { leftovers };
         let usage = Usage::default();
         Ended { exit, started_at: left.began, ended_at, leftovers, log_bytes, outputs, usage }
