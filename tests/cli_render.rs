@@ -397,6 +397,7 @@ fn model() -> Model {
             max_runs: None,
             order_key: None,
             rate_limit: None,
+            on_removal: dagd::core::trigger::OnRemoval::default(),
             rev: "r".into(),
         })
     };

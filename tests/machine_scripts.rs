@@ -7,6 +7,8 @@ mod groups;
 mod lanes;
 #[path = "machine_scripts/readiness.rs"]
 mod readiness;
+#[path = "machine_scripts/removal.rs"]
+mod removal;
 mod scripts;
 #[path = "machine_scripts/stamps.rs"]
 mod stamps;
@@ -3035,43 +3037,6 @@ fn late_and_double_results_change_nothing() {
 }
 
 #[test]
-fn a_reload_drops_what_waits_for_a_trigger_that_is_gone() {
-    check_reload(
-        r"
-        signal s
-        task a
-    ",
-        r"
-        task a
-    ",
-        r"
-        signal s
-        signal s
-        reload
-        signal s
-        end 1.a 0
-    ",
-        r"
-        > signal s
-        item #0 of s: signal
-        run 1 of s: signal items #0
-        started 1.a#1
-        -> start 1.a#1
-        > signal s
-        item #1 of s: signal
-        > reload
-        dropped #1: the trigger is no longer configured
-        left s
-        > signal s
-        > end 1.a 0
-        ended 1.a#1 0: succeeded
-        run 1 succeeded: a=succeeded
-        -> finished 1 succeeded
-    ",
-    );
-}
-
-#[test]
 fn a_reload_keeps_the_graph_of_what_runs() {
     check_reload(
         LINE,
@@ -3798,6 +3763,7 @@ fn what_left_the_configuration_is_forgotten_in_time() {
         > end 1.a 0
         ended 1.a#1 0: succeeded
         run 1 succeeded: a=succeeded
+        drained in
         -> finished 1 succeeded
         > expired
         forgotten in

@@ -65,7 +65,7 @@ fn nothing_is_lost_and_nothing_runs_twice() {
     let one = number("DAGD_SIM_SEED");
     let many = number("DAGD_SIM_WORLDS").unwrap_or(WORLDS);
     let (mut failed, mut runs, mut crashes) = (Vec::new(), 0, 0u64);
-    let (mut duplicates, mut stamps) = (0u64, 0u64);
+    let (mut duplicates, mut stamps, mut drained) = (0u64, 0u64, 0u64);
     for seed in one.map_or(0..many, |seed| seed..seed + 1) {
         let mut world = World::new(seed, None);
         if let Err(why) = live(&mut world) {
@@ -75,6 +75,7 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         crashes += u64::from(world.crashes);
         duplicates += u64::from(world.duplicates);
         stamps += u64::from(world.stamps);
+        drained += u64::from(world.drained);
         if seed % 50 == 0 {
             assert_eq!(hash(seed), hash(seed), "seed {seed}: the same world twice");
         }
@@ -91,10 +92,11 @@ fn nothing_is_lost_and_nothing_runs_twice() {
     }
     println!(
         "simulated {many} worlds: {runs} runs, {crashes} crashes, {duplicates} duplicates, {stamps} times set, \
-         no violation"
+         {drained} runs of what was left, no violation"
     );
     if one.is_none() {
         assert!(runs > many, "the worlds are not idle: {runs} runs");
+        assert!(drained > 0, "triggers leave something behind");
         assert!(crashes > many / 2, "the worlds are not safe: {crashes} crashes");
     }
 }

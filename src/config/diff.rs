@@ -42,6 +42,7 @@ fn settings(old: &Settings, new: &Settings) -> Vec<String> {
     field(&mut lines, "durability", &old.durability, &new.durability);
     let name = |settings: &Settings| settings.write_group.as_ref().map(|group| group.name.clone());
     field(&mut lines, "write_group", &name(old), &name(new));
+    field(&mut lines, "reload_on_change", &old.reload_on_change, &new.reload_on_change);
     lines
 }
 

@@ -32,6 +32,7 @@ pub const DAEMON: Scope = Scope {
         "stop_timeout",
         "durability",
         "containment",
+        "reload_on_change",
     ],
     later: &["backend", "poll_interval"],
 };
@@ -128,6 +129,7 @@ pub const TRIGGER: Scope = Scope {
         "allow_loss",
         "max_runs",
         "order_key",
+        "on_removal",
         "initial_scan",
         "initial_max",
         "move",

@@ -96,6 +96,8 @@ pub struct Settings {
     pub containment: Containment,
     /// Whose members may control the daemon, beside root and its own user.
     pub write_group: Option<Group>,
+    /// Whether a change of the configuration's files is a reload.
+    pub reload_on_change: bool,
 }
 
 /// A group of users.

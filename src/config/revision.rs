@@ -18,14 +18,24 @@ pub fn of(spec: &TriggerSpec) -> Arc<str> {
 /// Every setting of a trigger under the key that sets it.
 pub fn facts(spec: &TriggerSpec) -> Vec<(&'static str, Value)> {
     // Every field is named here and below, so that one that is added cannot be forgotten.
-    let TriggerSpec { name: _, source, select, overlap, max_runs, order_key, rate_limit, rev: _ } =
-        spec;
+    let TriggerSpec {
+        name: _,
+        source,
+        select,
+        overlap,
+        max_runs,
+        order_key,
+        rate_limit,
+        on_removal,
+        rev: _,
+    } = spec;
     let mut facts = vec![
         ("run", json!(select)),
         ("on_overlap", json!(overlap)),
         ("max_runs", json!(max_runs)),
         ("order_key", json!(order_key)),
         ("rate_limit", json!(rate_limit)),
+        ("on_removal", json!(on_removal)),
     ];
     match source {
         Source::Folder(folder) => facts.extend(folder_facts(folder)),

@@ -41,6 +41,7 @@ pub struct RawDaemon {
     durability: Option<Durability>,
     containment: Option<Containment>,
     write_group: Option<Group>,
+    reload_on_change: Option<bool>,
 }
 
 const DURABILITIES: [(&str, Durability); 2] =
@@ -72,6 +73,7 @@ impl RawDaemon {
             "containment" => {
                 self.containment = reader.choice(value, &CONTAINMENTS, &[]);
             }
+            "reload_on_change" => self.reload_on_change = reader.flag(value),
             "durability" => self.durability = reader.choice(value, &DURABILITIES, &[]),
             _ => reader.unknown(&DAEMON, value),
         }
@@ -174,6 +176,7 @@ impl RawDaemon {
             durability: self.durability.unwrap_or(Durability::Normal),
             containment: self.containment.unwrap_or_default(),
             write_group: self.write_group.clone(),
+            reload_on_change: self.reload_on_change.unwrap_or(false),
         })
     }
 }

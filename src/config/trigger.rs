@@ -22,7 +22,7 @@ use crate::core::sidecar::{Checksum, Sidecar};
 use crate::core::template::Template;
 use crate::core::trigger::{
     Backend, CatchUp, FanOut, FileType, FollowSymlinks, IdempotentKey, InitialScan, OnConflict,
-    RateLimit, ReadLock, Sort,
+    OnRemoval, RateLimit, ReadLock, Sort,
 };
 
 /// The largest `max_runs` that can be asked for: as many as the daemon can have alive.
@@ -105,6 +105,8 @@ pub struct RawTrigger<'s> {
     pub allow_loss: Option<bool>,
     /// `max_runs`.
     pub max_runs: Option<At<usize>>,
+    /// `on_removal`.
+    pub on_removal: Option<OnRemoval>,
     /// `order_key`.
     pub order_key: Option<At<Template>>,
     /// `initial_scan`.
@@ -303,6 +305,7 @@ impl<'s> RawTrigger<'s> {
             }
             "order_key" => self.order_key = values::order_key(reader, value),
             "rate_limit" => self.rate_limit = values::rate(reader, value),
+            "on_removal" => self.on_removal = reader.choice(value, &REMOVALS, &[]),
             "idempotent_key" => self.idempotent_key = values::idempotent_key(reader, value),
             "max_hops" => {
                 let read = reader.int(value, 1..=HOPS_MAX);
@@ -326,6 +329,8 @@ impl<'s> RawTrigger<'s> {
         true
     }
 }
+
+const REMOVALS: [(&str, OnRemoval); 2] = [("drain", OnRemoval::Drain), ("drop", OnRemoval::Drop)];
 
 const CATCH_UPS: [(&str, CatchUp); 3] =
     [("last", CatchUp::Last), ("all", CatchUp::All), ("none", CatchUp::None)];

@@ -132,6 +132,7 @@ fn finish<'s>(
         max_runs,
         order_key,
         rate_limit: raw.rate_limit.or(defaults.rate_limit),
+        on_removal: raw.on_removal.or(defaults.on_removal).unwrap_or_default(),
         rev: Arc::from(""),
     };
     spec.rev = super::revision::of(&spec);

@@ -16,7 +16,7 @@ use super::ledger::{Noted, Placed};
 use super::path::Bytes;
 use super::selector::Selector;
 use super::task::{Ended, StopCause, Verdict};
-use super::trigger::Group;
+use super::trigger::{Group, OnRemoval, RateLimit};
 
 /// What a record belongs to: the unit that is stored, folded and deleted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,6 +182,22 @@ pub enum Record {
         /// When.
         at: Wall,
     },
+    /// What the accepted events of a trigger need to be run, should it leave the configuration.
+    TriggerBound {
+        /// The trigger.
+        trigger: Name,
+        /// What.
+        bound: Box<Bound>,
+        /// When.
+        at: Wall,
+    },
+    /// A trigger that has left the configuration has nothing left to do.
+    TriggerDrained {
+        /// The trigger.
+        trigger: Name,
+        /// When.
+        at: Wall,
+    },
     /// Nothing is known of a trigger any more.
     TriggerForgotten {
         /// The trigger.
@@ -231,6 +247,29 @@ pub enum Record {
         /// When.
         at: Wall,
     },
+}
+
+/// What of its configuration a trigger's accepted events need when it has left that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The revision of the trigger.
+    pub spec: std::sync::Arc<str>,
+    /// The graph that they were accepted for.
+    pub rev: Rev,
+    /// What they run.
+    pub select: Selector,
+    /// Whether they are run at all.
+    pub on_removal: OnRemoval,
+    /// Whether those that nobody asked for become one run.
+    pub merge: bool,
+    /// How many runs may start in a time.
+    pub rate_limit: Option<RateLimit>,
+    /// Whether a run that gave way to a newer one comes back.
+    pub drop: bool,
+    /// The folder.
+    pub root: Option<Bytes>,
+    /// What becomes of files.
+    pub disposition: Disposition,
 }
 
 /// An accepted event.
@@ -469,6 +508,8 @@ impl Record {
             | Self::TriggerArmed { trigger, .. }
             | Self::TriggerLeft { trigger, .. }
             | Self::TriggerBack { trigger, .. }
+            | Self::TriggerBound { trigger, .. }
+            | Self::TriggerDrained { trigger, .. }
             | Self::TriggerForgotten { trigger, .. }
             | Self::TimeMarked { trigger, .. }
             | Self::TriggerRenamed { to: trigger, .. } => Aggregate::Trigger(trigger.clone()),

@@ -74,6 +74,18 @@ impl Group {
     }
 }
 
+/// What becomes of a trigger's accepted events that wait for a run when the configuration no longer
+/// has the trigger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnRemoval {
+    /// They are run, one after the other.
+    #[default]
+    Drain,
+    /// They are dropped, with a record.
+    Drop,
+}
+
 /// What happens when there is work while its key is busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -457,6 +469,8 @@ pub struct TriggerSpec {
     pub order_key: Option<Template>,
     /// How many of its runs may start in a time; more wait.
     pub rate_limit: Option<RateLimit>,
+    /// What becomes of what waits when the trigger leaves the configuration.
+    pub on_removal: OnRemoval,
     /// Hash of everything above, so that a reload can tell what changed.
     pub rev: Arc<str>,
 }

@@ -57,6 +57,8 @@ fn names(record: &Record) -> [Option<&'static str>; 2] {
         | Record::TriggerLeft { .. }
         | Record::TriggerBack { .. }
         | Record::TriggerRenamed { .. }
+        | Record::TriggerBound { .. }
+        | Record::TriggerDrained { .. }
         | Record::TimeMarked { .. }
         | Record::TriggerForgotten { .. }
         | Record::FilesPlaced { .. } => return [None, None],

@@ -299,6 +299,7 @@ fn trigger(name: &str, source: Source) -> TriggerSpec {
         max_runs: None,
         order_key: None,
         rate_limit: None,
+        on_removal: dagd::core::trigger::OnRemoval::default(),
         rev: "r".into(),
     }
 }

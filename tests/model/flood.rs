@@ -57,6 +57,7 @@ impl Flood {
             max_runs: None,
             order_key: None,
             rate_limit: None,
+            on_removal: dagd::core::trigger::OnRemoval::default(),
             rev: "1".into(),
         };
         let model = Model {
@@ -314,6 +315,7 @@ fn signalled(overlap: Overlap) -> (Machine, Option<usize>) {
         max_runs: Some(1),
         order_key: None,
         rate_limit: None,
+        on_removal: dagd::core::trigger::OnRemoval::default(),
         rev: "1".into(),
     };
     let model = Model {

@@ -39,7 +39,7 @@ use dagd::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Seq, Wall};
 use dagd::core::machine::Machine;
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::SignalInfo;
+use dagd::core::record::{Record, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::task::{Ended, Exit};
 
@@ -96,6 +96,11 @@ fn play(model: &str, second: &str, script: &str) -> String {
                 let Play { model, store, now, set, text, .. } = play;
                 play = Play::boot(model, store, now, set, text);
             }
+            "restart" => {
+                models.rotate_left(1);
+                let Play { store, now, set, text, .. } = play;
+                play = Play::boot(models[1].clone(), store, now, set, text);
+            }
             "reload" => {
                 models.rotate_left(1);
                 play.model = models[1].clone();
@@ -151,7 +156,10 @@ impl Play {
 
     fn commit(&mut self, out: &Out) {
         for record in &out.records {
-            self.tell(&show::record(&self.machine, record));
+            // One for each trigger that ever has an event: of no interest here.
+            if !matches!(record, Record::TriggerBound { .. }) {
+                self.tell(&show::record(&self.machine, record));
+            }
             self.store.apply(record, |rev| self.machine.graph(rev).cloned());
         }
         for command in &out.commands {

@@ -147,6 +147,7 @@ fn trigger(what: &str, name: &str, words: &Words<'_>, line: &str) -> TriggerSpec
             let (runs, per) = text.split_once('/').expect("runs/time");
             RateLimit { runs: runs.parse().expect("a number"), per: time(per) }
         }),
+        on_removal: words.get("removal").map(word).unwrap_or_default(),
         rev: line.into(),
     }
 }

@@ -121,6 +121,8 @@ pub(crate) fn record(machine: &Machine, record: &Record) -> String {
         Record::TriggerLeft { trigger, .. } => format!("left {trigger}"),
         Record::TriggerBack { trigger, .. } => format!("back {trigger}"),
         Record::TriggerRenamed { from, to, .. } => format!("renamed {from} to {to}"),
+        Record::TriggerBound { trigger, .. } => format!("bound {trigger}"),
+        Record::TriggerDrained { trigger, .. } => format!("drained {trigger}"),
         Record::TriggerForgotten { trigger, .. } => format!("forgotten {trigger}"),
         Record::TimeMarked { trigger, mark } => {
             let told = if mark.told { " and told" } else { "" };

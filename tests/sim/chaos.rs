@@ -142,7 +142,7 @@ fn action(world: &mut World) {
     let event = match world.rng.below(most) {
         _ if restless => Some(reload(world)),
         0..20 => return touch(world),
-        20..27 => signal(world, trigger),
+        20..27 => signals(world, &trigger),
         27..29 => fire(world, trigger),
         29 => retry(world),
         30 | 31 => cancel(world),
@@ -170,6 +170,18 @@ fn reload(world: &mut World) -> Event {
     }
     let model = models::changed(&mut world.rng, &world.model, world.restless);
     Event::Reloaded(Arc::new(model))
+}
+
+/// A signal, or several that have to wait, and the trigger goes or changes over it.
+fn signals(world: &mut World, trigger: &Name) -> Option<Event> {
+    if !world.rng.chance(20) {
+        return signal(world, trigger.clone());
+    }
+    for _ in 0..4 {
+        let event = signal(world, trigger.clone());
+        world.asks.extend(event);
+    }
+    Some(reload(world))
 }
 
 fn signal(world: &World, trigger: Name) -> Option<Event> {

@@ -15,8 +15,8 @@ use dagd::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
 use dagd::core::trigger::{
-    CatchUp, FanOut, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
-    SortBy, Source, TriggerSpec,
+    CatchUp, FanOut, FolderSpec, IdempotentKey, InitialScan, OnRemoval, Overlap, RateLimit,
+    ReadLock, Sort, SortBy, Source, TriggerSpec,
 };
 
 use super::check::{content, key};
@@ -33,6 +33,11 @@ pub(crate) fn record(world: &mut World, machine: &Machine, record: &Record) {
         Record::ItemQueued(queued) => {
             world.accepted.insert(queued.item);
             time_came(world, queued);
+        }
+        Record::ItemDropped { item, trigger, reason, .. } if reason.contains("configured") => {
+            let of = trigger.as_ref().and_then(|name| world.store.bound(name));
+            let policy = of.map(|bound| bound.on_removal);
+            assert_eq!(policy, Some(OnRemoval::Drop), "#{} of {trigger:?} drains", item.0);
         }
         Record::AttemptStarted { run, node, .. } => {
             let facts = world.store.facts.get(run);
@@ -154,7 +159,9 @@ fn time_marked(world: &mut World, trigger: &Name, mark: &TimeMark) {
 
 fn run_created(world: &mut World, created: &RunCreated) {
     let Some(trigger) = created.trigger.clone() else { return };
-    let Some(spec) = world.model.triggers.get(&trigger).cloned() else { return };
+    let Some(spec) = world.model.triggers.get(&trigger).cloned() else {
+        return leaving(world, &trigger, created);
+    };
     rate(world, &spec);
     let in_order = spec.folder().is_none() && spec.overlap == Overlap::Queue;
     if in_order && created.reason == Reason::Signal {
@@ -182,6 +189,17 @@ fn run_created(world: &mut World, created: &RunCreated) {
         checked(world, &spec, file, &place);
         was_ready(world, &trigger, folder, file);
     }
+}
+
+/// A trigger that is not configured runs what it had accepted, by the tasks that it was for.
+fn leaving(world: &mut World, trigger: &Name, created: &RunCreated) {
+    // It may have been configured when the turn began.
+    if created.items.is_empty() {
+        return;
+    }
+    let Some(bound) = world.store.bound(trigger) else { panic!("{trigger} is bound") };
+    assert_eq!(created.rev, bound.rev, "what waited for {trigger} is run by its own graph");
+    world.drained += 1;
 }
 
 /// What is delivered was checked, and is the only one of its key.

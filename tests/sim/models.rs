@@ -14,8 +14,8 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, OnDaemonStop, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
-    RateLimit, ReadLock, ScheduleSpec, Sort, SortBy, Source, TriggerSpec,
+    CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict,
+    OnRemoval, Overlap, RateLimit, ReadLock, ScheduleSpec, Sort, SortBy, Source, TriggerSpec,
 };
 use jiff::tz::TimeZone;
 
@@ -212,6 +212,7 @@ fn signal(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
         max_runs: None,
         order_key: None,
         rate_limit: None,
+        on_removal: if rng.chance(70) { OnRemoval::Drain } else { OnRemoval::Drop },
         rev: format!("{:x}", rng.next()).as_str().into(),
     }
 }

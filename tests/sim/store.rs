@@ -12,7 +12,7 @@ use dagd::core::ledger::Noted;
 use dagd::core::machine::{Recovering, Start};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Aggregate, FileClaim, Record, RunCreated, RunState};
+use dagd::core::record::{Aggregate, Bound, FileClaim, Record, RunCreated, RunState};
 use dagd::core::task::{TaskState, Verdict};
 
 /// What is on disk, and survives a crash.
@@ -89,6 +89,10 @@ impl Store {
             Record::MoveDone { run, file, phase, result, .. } => {
                 self.disposed((*run, *file, *phase), result);
             }
+            Record::TriggerBound { bound, .. } => {
+                let graph = graph(&bound.rev).expect("the graph of a bound trigger is known");
+                self.graphs.insert(bound.rev.clone(), graph);
+            }
             Record::TriggerRenamed { from, to, .. } => return self.rename(from, to),
             Record::TriggerForgotten { trigger, .. } => return self.forget(trigger),
             Record::FileNoted { trigger, rel, version, why, .. } => {
@@ -132,6 +136,7 @@ impl Store {
             | Record::TriggerResumed { .. }
             | Record::TriggerLeft { .. }
             | Record::TriggerBack { .. }
+            | Record::TriggerDrained { .. }
             | Record::TimeMarked { .. }
             | Record::TriggerArmed { .. }
             | Record::FilesPlaced { .. } => {}
@@ -307,6 +312,16 @@ impl Store {
         self.planned.contains(&(run, file, phase))
     }
 
+    /// What the events of a trigger need should it leave the configuration.
+    pub(crate) fn bound(&self, trigger: &Name) -> Option<&Bound> {
+        let stored = self.live.get(&Aggregate::Trigger(trigger.clone()))?;
+        stored.iter().rev().find_map(|(_, record)| match record {
+            Record::TriggerBound { bound, .. } => Some(Some(&**bound)),
+            Record::TriggerDrained { .. } => Some(None),
+            _ => None,
+        })?
+    }
+
     /// What lives beside the idle triggers.
     pub(crate) fn leftovers(&self) -> Vec<&Aggregate> {
         self.live.keys().filter(|of| !matches!(of, Aggregate::Trigger(_))).collect()
@@ -353,6 +368,8 @@ fn relabel(record: &mut Record, from: &Name, to: &Name) {
         | Record::TimeMarked { trigger, .. }
         | Record::TriggerLeft { trigger, .. }
         | Record::TriggerBack { trigger, .. }
+        | Record::TriggerBound { trigger, .. }
+        | Record::TriggerDrained { trigger, .. }
             if trigger == from =>
         {
             *trigger = to.clone();

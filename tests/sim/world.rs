@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub(crate) crashes: u32,
     /// Files that were left out as duplicates.
     pub(crate) duplicates: u32,
+    /// Runs of triggers that had left the configuration.
+    pub(crate) drained: u32,
     /// Times that were set and made no version.
     pub(crate) stamps: u32,
     /// Names that looks are asked for.
@@ -129,6 +131,7 @@ impl World {
             told: BTreeSet::new(),
             crashes: 0,
             duplicates: 0,
+            drained: 0,
             stamps: 0,
             looks: BTreeSet::new(),
             trace: None,

@@ -19,6 +19,10 @@ impl Machine {
                 self.create(now, None, Unit::Items(vec![item]), out);
                 continue;
             }
+            if let Some((_, items)) = self.next_leaving(now) {
+                self.create(now, None, Unit::Items(items), out);
+                continue;
+            }
             let Some((lane, unit)) = self.next_unit(now) else { break };
             self.create(now, Some(&lane), unit, out);
             self.turn = Some(lane);
@@ -119,8 +123,12 @@ impl Machine {
     }
 
     fn run_for_items(&self, now: Now, lane: Option<&Name>, ids: Vec<ItemId>) -> RunCreated {
-        let blank = self.blank_run(now, lane);
         let last = &self.items[ids.last().expect("a unit is never empty")];
+        let blank = self.blank_run(now, lane);
+        let blank = match &last.trigger {
+            Some(name) if lane.is_none() => self.run_leaving(name, blank),
+            _ => blank,
+        };
         let ItemQueued { select, reason, signal, scheduled, mut files, parent, keep, .. } =
             last.clone();
         // It gets what lies there, not what lay there when it was asked for.
@@ -133,8 +141,7 @@ impl Machine {
             }
         }
         let rel = files.first().map(|file| &file.rel);
-        let key =
-            lane.map_or_else(Bytes::default, |lane| self.lanes[lane].key(rel, signal.as_ref()));
+        let key = lane.map(|lane| self.lanes[lane].key(rel, signal.as_ref()));
         let group = lane.zip(rel).and_then(|(lane, rel)| self.lanes[lane].spec.group(rel));
         let select = select.unwrap_or_else(|| blank.select.clone());
         let schedule = lane.and_then(|lane| self.lanes[lane].spec.schedule());
@@ -148,7 +155,7 @@ impl Machine {
             scheduled,
             parent,
             keep,
-            key,
+            key: key.unwrap_or_else(|| blank.key.clone()),
             group,
             utc_offset_s: offset.unwrap_or(blank.utc_offset_s),
             ..blank
@@ -204,6 +211,7 @@ impl Machine {
 
     /// Cancels the live runs of a key, so that what arrived can run anew.
     pub(super) fn restart(&mut self, now: Now, trigger: &Name, key: &Bytes, out: &mut Out) {
+        self.bind(now, trigger, out);
         for run in self.runs_of(trigger, key) {
             // A run whose tasks have all ended only moves its files: its verdict stands.
             if self.runs[&run].cancelled().is_none() && self.runs[&run].verdict().is_none() {

@@ -73,6 +73,11 @@ impl Machine {
                 Ok(())
             }
             Record::TriggerRenamed { from, to, .. } => self.renamed(from, to, now),
+            Record::TriggerBound { trigger, bound, .. } => {
+                self.stored(trigger).bound = Some(bound.clone());
+                Ok(())
+            }
+            Record::TriggerDrained { trigger, .. } => self.drained(trigger),
             Record::TriggerForgotten { trigger, .. } => {
                 self.dormant.remove(trigger).map(drop).ok_or("nothing is known of the trigger")
             }
@@ -95,7 +100,7 @@ impl Machine {
     }
 
     /// What is stored of a trigger, whether it is configured at present or not.
-    fn stored(&mut self, name: &Name) -> &mut Stored {
+    pub(super) fn stored(&mut self, name: &Name) -> &mut Stored {
         match self.lanes.get_mut(name) {
             Some(lane) => {
                 self.hot.insert(name.clone());
@@ -123,7 +128,10 @@ impl Machine {
                 lane.enqueue(queued);
                 self.hot.extend(queued.trigger.clone());
             }
-            None => drop(self.loose.insert(queued.item)),
+            None => match &queued.trigger {
+                Some(name) => self.enqueue_leaving(name, queued.item),
+                None => drop(self.loose.insert(queued.item)),
+            },
         }
         self.items.insert(queued.item, queued.clone());
         Ok(())
@@ -132,8 +140,10 @@ impl Machine {
     fn item_gone(&mut self, item: ItemId) -> Result<(), &'static str> {
         let queued = self.items.remove(&item).ok_or("no such item")?;
         self.loose.remove(&item);
-        if let Some(lane) = queued.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
-            lane.items.remove(item);
+        match queued.trigger.as_ref().map(|name| (name, self.lanes.get_mut(name))) {
+            Some((_, Some(lane))) => lane.items.remove(item),
+            Some((name, None)) => self.dequeue_leaving(name, item),
+            None => {}
         }
         Ok(())
     }
@@ -321,12 +331,20 @@ impl Machine {
         Ok(())
     }
 
+    /// Forgets all graphs that nothing uses.
+    pub(super) fn drop_graphs(&mut self) {
+        for rev in self.graphs.keys().cloned().collect::<Vec<_>>() {
+            self.drop_graph(&rev);
+        }
+    }
+
     /// Forgets a graph that neither the configuration nor a live run uses.
     pub(super) fn drop_graph(&mut self, rev: &super::Rev) {
-        let used =
-            self.model.graph.rev() == rev || self.runs.values().any(|r| r.graph().rev() == rev);
+        let used = self.model.graph.rev() == rev
+            || self.is_bound_to(rev)
+            || self.runs.values().any(|r| r.graph().rev() == rev);
         if !used {
-            self.graphs.remove(rev);
+            self.dropped.extend(self.graphs.remove(rev));
             self.plans.retain(|(of, _), _| of != rev);
         }
     }

@@ -8,7 +8,6 @@ use crate::core::id::{ItemId, Now, RunId};
 use crate::core::path::Bytes;
 use crate::core::record::{FileClaim, ItemQueued, Record, RunState};
 use crate::core::run::Run;
-use crate::core::trigger::Folder;
 
 /// The reason of a cancel by `on_overlap = "restart"`.
 pub(super) const RESTART: &str = "restart";
@@ -37,7 +36,7 @@ impl Machine {
         self.emit(now, Record::RunEnded { run: id, state, at: now.wall }, out);
         out.commands.push(Command::Finished { run: id, state });
         if let Some(again) = again {
-            self.emit(now, Record::ItemQueued(ItemQueued { at: now.wall, ..again }), out);
+            self.queue(now, ItemQueued { at: now.wall, ..again }, out);
         }
         for (rel, trigger) in looks.into_iter().zip(std::iter::repeat(info.trigger.clone())) {
             out.commands.extend(trigger.map(|trigger| Command::Look { trigger, rel }));
@@ -63,8 +62,7 @@ impl Machine {
     /// work, too.
     fn requeue_of(&self, run: &Run, state: RunState) -> Option<ItemQueued> {
         let info = run.info();
-        let lane = self.lanes.get(info.trigger.as_ref()?)?;
-        let drop = lane.spec.folder().is_some_and(|folder| folder.folder == Folder::Drop);
+        let drop = self.is_drop(info.trigger.as_ref()?);
         let gave_way = state == RunState::Cancelled && run.cancelled() == Some(RESTART);
         let files: Vec<FileClaim> = run.claims().map(|(_, file)| file.claim.clone()).collect();
         // All that it was for may have been replaced or have gone by itself.

@@ -18,7 +18,7 @@ use crate::core::effect::{Command, Out};
 use crate::core::fill::{Facts, fill};
 use crate::core::id::{ItemId, Mono, Name, Now, RunId, Wall};
 use crate::core::path::Bytes;
-use crate::core::record::{ItemQueued, SignalInfo};
+use crate::core::record::{Bound, ItemQueued, SignalInfo};
 use crate::core::trigger::{Folder, InitialScan, Overlap, Source, TriggerSpec};
 
 /// Ready candidates above which a lane asks for no more, enough to keep any number of slots busy.
@@ -131,6 +131,8 @@ pub struct Stored {
     pub left: Option<Wall>,
     /// Up to where its schedule or its silence is settled.
     pub mark: Option<TimeMark>,
+    /// What its accepted events need should it leave the configuration.
+    pub bound: Option<Box<Bound>>,
 }
 
 /// What a lane's first scan waits for.

@@ -20,7 +20,10 @@
 //! - [`parked`]: those that a pool is too short for
 //! - [`finish`]: ended runs are disposed of
 //! - [`moves`]: what becomes of files, until it is done
-//! - [`requests`]: what people ask for; stop and reload
+//! - [`requests`]: what people ask for
+//! - [`stop`]: dagd is asked to stop, and hastened
+//! - [`reload`]: another configuration is in force
+//! - [`leaving`]: what triggers have left to do that are not configured any more
 //! - [`renames`]: triggers that come, go and change their names
 //! - [`stamps`]: times that are set after the delivery
 //! - [`times`]: schedules and silences
@@ -35,6 +38,7 @@ mod files;
 mod finish;
 mod groups;
 mod invariants;
+mod leaving;
 mod lineage;
 mod members;
 mod moves;
@@ -43,10 +47,12 @@ mod rank;
 mod rate;
 mod recent;
 mod recover;
+mod reload;
 mod renames;
 mod requests;
 mod schedule;
 mod stamps;
+mod stop;
 mod times;
 mod waiting;
 
@@ -54,8 +60,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::lane::{Gate, Lane, Stored};
+use self::leaving::Leaving;
 use self::recent::Recent;
 use self::schedule::Schedule;
+use self::stop::Stopping;
 use super::effect::{Command, Out, Reply};
 use super::event::Event;
 use super::graph::{Graph, Plan};
@@ -82,6 +90,8 @@ pub struct Machine {
     model: Arc<Model>,
     /// Graphs by revision: the current one, and those that live runs are pinned to.
     graphs: BTreeMap<Rev, Arc<Graph>>,
+    /// Graphs that nothing has used since [`Machine::forget`]: records may still name them.
+    dropped: Vec<Arc<Graph>>,
     plans: BTreeMap<(Rev, String), Arc<Plan>>,
     runs: BTreeMap<RunId, Run>,
     /// Runs that ended since [`Machine::forget`]: their history is being written.
@@ -90,6 +100,8 @@ pub struct Machine {
     /// Items that wait for nothing but room.
     loose: BTreeSet<ItemId>,
     lanes: BTreeMap<Name, Lane>,
+    /// What waits of triggers that the configuration does not have any more.
+    leaving: BTreeMap<Name, Leaving>,
     /// What is stored of triggers that the configuration does not have: it may have them again.
     dormant: BTreeMap<Name, Stored>,
     schedule: Schedule,
@@ -122,19 +134,6 @@ pub struct Machine {
     stopping: Option<Stopping>,
     /// Starts by hand whose answer waits for the end of the step.
     asked: Vec<(u64, ItemId)>,
-}
-
-/// How urgently dagd stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stopping {
-    /// Running tasks may end by themselves.
-    Drain,
-    /// They were asked to.
-    Term,
-    /// They were ended.
-    Kill,
-    /// All has stopped.
-    Done,
 }
 
 /// What may be due. Checked against the state when it fires: a timer need not be taken back.
@@ -216,11 +215,9 @@ impl Machine {
         self.runs.get(&id).or_else(|| self.ended.get(&id))
     }
 
-    /// A graph that the current configuration or a live run uses.
+    /// A graph that something uses, or has used until a step whose end is being committed.
     pub fn graph(&self, rev: &Rev) -> Option<&Arc<Graph>> {
-        self.graphs
-            .get(rev)
-            .or_else(|| self.ended.values().map(Run::graph).find(|graph| graph.rev() == rev))
+        self.graphs.get(rev).or_else(|| self.dropped.iter().find(|graph| graph.rev() == rev))
     }
 
     /// The live sides of the triggers.
@@ -264,14 +261,10 @@ impl Machine {
         self.lanes.values().any(waits)
     }
 
-    /// Whether dagd was asked to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
-
     /// The commit of the last step is done: runs that ended in it are forgotten.
     pub fn forget(&mut self) {
         self.ended.clear();
+        self.dropped.clear();
     }
 
     /// Records a fact: the only way in which a step changes durable state.
@@ -292,11 +285,9 @@ impl Machine {
                 break;
             }
         }
+        self.note_drained(now, out);
         self.mark_lanes(out);
-        if self.stopping.is_some_and(|stage| stage < Stopping::Done) && self.may_exit() {
-            self.stopping = Some(Stopping::Done);
-            out.commands.push(Command::Exit);
-        }
+        self.exit_if_done(out);
     }
 
     /// Answers the starts by hand of this step: with the run, if there was room for it.

@@ -65,6 +65,7 @@ impl Recovering {
         let past = graphs.into_iter().map(|graph| (graph.rev().clone(), graph));
         let machine = Machine {
             lanes: lanes.collect(),
+            leaving: BTreeMap::new(),
             graphs: past.chain([current]).collect(),
             dormant: triggers
                 .into_iter()
@@ -72,6 +73,7 @@ impl Recovering {
                 .map(|name| (name, Stored::default()))
                 .collect(),
             model,
+            dropped: Vec::new(),
             plans: BTreeMap::new(),
             runs: BTreeMap::new(),
             ended: BTreeMap::new(),
@@ -122,10 +124,7 @@ impl Recovering {
     pub fn finish(mut self, now: Now, seq: Seq, out: &mut Out) -> Machine {
         let machine = &mut self.machine;
         machine.seq = seq;
-        let unused: Vec<_> = machine.graphs.keys().cloned().collect();
-        for rev in &unused {
-            machine.drop_graph(rev);
-        }
+        machine.drop_graphs();
         for id in machine.in_flight().keys().copied().collect::<Vec<_>>() {
             match self.left.remove(&id).unwrap_or(Left::Gone(0)) {
                 Left::Running => machine.stop_again(now, id, out),
@@ -144,7 +143,8 @@ impl Recovering {
             machine.take_over(now, name, out);
         }
         machine.note_presence(now, out);
-        machine.drop_orphans(now, out);
+        machine.drop_leaving(now, out);
+        machine.bind_waiting(now, out);
         out.commands.extend(machine.outstanding_moves());
         machine.find_listeners();
         for name in names {
@@ -164,22 +164,6 @@ impl Machine {
         let place = run.place(id.node).expect("an attempt in flight is of a planned task");
         if run.is_cancelled(place) {
             self.stop_attempt(now, id, StopCause::Cancel, out);
-        }
-    }
-
-    /// Items of triggers that the configuration no longer has.
-    fn drop_orphans(&mut self, now: Now, out: &mut Out) {
-        let orphans: Vec<(ItemId, Option<Name>)> = self
-            .items
-            .values()
-            .filter(|queued| {
-                queued.trigger.as_ref().is_some_and(|name| !self.lanes.contains_key(name))
-            })
-            .map(|queued| (queued.item, queued.trigger.clone()))
-            .collect();
-        for (item, trigger) in orphans {
-            let reason = "the trigger is no longer configured".to_owned();
-            self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
         }
     }
 }

@@ -12,12 +12,6 @@ use crate::core::model::Model;
 use crate::core::record::Record;
 
 impl Machine {
-    /// The trigger that takes over what is known of `from`, if one of the configuration does.
-    pub(super) fn heir(&self, from: &Name) -> Option<Name> {
-        let mut names = self.model.triggers.keys();
-        names.find(|name| self.former(name).as_ref() == Some(from)).cloned()
-    }
-
     /// Whose ledger a trigger of the configuration takes over: that of its former name, as long as
     /// it has none of its own.
     fn former(&self, name: &Name) -> Option<Name> {
@@ -81,7 +75,6 @@ impl Machine {
         lane.stored = Stored { left: None, ..stored };
         for item in self.items.values_mut().filter(|item| item.trigger.as_ref() == Some(from)) {
             item.trigger = Some(to.clone());
-            self.loose.remove(&item.item);
             lane.enqueue(item);
         }
         for run in self.runs.values_mut().filter(|run| run.info().trigger.as_ref() == Some(from)) {
@@ -91,6 +84,7 @@ impl Machine {
                 lane.claim(run.info(), &file.claim, now, self.seq);
             }
         }
+        self.leaving.remove(from);
         self.recent.mark_all(self.seq, to);
         self.hot.insert(to.clone());
         Ok(())

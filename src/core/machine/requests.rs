@@ -1,19 +1,14 @@
-//! What people and signals ask for: starts, cancels, pauses, stop, reload.
+//! What people and signals ask for: starts, cancels, pauses.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
+use super::Machine;
 use super::lane::{Gate, ITEMS_MAX, Lane};
-use super::waiting::Waiting;
-use super::{Machine, Stopping, Timer};
 use crate::core::candidate::{Kind, Stage};
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::{Fire, FireFile, FireWhat, Request};
-use crate::core::id::{AttemptId, ItemId, Name, Now, RunId, Wall};
-use crate::core::model::Model;
+use crate::core::id::{AttemptId, Name, Now, RunId, Wall};
 use crate::core::record::{FileClaim, ItemQueued, Reason, Record, SignalInfo};
 use crate::core::task::StopCause;
-use crate::core::trigger::{Overlap, Source, TriggerSpec};
+use crate::core::trigger::{Overlap, Source};
 
 impl Machine {
     /// A signal came for a trigger.
@@ -48,7 +43,7 @@ impl Machine {
         let overlap = lane.spec.overlap;
         let item = queued.item;
         self.drop_oldest(now, trigger, out);
-        self.emit(now, Record::ItemQueued(queued), out);
+        self.queue(now, queued, out);
         let dropped = match overlap {
             Overlap::Queue | Overlap::Coalesce | Overlap::Parallel => None,
             Overlap::Restart => {
@@ -164,7 +159,7 @@ impl Machine {
         if let Some(busy) = self.in_hand(&queued) {
             return Some(Reply::Refused(busy));
         }
-        self.emit(now, Record::ItemQueued(queued), out);
+        self.queue(now, queued, out);
         self.asked.push((token, item));
         None
     }
@@ -250,7 +245,14 @@ impl Machine {
 
     fn resume(&mut self, now: Now, trigger: &Name, out: &mut Out) -> Reply {
         let Some(lane) = self.lanes.get(trigger) else {
-            return Reply::NotFound(format!("no trigger `{trigger}`"));
+            let paused = self.dormant.get(trigger).is_some_and(|stored| stored.paused.is_some());
+            if !paused {
+                return Reply::NotFound(format!("no trigger `{trigger}`"));
+            }
+            // What waits of one that is not configured any more goes on.
+            let trigger = trigger.clone();
+            self.emit(now, Record::TriggerResumed { trigger, at: now.wall }, out);
+            return Reply::Done;
         };
         // Another pause may be taken back while the count is still out: that decides nothing.
         let first = lane.gate == Gate::Counting && lane.stored.flooded;
@@ -266,161 +268,6 @@ impl Machine {
             out.commands.push(Command::Look { trigger: trigger.clone(), rel });
         }
         Reply::Done
-    }
-
-    /// dagd was asked to stop; each further request hastens.
-    pub(super) fn stop(&mut self, now: Now, out: &mut Out) {
-        match self.stopping {
-            None => {
-                self.stopping = Some(Stopping::Drain);
-                self.uncheck_all(out);
-                let due = now.mono.after(self.model.stop_timeout);
-                self.timers.insert((due, Timer::Drained));
-            }
-            Some(Stopping::Drain) => self.hasten(now, Stopping::Term, out),
-            Some(Stopping::Term) => self.hasten(now, Stopping::Kill, out),
-            Some(Stopping::Kill | Stopping::Done) => {}
-        }
-    }
-
-    /// A new configuration is in force for all that starts from now on. Runs keep their graph.
-    pub(super) fn reload(&mut self, now: Now, model: Arc<Model>, out: &mut Out) {
-        let old = std::mem::replace(&mut self.model, model);
-        self.graphs.insert(self.model.graph.rev().clone(), self.model.graph.clone());
-        self.drop_graph(old.graph.rev());
-        let gone: Vec<Name> = self
-            .lanes
-            .keys()
-            .filter(|name| !self.model.triggers.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in gone {
-            if self.heir(&name).is_none() {
-                self.drop_items(now, &name, out);
-            }
-            self.remove_lane(&name, out);
-        }
-        self.find_listeners();
-        for (name, spec) in self.model.triggers.clone() {
-            let lane = self.lanes.remove(&name);
-            let same = lane.as_ref().is_some_and(|lane| lane.spec.rev == spec.rev);
-            let mut next = lane.unwrap_or_else(|| self.new_lane(now, &spec));
-            self.hot.insert(name.clone());
-            if same {
-                next.configure(spec);
-                self.lanes.insert(name, next);
-                continue;
-            }
-            let unclaimed: Vec<_> = next
-                .candidates
-                .iter()
-                .filter(|(_, candidate)| !matches!(candidate.stage, Stage::Claimed { .. }))
-                .map(|(rel, _)| rel.clone())
-                .collect();
-            for rel in &unclaimed {
-                next.forget(rel, now.mono);
-            }
-            if next.uncheck() {
-                out.commands.push(Command::Uncheck { trigger: name.clone() });
-            }
-            next.configure(spec);
-            self.lanes.insert(name.clone(), next);
-            self.take_over(now, &name, out);
-            self.end_time(&name);
-            self.begin_lane(now, &name, out);
-        }
-        self.note_presence(now, out);
-        self.recount();
-        self.forget_names();
-        self.schedule.offer_all(&self.model, now.mono);
-    }
-
-    /// Forgets what is only known of tasks and triggers that are nowhere any more.
-    fn forget_names(&mut self) {
-        let Self { model, graphs, durations, recent, .. } = self;
-        recent.keep(|name| model.triggers.contains_key(name));
-        let tasks = graphs.values().flat_map(|graph| graph.nodes().map(|ix| &graph.task(ix).name));
-        let known: BTreeSet<&Name> = tasks.collect();
-        durations.retain(|name, _| known.contains(name));
-    }
-
-    /// Starts a lane's first scan, or its catch-up.
-    pub(super) fn begin_lane(&mut self, now: Now, name: &Name, out: &mut Out) {
-        let Some(lane) = self.lanes.get_mut(name) else { return };
-        let Some(folder) = lane.spec.folder() else { return self.begin_time(now, name, out) };
-        let limit = folder.initial_max;
-        lane.gate = lane.first_gate();
-        lane.caught_up = false;
-        let trigger = name.clone();
-        match lane.gate {
-            Gate::Counting => out.commands.push(Command::Count { trigger, limit }),
-            Gate::Baseline => out.commands.push(Command::Scan { trigger }),
-            Gate::Open => {
-                self.open_gate(now, name, out);
-                out.commands.push(Command::Scan { trigger });
-            }
-        }
-    }
-
-    /// The configuration has dropped a trigger: what waits for it is dropped, with a record.
-    fn drop_items(&mut self, now: Now, name: &Name, out: &mut Out) {
-        let Some(lane) = self.lanes.get(name) else { return };
-        for item in lane.items.ids().collect::<Vec<_>>() {
-            let reason = "the trigger is no longer configured".to_owned();
-            let trigger = Some(name.clone());
-            self.emit(now, Record::ItemDropped { item, trigger, reason, at: now.wall }, out);
-        }
-    }
-
-    fn remove_lane(&mut self, name: &Name, out: &mut Out) {
-        self.end_time(name);
-        if let Some(mut lane) = self.lanes.remove(name) {
-            if lane.uncheck() {
-                out.commands.push(Command::Uncheck { trigger: name.clone() });
-            }
-            self.dormant.insert(name.clone(), lane.stored);
-        }
-        self.hot.remove(name);
-    }
-
-    /// The lane of a trigger that was not configured. It may have been before: what is stored of it
-    /// holds, and its live runs have their files.
-    fn new_lane(&mut self, now: Now, spec: &Arc<TriggerSpec>) -> Lane {
-        let mut lane = Lane::new(spec.clone());
-        lane.stored = self.dormant.remove(&spec.name).unwrap_or_default();
-        for run in self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(&spec.name)) {
-            lane.add(run.info());
-            for (_, file) in run.claims() {
-                lane.claim(run.info(), &file.claim, now, self.seq);
-            }
-        }
-        lane
-    }
-
-    /// Derives what is busy from the live runs, and what waits for it.
-    pub(super) fn recount(&mut self) {
-        for lane in self.lanes.values_mut() {
-            lane.live.clear();
-            lane.stuck.clear();
-            lane.live_runs = 0;
-        }
-        for run in self.runs.values() {
-            let info = run.info();
-            if let Some(lane) = info.trigger.as_ref().and_then(|name| self.lanes.get_mut(name)) {
-                lane.live_runs += 1;
-                *lane.live.entry(info.key.clone()).or_default() += 1;
-                if self.stuck.range((info.run, 0)..=(info.run, u32::MAX)).next().is_some() {
-                    lane.stuck.insert(info.run);
-                }
-            }
-        }
-        for lane in self.lanes.values_mut() {
-            let ids: Vec<ItemId> = lane.items.ids().collect();
-            lane.items = Waiting::default();
-            for id in &ids {
-                lane.enqueue(&self.items[id]);
-            }
-        }
     }
 }
 

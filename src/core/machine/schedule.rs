@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::parked::Parked;
-use super::{Machine, Stopping, Timer};
+use super::{Machine, Timer};
 use crate::core::effect::{Command, Out, Start, Stop};
 use crate::core::id::{Attempt, AttemptId, Mono, Name, NodeIx, Now, RunId};
 use crate::core::model::Model;
@@ -63,6 +63,13 @@ pub struct InFlight {
 impl Schedule {
     pub(super) fn in_flight(&self) -> &BTreeMap<AttemptId, InFlight> {
         &self.in_flight
+    }
+
+    /// An attempt is ended for this reason, unless there was one before.
+    pub(super) fn note_stop(&mut self, id: AttemptId, cause: StopCause) {
+        if let Some(flight) = self.in_flight.get_mut(&id) {
+            flight.stop.get_or_insert(cause);
+        }
     }
 
     pub(super) fn ready_len(&self) -> usize {
@@ -278,7 +285,7 @@ impl Machine {
     }
 
     /// Whether an attempt goes on when dagd stops. One that was asked to end does not.
-    fn is_left(&self, id: AttemptId, flight: &InFlight) -> bool {
+    pub(super) fn is_left(&self, id: AttemptId, flight: &InFlight) -> bool {
         let spec = self.runs[&id.run].graph().task(id.node);
         self.model.can_leave && flight.stop.is_none() && spec.on_daemon_stop == OnDaemonStop::Leave
     }
@@ -286,26 +293,6 @@ impl Machine {
     /// Whether nothing is in flight that has to end before dagd does.
     pub(super) fn may_exit(&self) -> bool {
         self.in_flight().iter().all(|(id, flight)| self.is_left(*id, flight))
-    }
-
-    /// Raises the urgency of a stop.
-    pub(super) fn hasten(&mut self, now: Now, stage: Stopping, out: &mut Out) {
-        if self.stopping >= Some(stage) {
-            return;
-        }
-        self.stopping = Some(stage);
-        let ends = |(id, flight): &(&AttemptId, &InFlight)| !self.is_left(**id, flight);
-        let ids: Vec<_> = self.in_flight().iter().filter(ends).map(|(id, _)| *id).collect();
-        for id in ids {
-            if stage == Stopping::Kill {
-                if let Some(flight) = self.schedule.in_flight.get_mut(&id) {
-                    flight.stop.get_or_insert(StopCause::Shutdown);
-                }
-                self.kill_attempt(id, out);
-            } else {
-                self.stop_attempt(now, id, StopCause::Shutdown, out);
-            }
-        }
     }
 }
 

@@ -102,6 +102,11 @@ impl<'a> Batch<'a> {
                 self.claims.clear();
                 triggers::rename(self.conn, from, to)
             }
+            Record::TriggerBound { trigger, bound, .. } => {
+                self.keep_graph(&bound.rev)?;
+                self.latest("bound", trigger, record)
+            }
+            Record::TriggerDrained { trigger, .. } => self.clear("bound", trigger),
             Record::TriggerForgotten { trigger, .. } => triggers::forget(self.conn, trigger),
             Record::TimeMarked { trigger, .. } => self.latest("time", trigger, record),
             Record::FilesPlaced { trigger, places, .. } => {
@@ -201,7 +206,7 @@ impl<'a> Batch<'a> {
         keys::claimed(self.conn, created)
     }
 
-    /// Stores the graph when the first run is pinned to it.
+    /// Stores the graph when the first run is pinned to it, or may be.
     fn keep_graph(&mut self, rev: &Rev) -> Step<()> {
         if self.known.contains(rev) || self.added.contains(rev) {
             return Ok(());

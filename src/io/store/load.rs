@@ -18,7 +18,7 @@ use crate::core::record::Record;
 pub struct Loaded {
     /// The records, in the order in which they were committed.
     pub records: Vec<Record>,
-    /// The graphs that live runs are pinned to.
+    /// The graphs that live runs are pinned to, and accepted events may be.
     pub graphs: Vec<(Rev, StoredGraph)>,
     /// The triggers that the ledger knows.
     pub triggers: Vec<Name>,
@@ -87,6 +87,7 @@ fn graphs(conn: &Connection, records: &[Record]) -> Step<Vec<(Rev, StoredGraph)>
         .iter()
         .filter_map(|record| match record {
             Record::RunCreated(created) => Some(&created.rev),
+            Record::TriggerBound { bound, .. } => Some(&bound.rev),
             _ => None,
         })
         .collect();

@@ -148,12 +148,14 @@ fn remove(conn: &Connection, run: RunId, trigger: Option<&str>) -> Step<usize> {
     Ok(rows)
 }
 
-/// Whether a run, ended or live, is pinned to the graph.
+/// Whether a run, ended or live, is pinned to the graph, or an event of a trigger may yet be.
 fn used(conn: &Connection, rev: &Rev) -> Step<bool> {
     for sql in [
         "SELECT 1 FROM runs WHERE rev = ?1 LIMIT 1",
         "SELECT 1 FROM live WHERE kind = 'run' \
          AND json_extract(record, '$.run_created.rev') = ?1 LIMIT 1",
+        "SELECT 1 FROM live WHERE kind = 'bound' \
+         AND json_extract(record, '$.trigger_bound.bound.rev') = ?1 LIMIT 1",
     ] {
         let found = conn.prepare_cached(sql)?.query_row(params![rev.0], |_| Ok(())).optional()?;
         if found.is_some() {

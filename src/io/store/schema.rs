@@ -26,7 +26,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES('instance', lower(hex(randomblob(4)))), ('next_item', 1);
 
 -- What lives: the records of runs that have not ended, of events that wait for a run, and the
--- newest word on each trigger. kind: 'run', 'item', 'pause', 'armed', 'left', 'time'.
+-- newest word on each trigger. kind: 'run', 'item', 'pause', 'armed', 'left', 'time', 'bound'.
 CREATE TABLE live(
   kind TEXT NOT NULL, id NOT NULL, seq INTEGER NOT NULL, record TEXT NOT NULL,
   PRIMARY KEY(kind, id, seq)) WITHOUT ROWID;

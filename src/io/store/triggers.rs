@@ -45,7 +45,7 @@ pub(super) fn rename(conn: &Connection, from: &str, to: &str) -> Step<()> {
         conn.execute("UPDATE triggers SET name = ?2 WHERE name = ?1", [from, to])?;
     }
     conn.execute(
-        "DELETE FROM live WHERE kind IN ('pause', 'armed', 'time', 'left') AND id = ?1",
+        "DELETE FROM live WHERE kind IN ('pause', 'armed', 'time', 'left', 'bound') AND id = ?1",
         [to],
     )?;
     conn.execute("DELETE FROM live WHERE kind = 'left' AND id = ?1", [from])?;
@@ -76,6 +76,7 @@ fn relabel(record: &mut Record, from: &str, to: &str) -> bool {
         | Record::TriggerResumed { trigger, .. }
         | Record::TriggerArmed { trigger, .. }
         | Record::TimeMarked { trigger, .. }
+        | Record::TriggerBound { trigger, .. }
             if &**trigger == from =>
         {
             *trigger = to.into();
@@ -89,7 +90,7 @@ fn relabel(record: &mut Record, from: &str, to: &str) -> bool {
 pub(super) fn forget(conn: &Connection, name: &str) -> Step<()> {
     leave(conn, name)?;
     conn.execute(
-        "DELETE FROM live WHERE kind IN ('pause', 'armed', 'time', 'left') AND id = ?1",
+        "DELETE FROM live WHERE kind IN ('pause', 'armed', 'time', 'left', 'bound') AND id = ?1",
         [name],
     )?;
     Ok(())
