@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Change;
 use crate::core::id::Wall;
 use crate::core::path::Bytes;
 
@@ -246,8 +247,51 @@ pub struct Reload {
     pub ok: bool,
     /// What changed, or why nothing did: for people, several lines.
     pub text: String,
+    /// Who asked for it: `request`, `signal`, or `change` of the configuration's files.
+    #[serde(default)]
+    pub cause: String,
+    /// What changed; empty if nothing did.
+    #[serde(default)]
+    pub changes: Vec<ReloadChange>,
+    /// What is allowed but hardly meant, one sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// When.
     pub at: String,
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadChange {
+    /// `added`, `removed` or `changed`.
+    pub change: String,
+    /// `task`, `trigger`, `pool` or `setting`.
+    pub what: String,
+    /// Its name.
+    pub name: String,
+    /// The keys that differ, of a changed task or trigger.
+    pub keys: Vec<String>,
+    /// What it was, of a pool or setting.
+    pub old: Option<String>,
+    /// What it is.
+    pub new: Option<String>,
+    /// What remains of a trigger that was removed, and what becomes of that.
+    pub remains: Vec<String>,
+}
+
+impl From<&Change> for ReloadChange {
+    fn from(change: &Change) -> Self {
+        let Change { how, what, name, keys, old, new } = change;
+        Self {
+            change: how.word().to_owned(),
+            what: (*what).to_owned(),
+            name: name.clone(),
+            keys: keys.iter().map(ToString::to_string).collect(),
+            old: old.clone(),
+            new: new.clone(),
+            remains: Vec::new(),
+        }
+    }
 }
 
 /// Something that waits.

@@ -227,7 +227,7 @@ fn at_a_glance() -> Status {
         stalled: None,
         started_at: at(0),
         config: "/etc/dagd/dagd.toml".to_owned(),
-        reload: Some(Reload { ok: true, text: "1 task added\nmore".to_owned(), at: at(40) }),
+        reload: Some(reload(true, "1 task added\nmore", 40)),
         rev: "0123456789abcdef".to_owned(),
         state_dir: "/var/lib/dagd".to_owned(),
         containment: "process groups".to_owned(),
@@ -244,6 +244,11 @@ fn at_a_glance() -> Status {
         problems: vec!["/srv/nfs cannot be watched; it is looked at every 60 s".to_owned()],
         counters: BTreeMap::new(),
     }
+}
+
+fn reload(ok: bool, text: &str, seconds: i64) -> Reload {
+    let (cause, changes, warnings) = ("signal".to_owned(), Vec::new(), Vec::new());
+    Reload { ok, text: text.to_owned(), cause, changes, warnings, at: at(seconds) }
 }
 
 #[test]
@@ -268,11 +273,7 @@ fn the_daemon_at_a_glance() {
     let stalled = Status {
         state: "stalled".to_owned(),
         stalled: Some("no space left on /var/lib/dagd".to_owned()),
-        reload: Some(Reload {
-            ok: false,
-            text: "dagd.toml:3:1: unknown key".to_owned(),
-            at: at(99),
-        }),
+        reload: Some(reload(false, "dagd.toml:3:1: unknown key", 99)),
         triggers: Vec::new(),
         problems: Vec::new(),
         ..at_a_glance()
@@ -397,7 +398,7 @@ fn model() -> Model {
             max_runs: None,
             order_key: None,
             rate_limit: None,
-            on_removal: dagd::core::trigger::OnRemoval::default(),
+            on_removal: dagd::core::bound::OnRemoval::default(),
             rev: "r".into(),
         })
     };

@@ -261,9 +261,10 @@ fn changes_are_told_in_lines() {
          [triggers.orders]\ndrop = \"/srv/in\"\nrun = \"a\"\nsettle = \"1s\"\n\
          [triggers.z]\nsignal = \"SIGUSR1\"\nrun = \"x\"\n")
     .unwrap();
-    assert_eq!(diff(&old, &old), Vec::<String>::new());
+    assert_eq!(diff(&old, &old), []);
+    let lines: Vec<String> = diff(&old, &new).iter().map(ToString::to_string).collect();
     assert_eq!(
-        diff(&old, &new),
+        lines,
         [
             "~ durability Normal → Full",
             "~ max_parallel 2 → 3",

@@ -100,8 +100,8 @@ pub enum Verb {
     Start(start::StartArgs),
     /// Stop the daemon gracefully; returns when it is gone
     Stop(stop::StopArgs),
-    /// Have the daemon read its configuration again
-    Reload,
+    /// Have the daemon read its configuration again; shows what changed
+    Reload(Json),
     /// Run a subgraph in this process, without a daemon
     Once(once::OnceCommand),
     /// Check the configuration
@@ -189,7 +189,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Outcome {
         Verb::Run(args) => run::run(&args, context),
         Verb::Start(args) => start::start(&args, context),
         Verb::Stop(args) => stop::stop(&args, context),
-        Verb::Reload => reload::reload(context),
+        Verb::Reload(args) => reload::reload(args, context),
         Verb::Once(args) => once::once(args, context),
         Verb::Check => check::check(context),
         Verb::Doctor(args) => doctor::doctor(args, context),

@@ -40,7 +40,7 @@ pub mod values;
 pub mod words;
 
 pub use diagnostics::{Diagnostics, Problem};
-pub use diff::diff;
+pub use diff::{Change, diff};
 
 /// A configuration file.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use super::reader::{At, Reader, Value};
 use super::signals::TriggerSignal;
 use super::task::not_zero;
 use super::{times, values};
+use crate::core::bound::OnRemoval;
 use crate::core::candidate::Kind;
 use crate::core::filter::{KeyPattern, Pattern};
 use crate::core::id::Name;
@@ -22,7 +23,7 @@ use crate::core::sidecar::{Checksum, Sidecar};
 use crate::core::template::Template;
 use crate::core::trigger::{
     Backend, CatchUp, FanOut, FileType, FollowSymlinks, IdempotentKey, InitialScan, OnConflict,
-    OnRemoval, RateLimit, ReadLock, Sort,
+    RateLimit, ReadLock, Sort,
 };
 
 /// The largest `max_runs` that can be asked for: as many as the daemon can have alive.

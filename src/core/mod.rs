@@ -23,6 +23,7 @@ pub mod sums;
 pub mod task;
 pub mod trigger;
 
+pub mod bound;
 pub mod calendar;
 pub mod candidate;
 pub mod disposition;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::bound::Bound;
 use super::calendar::TimeMark;
 use super::candidate::{Kind, Origin, Version};
 use super::disposition::{Disposition, Goal, MoveResult, Phase};
@@ -16,7 +17,7 @@ use super::ledger::{Noted, Placed};
 use super::path::Bytes;
 use super::selector::Selector;
 use super::task::{Ended, StopCause, Verdict};
-use super::trigger::{Group, OnRemoval, RateLimit};
+use super::trigger::Group;
 
 /// What a record belongs to: the unit that is stored, folded and deleted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -247,29 +248,6 @@ pub enum Record {
         /// When.
         at: Wall,
     },
-}
-
-/// What of its configuration a trigger's accepted events need when it has left that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bound {
-    /// The revision of the trigger.
-    pub spec: std::sync::Arc<str>,
-    /// The graph that they were accepted for.
-    pub rev: Rev,
-    /// What they run.
-    pub select: Selector,
-    /// Whether they are run at all.
-    pub on_removal: OnRemoval,
-    /// Whether those that nobody asked for become one run.
-    pub merge: bool,
-    /// How many runs may start in a time.
-    pub rate_limit: Option<RateLimit>,
-    /// Whether a run that gave way to a newer one comes back.
-    pub drop: bool,
-    /// The folder.
-    pub root: Option<Bytes>,
-    /// What becomes of files.
-    pub disposition: Disposition,
 }
 
 /// An accepted event.

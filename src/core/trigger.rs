@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bound::OnRemoval;
 use super::calendar::Schedule;
 use super::candidate::Kind;
 use super::filter::{Filter, KeyPattern, Pattern};
@@ -72,18 +73,6 @@ impl Group {
         let (Self::Dir(key) | Self::Key(key)) = self;
         key
     }
-}
-
-/// What becomes of a trigger's accepted events that wait for a run when the configuration no longer
-/// has the trigger.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnRemoval {
-    /// They are run, one after the other.
-    #[default]
-    Drain,
-    /// They are dropped, with a record.
-    Drop,
 }
 
 /// What happens when there is work while its key is busy.

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::engine::Engine;
+use super::reload::Cause;
 use super::{view, waiting};
 use crate::core::event::Event;
 use crate::core::id::Attempt;
@@ -28,7 +29,7 @@ impl Engine {
                 Some(Event::Requested { token, request })
             }
             Ask::Reload(reply) => {
-                self.reload(Some(reply));
+                self.reload(Cause::Request, Some(reply));
                 None
             }
             Ask::Stop(reply) => {

@@ -61,7 +61,8 @@ pub struct Booted {
 
 /// Brings the daemon up. What recovery found to be done is still to be done, by [`Engine::run`].
 pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
-    let Resolved { model, settings, warnings } = config_files::load(&args.config)?.resolved;
+    let (print, loaded) = config_files::load_printed(&args.config);
+    let Resolved { model, settings, warnings } = loaded?.resolved;
     for warning in &warnings {
         warn!("{warning}");
     }
@@ -90,10 +91,14 @@ pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
     (base.ports.alarm, base.lanes.alarm) = Alarms::ready();
     base.ports.watch = Some(handle.clone());
     base.ports.signals = Some(handlers);
-    base.ports.reloader =
-        Some(Reloader::new(args.config.clone(), base.ports.means.clone(), loaded_in));
+    let means = base.ports.means.clone();
+    base.ports.reloader = Some(Reloader::new(args.config.clone(), print, means, loaded_in));
     let (mut engine, recovered) = base.recover(args.config, settings);
     engine.reopen = args.reopen;
+    if let Err(why) = engine.watch_config(engine.settings.reload_on_change) {
+        warn!("{why}");
+        engine.status.unwatched = Some(why);
+    }
     engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
     let control = serve(&socket, &engine, asks_in)?;

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::alarms::Alarms;
 use super::clock::Clock;
 pub use super::lanes::{Input, Lanes};
-use super::reload::Reloader;
+use super::reload::{Cause, Reloader};
 use super::stall;
 use super::tell;
 use super::view;
@@ -381,7 +381,7 @@ impl Engine {
                 systemd::stopping();
                 Event::StopRequested
             }
-            Input::Signal(Seen::Reload) => return self.reload(None),
+            Input::Signal(Seen::Reload) => return self.reload(Cause::Signal, None),
             Input::Signal(Seen::Trigger { signo, value, pid, uid }) => {
                 for event in self.signal_events(signo, value, pid, uid) {
                     self.machine.step(now, seq, event, out);

@@ -14,6 +14,7 @@ pub mod lanes;
 pub mod once;
 mod past;
 pub mod reload;
+pub mod reloader;
 pub mod stall;
 pub mod tell;
 pub mod view;

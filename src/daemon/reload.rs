@@ -1,157 +1,114 @@
 //! A new configuration: read and checked beside the engine, swapped in by it in one step.
 //!
-//! Whatever goes wrong, the old configuration stays as it is, whole.
+//! Whatever goes wrong, the old configuration stays as it is, whole: what may fail is done first,
+//! and taken back if another part of it does.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::clock::wall;
 use super::engine::{Engine, Settling};
-use crate::config::{Durability, Group, Resolved, Settings, diff};
+pub use super::reloader::{Cause, Loading, Reloader};
+use crate::config::diff::{How, fixed};
+use crate::config::{Change, Durability, Resolved, Settings, diff};
+use crate::core::bound::OnRemoval;
+use crate::core::candidate::Stage;
 use crate::core::effect::Out;
 use crate::core::event::Event;
 use crate::core::id::{Name, Now};
 use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
-use crate::io::config_files;
-use crate::io::process::Means;
 use crate::io::systemd;
 use crate::wire;
 
-/// Loads configurations on a thread of its own, one at a time.
-#[derive(Debug)]
-pub struct Reloader {
-    config: PathBuf,
-    /// What a new configuration can ask for here.
-    means: Arc<Means>,
-    out: Sender<Loading>,
-    /// Askers of the load that is under way, and whether another was asked for meanwhile.
-    current: Option<Vec<oneshot::Sender<wire::Reload>>>,
-    next: Option<Vec<oneshot::Sender<wire::Reload>>>,
-}
-
-/// A load's outcome, on its way to the engine, or the end of an arming, on its way back.
-pub enum Loading {
-    /// The text was read: it is valid, or here is why not.
-    Read(Result<Box<Resolved>, String>),
-    /// All directories are watched for which this was waiting.
-    Armed(Settling),
-}
-
-impl Reloader {
-    /// Nothing is loaded yet.
-    pub fn new(config: PathBuf, means: Arc<Means>, out: Sender<Loading>) -> Self {
-        Self { config, means, out, current: None, next: None }
-    }
-
-    fn begin(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
-        if self.current.is_some() {
-            let next = self.next.get_or_insert_default();
-            next.retain(|asker| !asker.is_closed());
-            next.extend(asker);
-            return Ok(());
-        }
-        self.load_for(asker.into_iter().collect())
-    }
-
-    /// Begins a load. Errors: there is no thread to be had; the askers are still to be told.
-    fn load_for(&mut self, askers: Vec<oneshot::Sender<wire::Reload>>) -> std::io::Result<()> {
-        self.current = Some(askers);
-        let (config, means, out) = (self.config.clone(), self.means.clone(), self.out.clone());
-        let work = move || {
-            let read = config_files::load(&config)
-                .map(|loaded| Box::new(loaded.resolved))
-                .map_err(|diagnostics| diagnostics.to_string())
-                .and_then(|resolved| match means.faults(&resolved.model.graph).as_slice() {
-                    [] => Ok(resolved),
-                    faults => Err(faults.join("\n")),
-                });
-            // The engine is gone only when dagd ends.
-            out.send(Loading::Read(read)).ok();
-        };
-        std::thread::Builder::new().name("dagd-reload".to_owned()).spawn(work).map(drop)
-    }
-
-    /// Waits beside the engine until the watches are armed. Errors: there is no thread to be had.
-    pub(super) fn await_armed(&self, armed: Receiver<()>, then: Settling) -> std::io::Result<()> {
-        let out = self.out.clone();
-        let work = move || {
-            // An error means that the watch thread has ended: so has everything else.
-            armed.recv().ok();
-            out.send(Loading::Armed(then)).ok();
-        };
-        std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work).map(drop)
-    }
-}
-
 impl Engine {
     /// Begins a reload.
-    pub(super) fn reload(&mut self, asker: Option<oneshot::Sender<wire::Reload>>) {
-        if let Some(reopen) = &self.reopen
+    pub(super) fn reload(&mut self, cause: Cause, asker: Option<oneshot::Sender<wire::Reload>>) {
+        if cause != Cause::Change
+            && let Some(reopen) = &self.reopen
             && let Err(error) = reopen()
         {
             warn!(%error, "the log was not opened anew");
         }
-        info!("reloading {}", self.config.display());
-        systemd::reloading();
         let Some(reloader) = &mut self.ports.reloader else { return };
-        if let Err(error) = reloader.begin(asker) {
-            self.reloaded(no_thread(&error));
+        match reloader.begin(cause, asker) {
+            Ok(true) => self.tell_reloading(cause),
+            Ok(false) => {}
+            Err(error) => self.reloaded(no_thread(&error)),
         }
+    }
+
+    /// Tells that a reload has begun. One by a change has begun when a change was found.
+    fn tell_reloading(&self, cause: Cause) {
+        let config = self.config.display();
+        match cause {
+            Cause::Request | Cause::Signal => info!("reloading {config}"),
+            Cause::Change => return,
+        }
+        systemd::reloading();
     }
 
     /// Goes on with a reload.
     pub(super) fn loaded(&mut self, now: Now, loading: Loading, out: &mut Out) {
         match loading {
+            Loading::Changed => self.reload(Cause::Change, None),
+            Loading::Same => {
+                let Some(reloader) = &mut self.ports.reloader else { return };
+                reloader.end();
+                self.go_on();
+            }
             Loading::Armed(settling) => {
                 if self.machine.is_baselining(&self.apart) {
                     systemd::status("the first scan is under way");
                 }
                 self.settling.push(settling);
             }
-            Loading::Read(Err(why)) => self.reloaded(outcome(false, why)),
-            Loading::Read(Ok(resolved)) => match fixed(&self.settings, &resolved.settings) {
-                Some(why) => self.reloaded(outcome(false, why)),
-                None => self.swap(now, *resolved, out),
-            },
+            Loading::Read(print, read) => {
+                let reloader = self.ports.reloader.as_mut();
+                if reloader.and_then(|reloader| reloader.read(print)) == Some(Cause::Change) {
+                    info!("the files of {} have changed: reloading", self.config.display());
+                    systemd::reloading();
+                }
+                if let Err(why) = read.and_then(|resolved| self.swap(now, *resolved, out)) {
+                    self.reloaded(refused(why));
+                }
+            }
         }
     }
 
-    /// Puts the new configuration in force.
-    fn swap(&mut self, now: Now, resolved: Resolved, out: &mut Out) {
-        let Resolved { model, settings, warnings } = resolved;
-        for warning in &warnings {
-            warn!("{warning}");
-        }
-        let new =
-            Resolved { model: model.clone(), settings: settings.clone(), warnings: Vec::new() };
+    /// Puts the new configuration in force. Errors: why it cannot be; nothing has changed then.
+    fn swap(&mut self, now: Now, resolved: Resolved, out: &mut Out) -> Result<(), String> {
         let old = Resolved {
             model: self.machine.model().clone(),
             settings: self.settings.clone(),
             warnings: Vec::new(),
         };
-        let lines = diff(&old, &new);
-        let text = if lines.is_empty() { "no changes".to_owned() } else { lines.join("\n") };
+        let fixed = fixed(&old.settings, &resolved.settings);
+        if !fixed.is_empty() {
+            let lines = fixed.iter().map(|change| format!("{change}: restart dagd to change it"));
+            return Err(lines.collect::<Vec<_>>().join("\n"));
+        }
+        let changes = diff(&old, &resolved);
+        let outcome = self.outcome_of(&changes, &resolved.warnings);
+        let Resolved { model, settings, warnings: _ } = resolved;
+        let (ack, armed) = crossbeam_channel::bounded(1);
+        self.prepare((&old.model, &old.settings), (&model, &settings))?;
+        if let Some(reloader) = &self.ports.reloader
+            && let Err(error) = reloader.await_armed(armed, Settling::Reload(outcome))
+        {
+            self.prepare((&model, &settings), (&old.model, &old.settings))?;
+            return Err(no_thread(&error).text);
+        }
+        // From here on nothing fails.
         self.status.triggers.set(&model);
         self.ports.slots.resize(model.slots);
         let wanted = |name: &Name| model.triggers.contains_key(name);
         self.ports.checker.keep(wanted);
         self.ports.disposer.keep(wanted);
         self.armed.retain(|name, _| wanted(name));
-        if let Err(error) = self.store.set_full(settings.durability == Durability::Full) {
-            warn!("durability stays as it was: {error}");
-        }
-        if let Some(signals) = &self.ports.signals
-            && let Err(error) = signals.set(&standard_signals(&model))
-        {
-            warn!("failed to install signal handlers: {error}");
-        }
-        let (ack, armed) = crossbeam_channel::bounded(1);
         if let Some(watch) = &self.ports.watch {
             let arming = watch.arm(folders(&model), Some(ack));
             for name in changed(self.machine.model(), &model) {
@@ -164,18 +121,93 @@ impl Engine {
         self.settings = settings;
         let seq = self.next_seq();
         self.machine.step(now, seq, Event::Reloaded(model), out);
-        if let Some(reloader) = &self.ports.reloader
-            && let Err(error) =
-                reloader.await_armed(armed, Settling::Reload(outcome(true, text.clone())))
-        {
-            // It is in force; only when all is covered is not known.
-            warn!("failed to wait for the new watches: {error}");
-            self.settling.push(Settling::Reload(outcome(true, text)));
+        Ok(())
+    }
+
+    /// Does what may fail of a swap. What was done before something failed is taken back.
+    fn prepare(
+        &mut self,
+        old: (&Model, &Settings),
+        new: (&Model, &Settings),
+    ) -> Result<(), String> {
+        let full = |(_, settings): (&Model, &Settings)| settings.durability == Durability::Full;
+        let signals = |ports: &super::engine::Ports, (model, _): (&Model, &Settings)| {
+            let set = ports.signals.as_ref().map(|of| of.set(&standard_signals(model)));
+            set.transpose().map_err(|error| format!("failed to install signal handlers: {error}"))
+        };
+        signals(&self.ports, new)?;
+        let changed = full(old) != full(new);
+        let durability = if changed { self.store.set_full(full(new)) } else { Ok(()) };
+        let watched = durability
+            .map_err(|error| format!("the durability cannot be changed: {error}"))
+            .and_then(|()| self.watch_config(new.1.reload_on_change));
+        if let Err(why) = watched {
+            if let Err(error) = self.store.set_full(full(old)) {
+                warn!("{error}");
+            }
+            if let Err(error) = signals(&self.ports, old) {
+                warn!("{error}");
+            }
+            return Err(why);
         }
+        Ok(())
+    }
+
+    /// Watches the configuration's files, or does so no longer.
+    pub(super) fn watch_config(&mut self, wanted: bool) -> Result<(), String> {
+        let Some(reloader) = &mut self.ports.reloader else { return Ok(()) };
+        let watched = reloader.watch_files(wanted);
+        watched.map_err(|why| format!("cannot watch the configuration's files: {why}"))?;
+        self.status.unwatched = None;
+        Ok(())
+    }
+
+    /// What the answer is if nothing goes wrong from now on.
+    fn outcome_of(&self, changes: &[Change], warnings: &[String]) -> wire::Reload {
+        let changes: Vec<_> = changes.iter().map(|change| (change, self.remains(change))).collect();
+        let line = |(change, remains): &(&Change, Vec<String>)| match remains.is_empty() {
+            true => change.to_string(),
+            false => format!("{change}: {}", remains.join(", ")),
+        };
+        let lines: Vec<String> = changes.iter().map(line).collect();
+        let text = if lines.is_empty() { "no changes".to_owned() } else { lines.join("\n") };
+        let changes = changes.into_iter().map(|(change, remains)| {
+            let of = wire::ReloadChange::from(change);
+            wire::ReloadChange { remains, ..of }
+        });
+        let changes = changes.collect();
+        wire::Reload { changes, warnings: warnings.to_vec(), ..outcome(true, text) }
+    }
+
+    /// What is left of a trigger that goes, and what becomes of it.
+    fn remains(&self, change: &Change) -> Vec<String> {
+        let removed = change.how == How::Removed && change.what == "trigger";
+        let lane = self.machine.lanes().get(&*change.name).filter(|_| removed);
+        let Some(lane) = lane else { return Vec::new() };
+        let is_free = |stage: &Stage| !matches!(stage, Stage::Claimed { .. });
+        let files = lane.candidates.values().filter(|of| is_free(&of.stage)).count();
+        let become_of = match lane.spec.on_removal {
+            OnRemoval::Drain => "still run",
+            OnRemoval::Drop => "dropped",
+        };
+        let parts = [
+            (lane.live_runs, "live runs go on".to_owned()),
+            (lane.items.len(), format!("waiting events {become_of}")),
+            (files, "waiting files stay where they are".to_owned()),
+        ];
+        let some = parts.into_iter().filter(|(many, _)| *many > 0);
+        some.map(|(many, what)| format!("{many} {what}")).collect()
     }
 
     /// A reload has ended, one way or the other.
     pub(super) fn reloaded(&mut self, outcome: wire::Reload) {
+        let Some(reloader) = &mut self.ports.reloader else { return };
+        let load = reloader.end();
+        let cause = load.as_ref().map_or(Cause::Request, |load| load.cause);
+        let outcome = wire::Reload { cause: cause.word().to_owned(), ..outcome };
+        for warning in &outcome.warnings {
+            warn!("{warning}");
+        }
         if outcome.ok {
             info!("reloaded: {}", outcome.text.replace('\n', "; "));
             self.tell_reloaded("running");
@@ -184,16 +216,21 @@ impl Engine {
             let first = outcome.text.lines().next().unwrap_or("");
             self.tell_reloaded(&format!("reload failed: {first}"));
         }
-        let Some(reloader) = &mut self.ports.reloader else { return };
-        for asker in reloader.current.take().unwrap_or_default() {
+        for asker in load.into_iter().flat_map(|load| load.askers) {
             // Nobody is there to be told if the asker has gone.
             asker.send(outcome.clone()).ok();
         }
         self.status.reload = Some(outcome);
-        if let Some(next) = reloader.next.take()
-            && let Err(error) = reloader.load_for(next)
-        {
-            self.reloaded(no_thread(&error));
+        self.go_on();
+    }
+
+    /// Begins the reload that was asked for while another one was under way.
+    fn go_on(&mut self) {
+        let Some(reloader) = &mut self.ports.reloader else { return };
+        match reloader.go_on() {
+            Ok(None) => {}
+            Ok(Some(cause)) => self.tell_reloading(cause),
+            Err(error) => self.reloaded(no_thread(&error)),
         }
     }
 
@@ -206,27 +243,17 @@ impl Engine {
 
 /// A configuration was not loaded because there is no thread for that.
 fn no_thread(error: &std::io::Error) -> wire::Reload {
-    outcome(false, format!("failed to start a thread: {error}"))
+    refused(format!("failed to start a thread: {error}"))
 }
 
-/// Settings that only a restart can change.
-fn fixed(old: &Settings, new: &Settings) -> Option<String> {
-    if old.containment != new.containment {
-        let what = "containment changed: restart dagd to change it";
-        return Some(what.to_owned());
-    }
-    let folder = |path: &Path| path.display().to_string();
-    let group = |group: &Option<Group>| group.as_ref().map_or("none", |g| &g.name).to_owned();
-    let all = |settings: &Settings| {
-        [
-            ("state_dir", folder(&settings.state_dir)),
-            ("runtime_dir", folder(&settings.runtime_dir)),
-            ("write_group", group(&settings.write_group)),
-        ]
-    };
-    let mut pairs = all(old).into_iter().zip(all(new));
-    let ((name, old), (_, new)) = pairs.find(|(old, new)| old != new)?;
-    Some(format!("{name} changed from {old} to {new}: restart dagd to change it"))
+/// Nothing has changed, and this is why.
+fn refused(why: String) -> wire::Reload {
+    outcome(false, why)
+}
+
+fn outcome(ok: bool, text: String) -> wire::Reload {
+    let (cause, changes, warnings) = (String::new(), Vec::new(), Vec::new());
+    wire::Reload { ok, text, cause, changes, warnings, at: wire::time(wall()) }
 }
 
 /// The triggers that are not the same in both.
@@ -254,7 +281,3 @@ pub(super) fn standard_signals(model: &Model) -> Vec<i32> {
 
 /// Signals from here on queue. The numbering of glibc.
 pub(super) const REALTIME_MIN: i32 = 34;
-
-fn outcome(ok: bool, text: String) -> wire::Reload {
-    wire::Reload { ok, text, at: wire::time(wall()) }
-}

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::DaemonError;
 use super::engine::Engine;
+use super::reload::Cause;
 use crate::core::effect::{Command, Out, Reply, Stop};
 use crate::io::control::Ask;
 use crate::io::failpoint::failpoint;
@@ -99,7 +100,7 @@ impl Engine {
             Ask::Status(_) | Ask::Pending(_) | Ask::Stuck(..) | Ask::LiveLog(..) => {
                 self.answer_look(ask);
             }
-            Ask::Reload(reply) => self.reload(Some(reply)),
+            Ask::Reload(reply) => self.reload(Cause::Request, Some(reply)),
             Ask::Request(_, reply) if self.deferred.len() >= DEFERRED_MAX => {
                 let why = self.status.stalled.as_deref().unwrap_or_default();
                 // Nobody is there to be told if the asker has gone.
@@ -122,7 +123,7 @@ impl Engine {
             if ready.index() == urgent {
                 match ready.recv(&self.lanes.urgent) {
                     Ok(Seen::Terminate) => return Err(self.given_up()),
-                    Ok(Seen::Reload) => self.reload(None),
+                    Ok(Seen::Reload) => self.reload(Cause::Signal, None),
                     Ok(Seen::Trigger { .. }) | Err(_) => {}
                 }
                 continue;

@@ -38,6 +38,8 @@ pub struct Facts {
     pub unsynced: Option<String>,
     /// The last reload.
     pub reload: Option<wire::Reload>,
+    /// Why changes of the configuration's files are not noticed, if they should be.
+    pub unwatched: Option<String>,
     /// The triggers in force, shared with the control server.
     pub triggers: Shared,
     /// What was committed since the start.
@@ -76,6 +78,7 @@ impl Facts {
             stalled: None,
             unsynced: None,
             reload: None,
+            unwatched: None,
             triggers: Shared::default(),
             counters: Counters::default(),
         }
@@ -106,6 +109,7 @@ pub fn status(
         facts.stall().into_iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(lanes.clone().filter_map(|lane| stuck_problem(machine, lane)));
     problems.extend(short_problem(machine));
+    problems.extend(facts.unwatched.clone());
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
     problems.extend(machine.lanes().values().filter_map(loops));
     let state = match (facts.stall(), machine.is_stopping()) {

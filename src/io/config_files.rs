@@ -27,14 +27,48 @@ pub struct Loaded {
 /// `Err` holds everything that is wrong, files that cannot be read or that others may write
 /// included.
 pub fn load(main: &Path) -> Result<Loaded, Diagnostics> {
+    load_printed(main).1
+}
+
+/// What was found of a configuration: as long as it stays the same, so does what comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Print(blake3::Hash);
+
+/// [`load`], and what tells whether there would be any use in doing it again.
+pub fn load_printed(main: &Path) -> (Print, Result<Loaded, Diagnostics>) {
+    let look = look(main);
+    let print = look.print();
+    (print, resolve(look))
+}
+
+fn look(main: &Path) -> Look {
     let main = std::path::absolute(main).unwrap_or_else(|_| main.to_owned());
     let folder = main.parent().unwrap_or(Path::new("/")).to_owned();
     let mut look = Look { uid: rustix::process::geteuid().as_raw(), ..Look::default() };
     look.folder_of(&main, &folder);
     look.file(&main);
-    for path in look.conf_d(&folder.join("conf.d")) {
+    for path in look.conf_d(&conf_d(&main)) {
         look.file(&path);
     }
+    look
+}
+
+/// The files in which the configuration is, or would be: the main file, then those of `conf.d`. The
+/// look at them is [`load`].
+pub fn files(main: &Path) -> Vec<PathBuf> {
+    let main = std::path::absolute(main).unwrap_or_else(|_| main.to_owned());
+    let folder = conf_d(&main);
+    let mut files = vec![main];
+    files.extend(Look::default().conf_d(&folder));
+    files
+}
+
+/// The folder with the other files of a configuration, whether or not there is one.
+pub fn conf_d(main: &Path) -> PathBuf {
+    main.parent().unwrap_or(Path::new("/")).join("conf.d")
+}
+
+fn resolve(look: Look) -> Result<Loaded, Diagnostics> {
     let resolved = config::resolve_with(&look.sources, &surroundings(), look.problems)?;
     Ok(Loaded { resolved, files: look.sources.into_iter().map(|source| source.path).collect() })
 }
@@ -97,6 +131,17 @@ struct Look {
 }
 
 impl Look {
+    fn print(&self) -> Print {
+        let mut hash = blake3::Hasher::new();
+        for SourceText { path, text } in &self.sources {
+            for part in [path.as_os_str().as_bytes(), text.as_bytes()] {
+                hash.update(&part.len().to_le_bytes()).update(part);
+            }
+        }
+        hash.update(format!("{:?}", self.problems).as_bytes());
+        Print(hash.finalize())
+    }
+
     /// Whoever may replace the file decides what it holds.
     fn folder_of(&mut self, main: &Path, folder: &Path) {
         let Ok(meta) = std::fs::metadata(folder) else { return };

@@ -5,6 +5,7 @@ pub mod alarm;
 pub mod check;
 pub mod client;
 pub mod config_files;
+pub mod config_watch;
 pub mod control;
 pub mod disk;
 pub mod dispose;

@@ -213,7 +213,7 @@ impl Engine {
             }
             Ask::Reload(sender) => {
                 let at = wire::time(dagd::core::id::Wall(0));
-                drop(sender.send(wire::Reload { ok: true, text: "1 task added".to_owned(), at }));
+                drop(sender.send(reloaded(at)));
             }
             Ask::Stop(sender) => {
                 sender.send(()).ok();
@@ -285,6 +285,12 @@ pub(crate) fn folder_trigger(
     trigger(name, Source::Folder(Box::new(spec)))
 }
 
+fn reloaded(at: String) -> wire::Reload {
+    let text = "1 task added".to_owned();
+    let (cause, changes, warnings) = ("request".to_owned(), Vec::new(), Vec::new());
+    wire::Reload { ok: true, text, cause, changes, warnings, at }
+}
+
 pub(crate) fn signal_trigger(name: &str) -> TriggerSpec {
     let source = Source::Signal { signo: 10, name: "SIGUSR1".into(), sender_uid: Vec::new() };
     trigger(name, source)
@@ -299,7 +305,7 @@ fn trigger(name: &str, source: Source) -> TriggerSpec {
         max_runs: None,
         order_key: None,
         rate_limit: None,
-        on_removal: dagd::core::trigger::OnRemoval::default(),
+        on_removal: dagd::core::bound::OnRemoval::default(),
         rev: "r".into(),
     }
 }

@@ -57,7 +57,7 @@ impl Flood {
             max_runs: None,
             order_key: None,
             rate_limit: None,
-            on_removal: dagd::core::trigger::OnRemoval::default(),
+            on_removal: dagd::core::bound::OnRemoval::default(),
             rev: "1".into(),
         };
         let model = Model {
@@ -315,7 +315,7 @@ fn signalled(overlap: Overlap) -> (Machine, Option<usize>) {
         max_runs: Some(1),
         order_key: None,
         rate_limit: None,
-        on_removal: dagd::core::trigger::OnRemoval::default(),
+        on_removal: dagd::core::bound::OnRemoval::default(),
         rev: "1".into(),
     };
     let model = Model {

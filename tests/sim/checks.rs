@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use dagd::core::bound::OnRemoval;
 use dagd::core::calendar::TimeMark;
 use dagd::core::candidate::{Candidate, Kind, Pending, Stage};
 use dagd::core::check::key_of;
@@ -15,8 +16,8 @@ use dagd::core::record::{FileClaim, ItemQueued, Reason, Record, RunCreated};
 use dagd::core::run::Run;
 use dagd::core::task::TaskState;
 use dagd::core::trigger::{
-    CatchUp, FanOut, FolderSpec, IdempotentKey, InitialScan, OnRemoval, Overlap, RateLimit,
-    ReadLock, Sort, SortBy, Source, TriggerSpec,
+    CatchUp, FanOut, FolderSpec, IdempotentKey, InitialScan, Overlap, RateLimit, ReadLock, Sort,
+    SortBy, Source, TriggerSpec,
 };
 
 use super::check::{content, key};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use dagd::core::bound::OnRemoval;
 use dagd::core::calendar::Schedule;
 use dagd::core::candidate::Kind;
 use dagd::core::filter::{Filter, KeyPattern, Pattern};
@@ -14,8 +15,8 @@ use dagd::core::sidecar::{Checksum, Sidecar};
 use dagd::core::task::{FailureKind, OnCrash, OnDaemonStop, Retry, Rule, TaskSpec};
 use dagd::core::template::Template;
 use dagd::core::trigger::{
-    CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict,
-    OnRemoval, Overlap, RateLimit, ReadLock, ScheduleSpec, Sort, SortBy, Source, TriggerSpec,
+    CatchUp, FanOut, FileType, Folder, FolderSpec, IdempotentKey, InitialScan, OnConflict, Overlap,
+    RateLimit, ReadLock, ScheduleSpec, Sort, SortBy, Source, TriggerSpec,
 };
 use jiff::tz::TimeZone;
 

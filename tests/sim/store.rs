@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dagd::core::bound::Bound;
 use dagd::core::candidate::{Kind, Row, Version};
 use dagd::core::disposition::{MoveResult, Phase};
 use dagd::core::graph::Graph;
@@ -12,7 +13,7 @@ use dagd::core::ledger::Noted;
 use dagd::core::machine::{Recovering, Start};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
-use dagd::core::record::{Aggregate, Bound, FileClaim, Record, RunCreated, RunState};
+use dagd::core::record::{Aggregate, FileClaim, Record, RunCreated, RunState};
 use dagd::core::task::{TaskState, Verdict};
 
 /// What is on disk, and survives a crash.

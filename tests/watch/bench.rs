@@ -125,7 +125,7 @@ pub(crate) fn with_filter(
         max_runs: None,
         order_key: None,
         rate_limit: None,
-        on_removal: dagd::core::trigger::OnRemoval::default(),
+        on_removal: dagd::core::bound::OnRemoval::default(),
         rev: format!("{name}{recursive}{}", root.display()).into(),
     }
 }

@@ -12,13 +12,14 @@ use super::groups::{Groups, Standing};
 use super::rate::Bucket;
 use super::stamps::Unseen;
 use super::waiting::Waiting;
+use crate::core::bound::Bound;
 use crate::core::calendar::TimeMark;
 use crate::core::candidate::{Candidate, Lineage, Stage};
 use crate::core::effect::{Command, Out};
 use crate::core::fill::{Facts, fill};
 use crate::core::id::{ItemId, Mono, Name, Now, RunId, Wall};
 use crate::core::path::Bytes;
-use crate::core::record::{Bound, ItemQueued, SignalInfo};
+use crate::core::record::{ItemQueued, SignalInfo};
 use crate::core::trigger::{Folder, InitialScan, Overlap, Source, TriggerSpec};
 
 /// Ready candidates above which a lane asks for no more, enough to keep any number of slots busy.

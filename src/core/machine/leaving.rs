@@ -10,12 +10,13 @@ use std::collections::BTreeSet;
 
 use super::rate::Bucket;
 use super::{Machine, Timer};
+use crate::core::bound::{Bound, OnRemoval};
 use crate::core::disposition::Disposition;
 use crate::core::effect::Out;
 use crate::core::id::{ItemId, Name, Now, Rev};
 use crate::core::path::Bytes;
-use crate::core::record::{Bound, ItemQueued, Record, RunCreated};
-use crate::core::trigger::{Folder, OnRemoval, Overlap, TriggerSpec};
+use crate::core::record::{ItemQueued, Record, RunCreated};
+use crate::core::trigger::{Folder, Overlap, TriggerSpec};
 
 /// What waits of a trigger that is not configured any more.
 #[derive(Debug, Default)]

@@ -40,17 +40,18 @@ impl Problem {
             1 => format!("{example} is polled every 5 s"),
             n => format!("{n} directories (such as {example}) are polled every 5 s"),
         };
+        format!("{polled}: {}", self.why(directories))
+    }
+
+    /// The reason, and the remedy for so many directories.
+    pub fn why(&self, directories: usize) -> String {
         match self {
             Self::Limit => {
-                format!("{polled}: limit of watches reached; {}", WATCHES.remedy(directories))
+                format!("limit of watches reached; {}", WATCHES.remedy(directories))
             }
-            Self::Instances => {
-                format!("{polled}: no inotify instance left; {}", INSTANCES.remedy(1))
-            }
-            Self::Refused(why) => {
-                format!("{polled}: {why}; let dagd's user read and search it")
-            }
-            Self::Broken(why) => format!("{polled}: {why}"),
+            Self::Instances => format!("no inotify instance left; {}", INSTANCES.remedy(1)),
+            Self::Refused(why) => format!("{why}; let dagd's user read and search it"),
+            Self::Broken(why) => why.clone(),
         }
     }
 }

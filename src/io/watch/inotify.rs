@@ -183,10 +183,24 @@ fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
         }
         hint(&inbox, event);
     };
+    match open(handler) {
+        Ok(notify) => Ok(Watcher { notify: Some(notify), gate }),
+        Err(problem) => {
+            tracing::warn!("no watcher, folders are polled: {}", problem.why(1));
+            Err(problem)
+        }
+    }
+}
+
+/// A watcher that watches nothing yet and answers. Errors: the system grants no inotify instance or
+/// no thread.
+pub fn open(
+    handler: impl FnMut(notify::Result<Event>) + Send + 'static,
+) -> Result<RecommendedWatcher, Problem> {
     let config = Config::default().with_event_kinds(mask()).with_follow_symlinks(false);
     let begun = has_thread().and_then(|()| RecommendedWatcher::new(handler, config));
     let error = match begun.map(|mut notify| (notify.update_paths(Vec::new()), notify)) {
-        Ok((Ok(()), notify)) => return Ok(Watcher { notify: Some(notify), gate }),
+        Ok((Ok(()), notify)) => return Ok(notify),
         Ok((Err(error), notify)) => {
             // To drop it would panic, because nobody is there to hear of it.
             mem::forget(notify);
@@ -194,7 +208,6 @@ fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
         }
         Err(error) => error,
     };
-    tracing::warn!(%error, "no watcher, folders are polled");
     Err(match error.kind {
         ErrorKind::Io(e) if e.raw_os_error() == Some(libc::EMFILE) => Problem::Instances,
         kind => Problem::Broken(notify::Error::new(kind).to_string()),

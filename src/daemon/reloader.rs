@@ -1,0 +1,172 @@
+//! Loads configurations on a thread of its own, one at a time, for whoever asks.
+//!
+//! Owns who asked for what, and what was read last; decides nothing about what was read. Also owns
+//! the watch on the configuration's files, while one is wanted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::oneshot;
+
+use super::engine::Settling;
+use crate::config::Resolved;
+use crate::io::config_files::{self, Print};
+use crate::io::config_watch::ConfigWatch;
+use crate::io::process::Means;
+use crate::wire;
+
+/// Who asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A person, by the API.
+    Request,
+    /// SIGHUP.
+    Signal,
+    /// The configuration's files, which have changed.
+    Change,
+}
+
+impl Cause {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Signal => "signal",
+            Self::Change => "change",
+        }
+    }
+}
+
+/// A load that was asked for.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) cause: Cause,
+    pub(super) askers: Vec<oneshot::Sender<wire::Reload>>,
+}
+
+/// Loads configurations on a thread of its own, one at a time.
+#[derive(Debug)]
+pub struct Reloader {
+    config: PathBuf,
+    /// What a new configuration can ask for here.
+    means: Arc<Means>,
+    out: Sender<Loading>,
+    /// The load that is under way, and one that was asked for meanwhile.
+    current: Option<Load>,
+    next: Option<Load>,
+    /// What was read last, whether it was valid or not.
+    print: Print,
+    watch: Option<ConfigWatch>,
+}
+
+/// A load's outcome, on its way to the engine, or the end of an arming, on its way back.
+pub enum Loading {
+    /// The configuration's files may have changed, and nobody is writing them.
+    Changed,
+    /// They are what they were when they were read last.
+    Same,
+    /// The text was read: it is valid, or here is why not.
+    Read(Print, Result<Box<Resolved>, String>),
+    /// All directories are watched for which this was waiting.
+    Armed(Settling),
+}
+
+impl Reloader {
+    /// Nothing is loaded yet but what dagd has begun with.
+    pub fn new(
+        config: PathBuf,
+        print: Print,
+        means: Arc<Means>,
+        out: Sender<Loading>,
+    ) -> Self {
+        Self { config, means, out, current: None, next: None, print, watch: None }
+    }
+
+    /// Begins a load, or has it follow the one that is under way. Returns whether it has begun.
+    /// Errors: there is no thread to be had; the askers are still to be told.
+    pub(super) fn begin(
+        &mut self,
+        cause: Cause,
+        asker: Option<oneshot::Sender<wire::Reload>>,
+    ) -> std::io::Result<bool> {
+        let load = Load { cause, askers: asker.into_iter().collect() };
+        if self.current.is_none() {
+            return self.load_for(load).map(|()| true);
+        }
+        match &mut self.next {
+            None => self.next = Some(load),
+            Some(next) => {
+                if next.cause == Cause::Change {
+                    next.cause = cause;
+                }
+                next.askers.retain(|asker| !asker.is_closed());
+                next.askers.extend(load.askers);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Begins the load that was asked for meanwhile. Errors: as [`Reloader::begin`].
+    pub(super) fn go_on(&mut self) -> std::io::Result<Option<Cause>> {
+        let Some(next) = self.next.take() else { return Ok(None) };
+        let cause = next.cause;
+        self.load_for(next).map(|()| Some(cause))
+    }
+
+    fn load_for(&mut self, load: Load) -> std::io::Result<()> {
+        // What somebody asks for is answered, whether or not anything has changed.
+        let known = (load.cause == Cause::Change).then(|| self.print.clone());
+        self.current = Some(load);
+        let (config, means, out) = (self.config.clone(), self.means.clone(), self.out.clone());
+        let work = move || {
+            let (print, read) = config_files::load_printed(&config);
+            let read = read
+                .map(|loaded| Box::new(loaded.resolved))
+                .map_err(|diagnostics| diagnostics.to_string())
+                .and_then(|resolved| match means.faults(&resolved.model.graph).as_slice() {
+                    [] => Ok(resolved),
+                    faults => Err(faults.join("\n")),
+                });
+            let same = known.is_some_and(|known| known == print);
+            // The engine is gone only when dagd ends.
+            out.send(if same { Loading::Same } else { Loading::Read(print, read) }).ok();
+        };
+        std::thread::Builder::new().name("dagd-reload".to_owned()).spawn(work).map(drop)
+    }
+
+    /// This was read. Returns who has asked for it.
+    pub(super) fn read(&mut self, print: Print) -> Option<Cause> {
+        self.print = print;
+        self.current.as_ref().map(|load| load.cause)
+    }
+
+    /// The load that was under way has ended.
+    pub(super) fn end(&mut self) -> Option<Load> {
+        self.current.take()
+    }
+
+    /// Waits beside the engine until the watches are armed. Errors: there is no thread to be had.
+    pub(super) fn await_armed(&self, armed: Receiver<()>, then: Settling) -> std::io::Result<()> {
+        let out = self.out.clone();
+        let work = move || {
+            // An error means that the watch thread has ended: so has everything else.
+            armed.recv().ok();
+            out.send(Loading::Armed(then)).ok();
+        };
+        std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work).map(drop)
+    }
+
+    /// Watches the configuration's files, or does so no longer.
+    /// Errors: they cannot be watched, with the reason and the remedy.
+    pub(super) fn watch_files(&mut self, wanted: bool) -> Result<(), String> {
+        if wanted && self.watch.is_none() {
+            let out = self.out.clone();
+            let changed = move || out.send(Loading::Changed).is_ok();
+            self.watch = Some(ConfigWatch::start(self.config.clone(), changed)?);
+        } else if !wanted {
+            self.watch = None;
+        }
+        Ok(())
+    }
+}
