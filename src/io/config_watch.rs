@@ -171,12 +171,22 @@ impl Watching {
 
     /// Watches what there is by now. Errors: a folder cannot be watched.
     fn follow(&mut self) -> Result<(), String> {
-        let entries = Entries::of(&self.main);
-        let folders = entries.folders();
-        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = entries;
-        let old = mem::replace(&mut self.folders, folders);
-        // A folder that was exchanged has the path of the one before: all are watched anew.
-        for folder in old {
+        loop {
+            let entries = Entries::of(&self.main);
+            let folders = entries.folders();
+            *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = entries;
+            self.watch(folders)?;
+            // The way may have changed before all of it was watched.
+            let now = Entries::of(&self.main);
+            if *self.entries.lock().unwrap_or_else(PoisonError::into_inner) == now {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A folder that was exchanged has the path of the one before: all are watched anew.
+    fn watch(&mut self, folders: BTreeSet<PathBuf>) -> Result<(), String> {
+        for folder in mem::replace(&mut self.folders, folders) {
             // What is not there any more is not watched any more.
             self.watcher.update_paths(vec![PathOp::Unwatch(folder)]).ok();
         }

@@ -12,6 +12,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod faults;
+pub(crate) mod process;
 
 use std::fs;
 use std::io::Write as _;
@@ -299,6 +300,11 @@ impl Env {
     /// Waits until `n` runs have ended since the daemon's start and nothing else waits.
     pub(crate) fn await_ended(&self, n: u64) {
         self.wait_for(&format!("{n} ended runs"), n, || self.counter("runs_ended"));
+    }
+
+    /// Waits until `n` runs are alive.
+    pub(crate) fn await_live(&self, n: u64) {
+        self.wait(&format!("{n} live runs"), || self.json(&["status"])["live_runs"] == n);
     }
 
     /// Waits until every folder was gone through that answers, all runs have ended and nothing is

@@ -1,0 +1,22 @@
+//! Reloads of a real daemon: what they tell, what they leave alone, and that nothing is lost by any.
+//!
+//! `DAGD_RELOADS=1000` reloads that often, with ten files for each.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test ends at the first thing that goes wrong, and says what it did"
+)]
+
+#[expect(dead_code, reason = "a part of the harness is enough here")]
+mod common;
+
+#[path = "reloads/answers.rs"]
+mod answers;
+#[path = "reloads/by_change.rs"]
+mod by_change;
+#[path = "reloads/flood.rs"]
+mod flood;
+#[path = "reloads/unchanged.rs"]
+mod unchanged;

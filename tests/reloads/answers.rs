@@ -1,0 +1,184 @@
+//! One answer for everybody who asks: what changed, or why nothing did.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::Env;
+
+const FIRST: &str = r#"
+[daemon]
+max_parallel = 2
+[pools]
+api = 1
+[tasks.t]
+command = ["sh", "-c", "until [ -e {dir}/go ]; do sleep 0.02; done; echo old >> {dir}/ran"]
+[tasks.u]
+command = ["true"]
+[triggers.s]
+signal = "SIGUSR1"
+run = "t"
+on_overlap = "queue"
+[triggers.in]
+drop = "in"
+run = "t"
+max_runs = 1
+"#;
+
+const SECOND: &str = r#"
+[daemon]
+max_parallel = 3
+[pools]
+api = 2
+gpu = 1
+[tasks.u]
+command = ["false"]
+timeout = "1m"
+[triggers.in]
+drop = "in"
+run = "u"
+settle = "1ms"
+"#;
+
+/// What the last reload has come to, as `status` has it.
+fn last(env: &Env) -> Value {
+    env.json(&["status"])["reload"].clone()
+}
+
+#[test]
+fn what_changed_is_told_key_by_key_and_what_remains() {
+    let mut env = Env::new(FIRST);
+    env.mkdir("in");
+    env.start();
+    env.signal(10);
+    env.await_live(1);
+    // One that waits; more would be merged by the kernel.
+    env.signal(10);
+    let queued = || env.json(&["status"])["triggers"][1]["queued"].as_u64().unwrap();
+    env.wait("a signal that waits", || queued() == 1);
+    env.configure(SECOND);
+    let answer = env.json(&["reload"]);
+    assert_eq!(answer["ok"], true);
+    assert_eq!(answer["cause"], "request");
+    let told = |change: &str, what: &str, name: &str| {
+        let all = answer["changes"].as_array().unwrap().iter();
+        let of = |entry: &&Value| {
+            entry["change"] == change && entry["what"] == what && entry["name"] == name
+        };
+        all.clone().find(of).unwrap_or_else(|| panic!("{change} {what} {name}: {answer}")).clone()
+    };
+    let parallel = told("changed", "setting", "max_parallel");
+    assert_eq!((&parallel["old"], &parallel["new"]), (&json!("2"), &json!("3")));
+    assert_eq!(told("changed", "pool", "api")["new"], "2");
+    assert_eq!(told("added", "pool", "gpu")["new"], "1");
+    told("removed", "task", "t");
+    assert_eq!(told("changed", "task", "u")["keys"], json!(["command", "timeout"]));
+    assert_eq!(told("changed", "trigger", "in")["keys"], json!(["run", "max_runs", "settle"]));
+    let remains = told("removed", "trigger", "s")["remains"].clone();
+    assert_eq!(remains, json!(["1 live runs go on", "1 waiting events still run"]));
+    assert_eq!(last(&env), answer, "whoever looks is told the same");
+    assert!(env.log().contains("- trigger s: 1 live runs go on, 1 waiting events still run"));
+    // Both run by the task that is gone from the configuration.
+    fs::write(env.at("go"), "").unwrap();
+    env.await_ended(2);
+    assert_eq!(fs::read_to_string(env.at("ran")).unwrap(), "old\nold\n");
+    env.await_idle();
+    assert!(env.stop());
+}
+
+#[test]
+fn whoever_asks_is_told_the_same() {
+    let mut env = Env::new(FIRST);
+    env.mkdir("in");
+    env.start();
+    let bad = SECOND.replace("timeout = \"1m\"", "timeout = 5").replace("settle", "setle");
+    env.configure(&bad);
+    let asked = env.run(&["reload", "--json"]);
+    assert_eq!(asked.status.code(), Some(78));
+    let asked: Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let text = asked["text"].as_str().unwrap();
+    for part in ["dagd.toml", "setle", "did you mean", "^", "timeout", "1m"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let said = env.run(&["reload"]);
+    assert_eq!(said.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&said.stderr).contains(text), "{said:?}");
+    let before = last(&env)["at"].clone();
+    env.signal(1);
+    env.wait("the reload by a signal", || last(&env)["at"] != before);
+    assert_eq!(last(&env)["text"], asked["text"]);
+    assert_eq!(last(&env)["cause"], "signal");
+    assert_eq!(last(&env)["ok"], false);
+    assert!(env.log().contains("setle"), "the reasons are in the log");
+    let status = env.json(&["status"]);
+    assert_eq!(status["slots"], 2);
+    assert_eq!(status["triggers"].as_array().unwrap().len(), 2, "all stays as it was");
+    // A good one by a signal.
+    env.configure(SECOND);
+    env.signal(1);
+    env.wait("the reload by a signal", || last(&env)["ok"] == true);
+    assert!(last(&env)["text"].as_str().unwrap().contains("- trigger s"));
+    let again = env.ok(&["reload"]);
+    assert_eq!(again.lines().last(), Some("no changes"));
+    assert!(again.contains("warning: pool `gpu` is used by no task"), "{again}");
+    assert!(env.stop());
+}
+
+#[test]
+fn what_only_a_restart_can_change_is_said_by_name() {
+    let mut env = Env::new(FIRST);
+    env.mkdir("in");
+    env.start();
+    let path = env.at("dagd.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let other = text.replace("\"state\"", "\"state2\"").replace("\"run\"", "\"run2\"");
+    fs::write(&path, other.replace("max_parallel = 2", "max_parallel = 9")).unwrap();
+    let told = env.run(&["reload"]);
+    assert_eq!(told.status.code(), Some(78));
+    let error = String::from_utf8_lossy(&told.stderr).into_owned();
+    for part in ["state_dir", "state2", "runtime_dir", "run2", "restart dagd"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    assert_eq!(env.json(&["status"])["slots"], 2, "nothing of it is in force");
+    assert!(env.stop());
+}
+
+#[test]
+fn events_of_a_trigger_that_goes_are_dropped_where_that_is_asked_for() {
+    let mut env = Env::new(&FIRST.replace("\"queue\"", "\"queue\"\non_removal = \"drop\""));
+    env.mkdir("in");
+    env.start();
+    env.signal(10);
+    env.await_live(1);
+    env.signal(10);
+    let queued = || env.json(&["status"])["triggers"][1]["queued"].as_u64().unwrap();
+    env.wait("a signal that waits", || queued() == 1);
+    env.configure(SECOND);
+    assert!(env.ok(&["reload"]).contains("1 waiting events dropped"));
+    assert_eq!(env.counter("events_dropped"), 1);
+    fs::write(env.at("go"), "").unwrap();
+    env.await_ended(1);
+    env.await_idle();
+    assert_eq!(fs::read_to_string(env.at("ran")).unwrap(), "old\n");
+    assert!(env.stop());
+}
+
+#[test]
+fn it_makes_no_difference_whether_a_trigger_goes_while_dagd_is_down() {
+    let mut env = Env::new(FIRST);
+    env.mkdir("in");
+    env.start();
+    env.signal(10);
+    env.await_live(1);
+    env.signal(10);
+    let queued = || env.json(&["status"])["triggers"][1]["queued"].as_u64().unwrap();
+    env.wait("a signal that waits", || queued() == 1);
+    env.kill();
+    env.configure(SECOND);
+    env.start();
+    fs::write(env.at("go"), "").unwrap();
+    env.await_ended(2);
+    env.await_idle();
+    assert_eq!(fs::read_to_string(env.at("ran")).unwrap(), "old\nold\n");
+    assert!(env.stop());
+}
