@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::engine::Settling;
 use crate::config::Resolved;
 use crate::io::config_files::{self, Print};
-use crate::io::config_watch::ConfigWatch;
+use crate::io::config_watch::{ConfigWatch, is_being_written};
 use crate::io::process::Means;
 use crate::wire;
 
@@ -64,7 +64,7 @@ pub struct Reloader {
 pub enum Loading {
     /// The configuration's files may have changed, and nobody is writing them.
     Changed,
-    /// They are what they were when they were read last.
+    /// They are what they were when they were read last, or are being written again.
     Same,
     /// The text was read: it is valid, or here is why not.
     Read(Print, Result<Box<Resolved>, String>),
@@ -120,17 +120,25 @@ impl Reloader {
         self.current = Some(load);
         let (config, means, out) = (self.config.clone(), self.means.clone(), self.out.clone());
         let work = move || {
-            let (print, read) = config_files::load_printed(&config);
-            let read = read
-                .map(|loaded| Box::new(loaded.resolved))
-                .map_err(|diagnostics| diagnostics.to_string())
-                .and_then(|resolved| match means.faults(&resolved.model.graph).as_slice() {
-                    [] => Ok(resolved),
-                    faults => Err(faults.join("\n")),
-                });
-            let same = known.is_some_and(|known| known == print);
+            // A file that is being written once more tells when that is done.
+            let loaded = match known {
+                None => Some(config_files::load_printed(&config)),
+                Some(known) => config_files::load_settled(&config, || is_being_written(&config))
+                    .filter(|(print, _)| *print != known),
+            };
+            let loading = loaded.map_or(Loading::Same, |(print, read)| {
+                let read = read.map(|loaded| Box::new(loaded.resolved));
+                let read = read.map_err(|diagnostics| diagnostics.to_string());
+                let possible = |resolved: Box<Resolved>| {
+                    match means.faults(&resolved.model.graph).as_slice() {
+                        [] => Ok(resolved),
+                        faults => Err(faults.join("\n")),
+                    }
+                };
+                Loading::Read(print, read.and_then(possible))
+            });
             // The engine is gone only when dagd ends.
-            out.send(if same { Loading::Same } else { Loading::Read(print, read) }).ok();
+            out.send(loading).ok();
         };
         std::thread::Builder::new().name("dagd-reload".to_owned()).spawn(work).map(drop)
     }

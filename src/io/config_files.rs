@@ -41,6 +41,22 @@ pub fn load_printed(main: &Path) -> (Print, Result<Loaded, Diagnostics>) {
     (print, resolve(look))
 }
 
+/// The same, but `None` if the files change meanwhile, or `is_being_written` finds them so: half of a
+/// file is not read.
+pub fn load_settled(
+    main: &Path,
+    is_being_written: impl FnOnce() -> bool,
+) -> Option<(Print, Result<Loaded, Diagnostics>)> {
+    let before = look(main);
+    if is_being_written() {
+        return None;
+    }
+    let look = look(main);
+    let print = look.print();
+    let same = before.print() == print && before.stamps == look.stamps;
+    same.then(|| (print, resolve(look)))
+}
+
 fn look(main: &Path) -> Look {
     let main = std::path::absolute(main).unwrap_or_else(|_| main.to_owned());
     let folder = main.parent().unwrap_or(Path::new("/")).to_owned();
@@ -127,6 +143,8 @@ fn folder_from(variable: &str) -> Option<PathBuf> {
 struct Look {
     uid: u32,
     sources: Vec<SourceText>,
+    /// Of each file its size, and when it was changed.
+    stamps: Vec<(u64, i64, i64)>,
     problems: Vec<Problem>,
 }
 
@@ -212,6 +230,7 @@ impl Look {
             self.problems.push(Problem::file(path, what));
             return;
         }
+        self.stamps.push((meta.size(), meta.ctime(), meta.ctime_nsec()));
         self.check_owner(path, &meta);
         match read(&file) {
             Ok(bytes) => self.text(path, bytes),

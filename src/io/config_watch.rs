@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::mem;
+use std::os::fd::AsFd as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
@@ -114,7 +115,6 @@ struct Watching {
     entries: Shared,
     watcher: RecommendedWatcher,
     folders: BTreeSet<PathBuf>,
-    prober: Prober,
 }
 
 impl ConfigWatch {
@@ -136,8 +136,7 @@ impl ConfigWatch {
         };
         let watcher = inotify::open(handler).map_err(|problem| problem.why(1))?;
         let folders = BTreeSet::new();
-        let prober = Prober::new();
-        let mut watching = Watching { main, entries, watcher, folders, prober };
+        let mut watching = Watching { main, entries, watcher, folders };
         watching.follow()?;
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let work = move || watching.run(&hints, &stopped, changed);
@@ -159,7 +158,7 @@ impl Watching {
             if let Err(why) = self.follow() {
                 warn!("the configuration's files are not watched in full: {why}");
             }
-            if !self.is_being_written() && !changed() {
+            if !is_being_written(&self.main) && !changed() {
                 return;
             }
             select! {
@@ -196,21 +195,23 @@ impl Watching {
         let watched = self.watcher.update_paths(self.folders.iter().map(watch).collect());
         watched.map_err(|error| error.source.to_string())
     }
+}
 
-    /// Whether somebody has one of the files open for writing: its end will be told.
-    fn is_being_written(&mut self) -> bool {
-        config_files::files(&self.main).iter().any(|file| self.is_open(file))
-    }
+/// Whether somebody has one of the files open for writing, as far as the kernel tells: its end will
+/// be told.
+pub fn is_being_written(main: &Path) -> bool {
+    let mut prober = Prober::new();
+    config_files::files(main).iter().any(|file| is_open(&mut prober, file))
+}
 
-    fn is_open(&mut self, file: &Path) -> bool {
-        let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return false };
-        let Ok(root) = open_root(folder) else { return false };
-        let name = Bytes::from(Path::new(name));
-        let found = find(std::os::fd::AsFd::as_fd(&root), &name, FollowSymlinks::Files);
-        let Ok(Found::File(found)) = found else { return false };
-        let disk = self.prober.probe(found, ReadLock::Auto);
-        matches!(disk, Disk::File { probe: Probe::WriterOpen, .. })
-    }
+fn is_open(prober: &mut Prober, file: &Path) -> bool {
+    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return false };
+    let Ok(root) = open_root(folder) else { return false };
+    let name = Bytes::from(Path::new(name));
+    let found = find(root.as_fd(), &name, FollowSymlinks::Files);
+    let Ok(Found::File(found)) = found else { return false };
+    let disk = prober.probe(found, ReadLock::Auto);
+    matches!(disk, Disk::File { probe: Probe::WriterOpen, .. })
 }
 
 #[cfg(test)]

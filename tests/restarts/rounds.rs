@@ -1,0 +1,160 @@
+//! Rounds of starts and ends of the daemon in the middle of its work.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use crate::common::{Env, leftovers};
+
+/// Rounds, unless `DAGD_RESTARTS` says: as many as take no minute on a machine that is busy.
+const ROUNDS: usize = 60;
+/// Files for each round.
+const FILES: usize = 5;
+
+/// Long and stubborn tasks take part of a second, so that most ends of the daemon meet one.
+const CONFIG: &str = r#"
+[daemon]
+max_parallel = 6
+stop_timeout = "50ms"
+retention = { runs = 1000000 }
+[defaults.task]
+command = ["sh", "{dir}/task.sh", "{task}"]
+kill_after = "50ms"
+[tasks.short]
+[tasks.long]
+[tasks.forking]
+[tasks.leaving]
+[tasks.stubborn]
+[tasks.failing]
+allow_failure = true
+[tasks.last]
+needs = ["short", "long", "forking", "leaving", "stubborn", "failing"]
+rule = "all_done"
+[triggers.in]
+drop = "in"
+run = "*"
+move = "done/"
+move_failed = "failed/"
+"#;
+
+/// Says when it begins and ends. Tells if another attempt at the same is alive: by the lock that it
+/// holds for as long as any process of it has it open.
+const TASK: &str = r#"
+cd "${0%/*}"
+me=$1.$DAGD_RUN
+case $1 in stubborn) trap '' TERM ;; esac
+exec 9>> "live/$me"
+flock -n 9 || echo "TWO $me" >> log
+echo "S $me" >> log
+case $1 in
+    long) sleep 0.3 ;;
+    forking) for n in 1 2 3; do (sleep 1000 & sleep 1000) & done ;;
+    leaving) setsid sh -c 'trap "" TERM HUP; sleep 1000' & setsid setsid sleep 1000 & ;;
+    stubborn) sleep 0.2; sleep 0.1 ;;
+    failing) echo "E $me" >> log; exit 3 ;;
+esac
+echo "E $me" >> log
+"#;
+
+fn rounds() -> usize {
+    std::env::var("DAGD_RESTARTS").map_or(ROUNDS, |rounds| rounds.parse().unwrap())
+}
+
+/// A generator that needs no crate: the moments are random enough, and repeatable.
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// All processes that were started below this folder, by what they carry or hold.
+fn processes(env: &Env) -> Vec<String> {
+    let path = env.path().to_str().unwrap();
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let dir = process.path();
+        let Ok(pid) = process.file_name().to_string_lossy().parse::<u32>() else { continue };
+        if pid == std::process::id() {
+            continue;
+        }
+        let read = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
+        let names = |text: &[u8]| text.windows(path.len()).any(|part| part == path.as_bytes());
+        let cwd = fs::read_link(dir.join("cwd")).unwrap_or_default();
+        if names(&read("environ")) || names(&read("cmdline")) || cwd.starts_with(path) {
+            let line = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+            found.push(format!("{pid} {line}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
+    let rounds = rounds();
+    let mut env = Env::new(CONFIG);
+    let inbox = env.mkdir("in");
+    env.mkdir("live");
+    fs::write(env.at("task.sh"), TASK).unwrap();
+    let mut seed = 0x2545_f491_4f6c_dd1d;
+    let (mut stops, mut hastened, mut kills) = (0, 0, 0);
+    for round in 0..rounds {
+        env.start();
+        for n in 0..FILES {
+            fs::write(inbox.join(format!("f{round}-{n}")), "x").unwrap();
+        }
+        std::thread::sleep(Duration::from_micros(next(&mut seed) % 400_000));
+        match next(&mut seed) % 4 {
+            0 => {
+                assert!(env.stop(), "a graceful stop in round {round}");
+                stops += 1;
+            }
+            1 => {
+                env.signal(15);
+                // It may have stopped by then.
+                std::thread::sleep(Duration::from_micros(next(&mut seed) % 30_000));
+                if !env.has_ended() {
+                    env.signal(15);
+                    env.signal(2);
+                }
+                assert!(env.await_end().success(), "a hastened stop in round {round}");
+                hastened += 1;
+            }
+            _ => {
+                env.kill();
+                kills += 1;
+                continue;
+            }
+        }
+        // After a stop nothing is left at once; after a kill the next start sees to that.
+        assert_eq!(processes(&env), [""; 0], "processes after a stop in round {round}");
+    }
+    env.start();
+    let files = rounds * FILES;
+    env.wait_for("all files", files as u64, || {
+        fs::read_dir(env.at("done")).map_or(0, |dir| dir.count() as u64)
+    });
+    env.await_idle();
+    assert!(env.stop());
+    assert_eq!(processes(&env), [""; 0], "no process survives");
+    assert_eq!(leftovers(&env.at("state")), [0; 0]);
+
+    let log = fs::read_to_string(env.at("log")).unwrap();
+    let two: Vec<&str> = log.lines().filter(|line| line.starts_with("TWO")).collect();
+    assert_eq!(two, [""; 0], "two attempts at one task were alive");
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in log.lines().filter_map(|line| line.strip_prefix("E ")) {
+        *ends.entry(line).or_default() += 1;
+    }
+    assert_eq!(ends.len(), files * 7, "every task of every run has come to its end");
+    let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
+    let one = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let files = i64::try_from(files).unwrap();
+    assert_eq!(one("select count(*) from runs"), files, "one run for each file");
+    assert_eq!(one("select count(*) from runs where state <> 'succeeded'"), 0);
+    assert_eq!(one("select count(*) from tasks where state = 'succeeded'"), files * 6);
+    let failed = "select count(*) from tasks where state = 'failed' and name = 'failing'";
+    assert_eq!(one(failed), files);
+    assert_eq!(one("select count(*) from live where kind in ('run', 'item')"), 0);
+    println!("{rounds} rounds: {stops} stops, {hastened} hastened, {kills} kills; {files} runs");
+}
