@@ -7,6 +7,7 @@
 mod sim;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -99,6 +100,38 @@ fn nothing_is_lost_and_nothing_runs_twice() {
         assert!(drained > 0, "triggers leave something behind");
         assert!(crashes > many / 2, "the worlds are not safe: {crashes} crashes");
     }
+}
+
+/// Hours that a long life takes, and worlds that live one.
+const HOURS: u64 = 24;
+const LONG_LIVES: u64 = 12;
+
+#[test]
+fn what_is_remembered_levels_off() {
+    let mut most = BTreeMap::new();
+    for seed in 0..LONG_LIVES {
+        let mut world = World::new(seed, None);
+        let (mut first, mut second) = (BTreeMap::new(), BTreeMap::new());
+        let mut hour = 0;
+        chaos::live_long(&mut world, HOURS, |world| {
+            hour += 1;
+            let half = if hour <= HOURS / 2 { &mut first } else { &mut second };
+            for (name, size) in world.machine().sizes() {
+                let top: &mut usize = half.entry(name).or_default();
+                *top = size.max(*top);
+            }
+        });
+        for (name, later) in second {
+            let before = first[name];
+            assert!(
+                later <= before + before / 4 + 16,
+                "seed {seed}: {name}: {before}, then {later}"
+            );
+            let top: &mut usize = most.entry(name).or_default();
+            *top = later.max(*top);
+        }
+    }
+    println!("{LONG_LIVES} lives of {HOURS} hours; entries at rest, at most: {most:?}");
 }
 
 /// The first world in which the broken shell is found out.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
-use dagd::core::id::Name;
+use dagd::core::id::{Name, Wall};
 use dagd::core::record::{FileClaim, SignalInfo};
 use dagd::core::selector::Selector;
 use dagd::core::trigger::Source;
@@ -34,6 +34,30 @@ pub(crate) fn live(world: &mut World) {
         (true, 2) => 3,
         (true, _) => 7,
     };
+    happen(world, actions, pace);
+    come_to_rest(world);
+    checks::fold(world);
+    checks::quiet(world);
+}
+
+/// Lives through so many simulated hours; `each` looks at what is left at the end of each.
+pub(crate) fn live_long(world: &mut World, hours: u64, mut each: impl FnMut(&World)) {
+    const HOUR: u64 = 3_600_000_000_000;
+    world.boot();
+    for hour in 1..=hours {
+        world.faulty = true;
+        happen(world, ACTIONS, 15);
+        come_to_rest(world);
+        world.now = world.now.max(hour * HOUR);
+        let before = Wall(world.now().wall.0 - i64::try_from(HOUR).expect("in range"));
+        world.asks.push(Event::Expired { before });
+        rest(world);
+        checks::fold(world);
+        each(world);
+    }
+}
+
+fn happen(world: &mut World, mut actions: usize, pace: usize) {
     while actions > 0 {
         if world.rng.chance(pace) {
             actions -= 1;
@@ -42,6 +66,9 @@ pub(crate) fn live(world: &mut World) {
             step(world);
         }
     }
+}
+
+fn come_to_rest(world: &mut World) {
     world.faulty = false;
     for place in world.disk.close_all() {
         world.hint(&place);
@@ -58,8 +85,6 @@ pub(crate) fn live(world: &mut World) {
         world.asks.push(ask(Request::Resume { trigger: trigger.into() }));
     }
     rest(world);
-    checks::fold(world);
-    checks::quiet(world);
 }
 
 fn ask(request: Request) -> Event {

@@ -50,6 +50,29 @@ impl Machine {
         }
     }
 
+    /// How many entries each of the maps has that could grow with time.
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let of_lanes = |size: fn(&super::Lane) -> usize| self.lanes.values().map(size).sum();
+        vec![
+            ("graphs", self.graphs.len()),
+            ("dropped graphs", self.dropped.len()),
+            ("plans", self.plans.len()),
+            ("runs", self.runs.len() + self.ended.len()),
+            ("items", self.items.len() + self.loose.len() + self.leaving.len()),
+            ("candidates", of_lanes(|lane| lane.candidates.len() + lane.away.len())),
+            ("busy keys", of_lanes(|lane| lane.live.len() + lane.stuck.len())),
+            ("dormant", self.dormant.len()),
+            ("tasks", self.in_flight().len() + self.ready_tasks()),
+            ("stuck", self.stuck.len()),
+            ("timers", self.timers.len() + self.due.len()),
+            ("listeners", self.listeners.values().map(BTreeSet::len).sum()),
+            ("durations", self.durations.len()),
+            ("recent", self.recent.len()),
+            ("fading", self.fading.len()),
+            ("hot", self.hot.len() + self.touched.len() + self.finished.len()),
+        ]
+    }
+
     /// At most one attempt of a task is in flight, and it is the task's current one.
     fn check_attempts(&self) {
         for id in self.in_flight().keys() {

@@ -46,6 +46,11 @@ impl Fading {
         self.trim(now);
     }
 
+    /// How many files are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Forgets what has faded.
     pub(super) fn trim(&mut self, now: Mono) {
         while self.order.len() > FADING_MAX || self.order.front().is_some_and(|(at, _)| *at <= now)

@@ -36,6 +36,11 @@ impl Recent {
         self.keys.entry(trigger.clone()).or_default().all = seq;
     }
 
+    /// How many changes are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.keys.values().map(|marks| marks.order.len()).sum()
+    }
+
     /// Forgets the triggers that are not wanted any more.
     pub(super) fn keep(&mut self, wanted: impl Fn(&Name) -> bool) {
         self.keys.retain(|name, _| wanted(name));
