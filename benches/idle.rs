@@ -21,10 +21,13 @@ fn main() {
     let seconds = bench::rounds(60);
     let home = bench.dir("idle");
     bench.dir("idle/inbox");
-    let config = "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\n\
+    let config = "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nreload_on_change = true\n\
                   [tasks.t]\ncommand = [\"true\"]\n\
                   [triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n\
-                  [triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n";
+                  [triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n\
+                  [triggers.r]\nsignal = \"SIGRTMIN+1\"\nrun = \"t\"\n\
+                  [triggers.yearly]\nschedule = \"0 0 1 1 *\"\nrun = \"t\"\n\
+                  [triggers.quiet]\nabsent = \"30d\"\nof = \"s\"\nrun = \"t\"\n";
     fs::write(home.join("dagd.toml"), config).unwrap();
     let mut child = Command::new(&bench.dagd)
         .args(["run", "--config"])

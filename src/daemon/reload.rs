@@ -165,9 +165,9 @@ impl Engine {
     /// What the answer is if nothing goes wrong from now on.
     fn outcome_of(&self, changes: &[Change], warnings: &[String]) -> wire::Reload {
         let changes: Vec<_> = changes.iter().map(|change| (change, self.remains(change))).collect();
-        let line = |(change, remains): &(&Change, Vec<String>)| match remains.is_empty() {
-            true => change.to_string(),
-            false => format!("{change}: {}", remains.join(", ")),
+        let line = |(change, remains): &(&Change, Vec<String>)| {
+            let rest = if remains.is_empty() { "" } else { ": " };
+            format!("{change}{rest}{}", remains.join(", "))
         };
         let lines: Vec<String> = changes.iter().map(line).collect();
         let text = if lines.is_empty() { "no changes".to_owned() } else { lines.join("\n") };

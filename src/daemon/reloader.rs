@@ -74,12 +74,7 @@ pub enum Loading {
 
 impl Reloader {
     /// Nothing is loaded yet but what dagd has begun with.
-    pub fn new(
-        config: PathBuf,
-        print: Print,
-        means: Arc<Means>,
-        out: Sender<Loading>,
-    ) -> Self {
+    pub fn new(config: PathBuf, print: Print, means: Arc<Means>, out: Sender<Loading>) -> Self {
         Self { config, means, out, current: None, next: None, print, watch: None }
     }
 
@@ -129,11 +124,12 @@ impl Reloader {
             let loading = loaded.map_or(Loading::Same, |(print, read)| {
                 let read = read.map(|loaded| Box::new(loaded.resolved));
                 let read = read.map_err(|diagnostics| diagnostics.to_string());
-                let possible = |resolved: Box<Resolved>| {
-                    match means.faults(&resolved.model.graph).as_slice() {
-                        [] => Ok(resolved),
-                        faults => Err(faults.join("\n")),
-                    }
+                let possible = |resolved: Box<Resolved>| match means
+                    .faults(&resolved.model.graph)
+                    .as_slice()
+                {
+                    [] => Ok(resolved),
+                    faults => Err(faults.join("\n")),
                 };
                 Loading::Read(print, read.and_then(possible))
             });

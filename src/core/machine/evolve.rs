@@ -50,40 +50,17 @@ impl Machine {
                 self.move_done(*run, *file, *phase, result)
             }
             Record::RunEnded { run, .. } => self.run_ended(*run, now),
-            Record::TriggerPaused { trigger, reason, flooded, .. } => {
-                let stored = self.stored(trigger);
-                (stored.paused, stored.flooded) = (Some(reason.clone()), *flooded);
-                Ok(())
-            }
-            Record::TriggerResumed { trigger, .. } => {
-                let stored = self.stored(trigger);
-                (stored.paused, stored.flooded) = (None, false);
-                Ok(())
-            }
-            Record::TriggerArmed { trigger, .. } => {
-                self.stored(trigger).armed = true;
-                Ok(())
-            }
-            Record::TriggerLeft { trigger, at } => {
-                self.stored(trigger).left = Some(*at);
-                Ok(())
-            }
-            Record::TriggerBack { trigger, .. } => {
-                self.stored(trigger).left = None;
-                Ok(())
-            }
+            Record::TriggerPaused { trigger, .. }
+            | Record::TriggerResumed { trigger, .. }
+            | Record::TriggerArmed { trigger, .. }
+            | Record::TriggerLeft { trigger, .. }
+            | Record::TriggerBack { trigger, .. }
+            | Record::TriggerBound { trigger, .. }
+            | Record::TriggerDrained { trigger, .. }
+            | Record::TimeMarked { trigger, .. } => self.trigger_told(trigger, record),
             Record::TriggerRenamed { from, to, .. } => self.renamed(from, to, now),
-            Record::TriggerBound { trigger, bound, .. } => {
-                self.stored(trigger).bound = Some(bound.clone());
-                Ok(())
-            }
-            Record::TriggerDrained { trigger, .. } => self.drained(trigger),
             Record::TriggerForgotten { trigger, .. } => {
                 self.dormant.remove(trigger).map(drop).ok_or("nothing is known of the trigger")
-            }
-            Record::TimeMarked { trigger, mark } => {
-                self.stored(trigger).mark = Some(mark.clone());
-                Ok(())
             }
             // Only the ledger knows where files lie.
             Record::FilesPlaced { .. } => Ok(()),
@@ -108,6 +85,25 @@ impl Machine {
             }
             None => self.dormant.entry(name.clone()).or_default(),
         }
+    }
+
+    /// What is stored of a trigger changes, and nothing else.
+    fn trigger_told(&mut self, name: &Name, record: &Record) -> Result<(), &'static str> {
+        let stored = self.stored(name);
+        match record {
+            Record::TriggerPaused { reason, flooded, .. } => {
+                (stored.paused, stored.flooded) = (Some(reason.clone()), *flooded);
+            }
+            Record::TriggerResumed { .. } => (stored.paused, stored.flooded) = (None, false),
+            Record::TriggerArmed { .. } => stored.armed = true,
+            Record::TriggerLeft { at, .. } => stored.left = Some(*at),
+            Record::TriggerBack { .. } => stored.left = None,
+            Record::TriggerBound { bound, .. } => stored.bound = Some(bound.clone()),
+            Record::TriggerDrained { .. } => stored.bound = None,
+            Record::TimeMarked { mark, .. } => stored.mark = Some(mark.clone()),
+            _ => return Err("it is not of a trigger"),
+        }
+        Ok(())
     }
 
     /// Candidates of a trigger that the configuration no longer has are not kept.

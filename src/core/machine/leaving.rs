@@ -121,9 +121,10 @@ impl Machine {
             }
             let Some(first) = of.items.first().copied() else { continue };
             let merges = |id: &ItemId| bound.merge && items[id].merges();
-            let unit = match merges(&first) {
-                true => of.items.iter().filter(|id| merges(id)).copied().collect(),
-                false => vec![first],
+            let unit = if merges(&first) {
+                of.items.iter().filter(|id| merges(id)).copied().collect()
+            } else {
+                vec![first]
             };
             if let Some(bucket) = &mut of.bucket {
                 bucket.take(now.mono);
@@ -169,11 +170,6 @@ impl Machine {
         if any {
             self.drop_graphs();
         }
-    }
-
-    /// It has nothing left to do.
-    pub(super) fn drained(&mut self, name: &Name) -> Result<(), &'static str> {
-        self.stored(name).bound.take().map(drop).ok_or("nothing of it was to be done")
     }
 
     /// An event of a trigger that is not configured waits.
