@@ -36,9 +36,9 @@ fn a_thousand_runs_that_wait_do_not_hold_up_a_start() {
     env.wait_for("all runs", RUNS, || live(&env));
     for way in ["a stop", "kill -9"] {
         if way == "a stop" {
-            assert!(env.stop())
+            assert!(env.stop());
         } else {
-            env.kill()
+            env.kill();
         }
         let begun = Instant::now();
         env.start();

@@ -198,7 +198,7 @@ fn leaving(world: &mut World, trigger: &Name, created: &RunCreated) {
     if created.items.is_empty() {
         return;
     }
-    let Some(bound) = world.store.bound(trigger) else { panic!("{trigger} is bound") };
+    let bound = world.store.bound(trigger).expect("a trigger that accepts events is bound");
     assert_eq!(created.rev, bound.rev, "what waited for {trigger} is run by its own graph");
     world.drained += 1;
 }
