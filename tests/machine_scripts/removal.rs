@@ -266,6 +266,7 @@ fn a_pause_holds_until_it_is_taken_back() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a story of two triggers, line by line")]
 fn those_that_merge_become_one_run_and_a_rate_still_delays() {
     check_reload(
         r"
