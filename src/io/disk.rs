@@ -5,6 +5,7 @@
 //! content and never changes anything. What a finding means is decided in [`crate::core::candidate`].
 //! Folders that count as a whole are measured in [`tree`], and file handles are in [`handle`].
 
+mod beneath;
 pub mod handle;
 mod tree;
 
@@ -17,8 +18,7 @@ use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, StatxTimestamp,
-    openat, openat2, statx,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, openat, statx,
 };
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -27,13 +27,11 @@ use crate::core::candidate::{Disk, Probe, Version};
 use crate::core::path::Bytes;
 use crate::core::trigger::{FileType as Work, FollowSymlinks, ReadLock};
 
+use beneath::{at, beneath};
 pub use tree::{Tree, tree_at};
 
 /// Remembered owners and devices at most; beyond it everything is forgotten and learned anew.
 const REMEMBERED_MAX: usize = 4096;
-
-/// Times that a lookup which raced with a rename elsewhere is tried again.
-const RACES_MAX: usize = 8;
 
 /// Types of local file systems (`statfs`) whose lease is an exact answer: ext2/3/4, xfs, btrfs,
 /// tmpfs, f2fs, zfs. `NFSv4` is left out for a reason: it refuses a lease for reasons of its own.
@@ -373,27 +371,6 @@ pub fn unknown(error: &io::Error) -> Disk {
     let too_long = error.raw_os_error() == Some(libc::ENAMETOOLONG);
     let probe = if too_long { Probe::Unreachable } else { Probe::Unreadable };
     Disk::File { version: Version::unknown(), probe }
-}
-
-/// Opens `rel` beneath `root`, through no link.
-fn beneath(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags) -> Result<OwnedFd, Errno> {
-    at(root, rel, flags, false)
-}
-
-/// Opens `rel` beneath `root`, or with `through` wherever links lead.
-fn at(root: BorrowedFd<'_>, rel: &Bytes, flags: OFlags, through: bool) -> Result<OwnedFd, Errno> {
-    let path: &[u8] = if rel.as_bytes().is_empty() { b"." } else { rel.as_bytes() };
-    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let how = if through { ResolveFlags::empty() } else { beneath } | ResolveFlags::NO_MAGICLINKS;
-    let mut last = Errno::AGAIN;
-    for _ in 0..RACES_MAX {
-        match openat2(root, path, flags, Mode::empty(), how) {
-            // A rename somewhere made the kernel unsure whether this is still beneath the root.
-            Err(Errno::AGAIN) => last = Errno::AGAIN,
-            other => return other,
-        }
-    }
-    Err(last)
 }
 
 /// Asks for a number of the mount that is never used again, where the kernel has one (6.8).
