@@ -50,6 +50,8 @@ fn around() -> Surroundings {
     Surroundings {
         is_root: true,
         cpus: 4,
+        state_directory: None,
+        runtime_directory: None,
         xdg_state_home: None,
         xdg_runtime_dir: None,
         home: Some("/root".into()),

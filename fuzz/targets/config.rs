@@ -10,6 +10,8 @@ fuzz_target!(|text: &str| {
     let around = Surroundings {
         is_root: false,
         cpus: 2,
+        state_directory: None,
+        runtime_directory: None,
         xdg_state_home: None,
         xdg_runtime_dir: None,
         group: |_| None,

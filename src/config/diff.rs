@@ -191,6 +191,7 @@ fn task(old: &TaskSpec, new: &TaskSpec) -> Vec<&'static str> {
         ("env", old.env == new.env),
         ("env_pass", old.env_pass == new.env_pass),
         ("env_file", old.env_file == new.env_file),
+        ("credentials", old.credentials == new.credentials),
         ("cwd", old.cwd == new.cwd),
         ("outputs", old.outputs == new.outputs),
         ("timeout", old.timeout == new.timeout),

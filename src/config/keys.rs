@@ -58,6 +58,7 @@ pub const TASK: Scope = Scope {
         "env",
         "env_pass",
         "env_file",
+        "credentials",
         "cwd",
         "outputs",
         "timeout",

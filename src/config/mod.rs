@@ -58,6 +58,10 @@ pub struct Surroundings {
     pub is_root: bool,
     /// Processors that it may use.
     pub cpus: usize,
+    /// The state folder that the service manager has made (`$STATE_DIRECTORY`).
+    pub state_directory: Option<PathBuf>,
+    /// The same for the runtime folder (`$RUNTIME_DIRECTORY`).
+    pub runtime_directory: Option<PathBuf>,
     /// `$XDG_STATE_HOME`.
     pub xdg_state_home: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.

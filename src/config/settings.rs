@@ -147,13 +147,17 @@ impl RawDaemon {
     pub fn settings(&self, reader: &mut Reader<'_>, around: &Surroundings) -> Option<Settings> {
         let absolute = |path: &Option<PathBuf>| path.clone().filter(|path| path.is_absolute());
         let named = |path: Option<PathBuf>| path.map(|path| path.join("dagd"));
-        let state = if around.is_root {
+        let state = if let Some(made) = absolute(&around.state_directory) {
+            Some(made)
+        } else if around.is_root {
             Some(PathBuf::from("/var/lib/dagd"))
         } else {
             let home = absolute(&around.home).map(|home| home.join(".local/state"));
             named(absolute(&around.xdg_state_home).or(home))
         };
-        let runtime = if around.is_root {
+        let runtime = if let Some(made) = absolute(&around.runtime_directory) {
+            made
+        } else if around.is_root {
             PathBuf::from("/run/dagd")
         } else {
             named(absolute(&around.xdg_runtime_dir))

@@ -17,6 +17,9 @@ use crate::core::confine::Confine;
 use crate::core::filter::Pattern;
 use crate::core::task::{FailureKind, OnCrash, OnDaemonStop, Rule};
 
+/// Bytes in the name of a credential, at most: it is a file's.
+const CREDENTIAL_MAX: usize = 255;
+
 /// Retries that can be asked for.
 const RETRIES_MAX: i64 = 1_000_000;
 
@@ -43,6 +46,8 @@ pub struct RawTask<'s> {
     pub env: BTreeMap<&'s str, Filled>,
     /// `env_pass`.
     pub env_pass: Option<Vec<String>>,
+    /// `credentials`.
+    pub credentials: Option<Vec<String>>,
     /// `env_file`.
     pub env_file: Option<PathBuf>,
     /// `cwd`.
@@ -114,6 +119,7 @@ impl<'s> RawTask<'s> {
             "shell_program" => self.shell_program = shell_program(reader, value),
             "env" => self.env = env(reader, value),
             "env_pass" => self.env_pass = Some(env_pass(reader, value)),
+            "credentials" => self.credentials = Some(credentials(reader, value)),
             "env_file" => self.env_file = reader.path(value),
             "cwd" => self.cwd = cwd(reader, value),
             "outputs" => self.outputs = Some(outputs(reader, value)),
@@ -287,6 +293,22 @@ fn env_pass<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<String> {
     let names = reader.texts(value, "env_pass = [\"SSL_CERT_FILE\"]");
     for name in &names {
         variable(reader, name.value, name.span);
+    }
+    names.into_iter().map(|name| name.value.to_owned()).collect()
+}
+
+/// Names as the service manager takes them, which are names of files.
+fn credentials<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<String> {
+    let names = reader.texts(value, "credentials = [\"db\"]");
+    for name in &names {
+        let named = !matches!(name.value, "" | "." | "..") && name.value.len() <= CREDENTIAL_MAX;
+        if !named
+            || name.value.bytes().any(|byte| !byte.is_ascii_graphic() || b"/:".contains(&byte))
+        {
+            let what = format!("`{}` cannot be the name of a credential", words::shown(name.value));
+            let help = "it is the first part of LoadCredential=NAME:FILE in dagd's unit";
+            reader.note(Problem::at(name.span, what).help(help));
+        }
     }
     names.into_iter().map(|name| name.value.to_owned()).collect()
 }

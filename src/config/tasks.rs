@@ -106,6 +106,7 @@ fn finish<'s>(
     spec.outputs = raw.outputs.or_else(|| defaults.outputs.clone()).unwrap_or_default();
     spec.env_pass = raw.env_pass.or_else(|| defaults.env_pass.clone()).unwrap_or_default();
     spec.env_file = raw.env_file.or_else(|| defaults.env_file.clone());
+    spec.credentials = raw.credentials.or_else(|| defaults.credentials.clone()).unwrap_or_default();
     spec.timeout = raw.timeout.or(defaults.timeout);
     spec.kill_after = raw.kill_after.or(defaults.kill_after).unwrap_or(spec.kill_after);
     spec.retry = retry;

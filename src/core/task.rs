@@ -89,6 +89,9 @@ pub struct TaskSpec {
     pub env: BTreeMap<String, Template>,
     /// Variables taken over from dagd's own environment.
     pub env_pass: Vec<String>,
+    /// Names of credentials that dagd's service manager keeps for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credentials: Vec<String>,
     /// A file of `KEY=value` lines, read when an attempt starts.
     pub env_file: Option<PathBuf>,
     /// Working directory; `None`: `/`.
@@ -137,6 +140,7 @@ impl TaskSpec {
             body: Body::Command(command),
             env: BTreeMap::new(),
             env_pass: Vec::new(),
+            credentials: Vec::new(),
             env_file: None,
             cwd: None,
             outputs: Vec::new(),

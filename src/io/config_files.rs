@@ -2,6 +2,7 @@
 //!
 //! Owns the look at the files. What they mean is decided by [`crate::config`].
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -95,6 +96,8 @@ pub fn surroundings() -> Surroundings {
     Surroundings {
         is_root: uid == 0,
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        state_directory: made("STATE_DIRECTORY"),
+        runtime_directory: made("RUNTIME_DIRECTORY"),
         xdg_state_home: folder_from("XDG_STATE_HOME"),
         xdg_runtime_dir: folder_from("XDG_RUNTIME_DIR"),
         home: folder_from("HOME"),
@@ -134,6 +137,13 @@ fn places(around: &Surroundings, xdg_config_home: Option<PathBuf>) -> Vec<PathBu
 
 /// The folder that a variable names; one that is not absolute is ignored, as the XDG
 /// specification demands.
+/// The first of the folders that the service manager has made and tells of.
+fn made(variable: &str) -> Option<PathBuf> {
+    let all = std::env::var_os(variable)?;
+    let first = all.as_bytes().split(|&byte| byte == b':').next()?;
+    Some(PathBuf::from(OsStr::from_bytes(first))).filter(|path| path.is_absolute())
+}
+
 fn folder_from(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
@@ -378,6 +388,8 @@ mod tests {
         let mut around = Surroundings {
             is_root: true,
             cpus: 1,
+            state_directory: None,
+            runtime_directory: None,
             xdg_state_home: None,
             xdg_runtime_dir: None,
             home: Some("/home/u".into()),

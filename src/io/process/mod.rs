@@ -1,6 +1,6 @@
 //! Attempts as processes of this machine: from a `Start` to an `Ended`.
 //!
-//! Reading order is the order of the data: [`base`] and [`mod@prepare`] (with [`vars`], [`env_file`] and
+//! Reading order is the order of the data: [`base`] and [`mod@prepare`] (with [`vars`], [`env_file`], [`credentials`] and
 //! [`event_files`]) turn a start into exact bytes; [`slots`] runs them, one thread per running
 //! attempt, by way of [`spawn`], [`table`] (who may be signalled), [`orphans`] (what a task left
 //! behind), [`output`] (its log, tended by [`keeper`]) and [`outputs`] (what it wrote for its
@@ -13,6 +13,7 @@ pub mod base;
 pub mod blot;
 pub mod cgroup;
 pub mod child;
+pub mod credentials;
 pub mod env_file;
 pub mod event_files;
 pub mod keeper;

@@ -1,6 +1,6 @@
 //! From a `Start` to the exact bytes of a process: arguments, environment, folder, files.
 //!
-//! Reads nothing but the task's `env_file`. The program is looked for by the slot that starts it.
+//! Reads nothing but the task's `env_file`, and whether its credentials are there. The program is looked for by the slot that starts it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
@@ -13,6 +13,7 @@ use crate::core::id::{AttemptId, Name, RunId};
 use crate::core::task::{Body, Exit, OnDaemonStop, TaskSpec};
 
 use super::blot::Secrets;
+use super::credentials;
 use super::env_file;
 use super::event_files::{files_path, json_path};
 use super::left;
@@ -200,7 +201,7 @@ fn folder(start: &Start, filler: &Filler<'_>) -> Result<Vec<u8>, Exit> {
 /// A task's own variables, and what of them is secret.
 type Environment = (BTreeMap<Vec<u8>, Vec<u8>>, Secrets);
 
-/// Later ones replace earlier ones: base, `env_pass`, `env_file`, `env`.
+/// Later ones replace earlier ones: base, `env_pass`, `credentials`, `env_file`, `env`.
 fn environment(start: &Start, base: &Base, filler: &Filler<'_>) -> Result<Environment, Exit> {
     let bytes = |text: &OsStr| text.as_bytes().to_vec();
     let passed = base.own.iter().filter(|(key, _)| {
@@ -211,6 +212,9 @@ fn environment(start: &Start, base: &Base, filler: &Filler<'_>) -> Result<Enviro
         |(key, _): &&(OsString, OsString)| other_user && OF_THE_USER.iter().any(|name| key == name);
     let all = base.env.iter().filter(|entry| !own(entry)).chain(passed);
     let mut env: BTreeMap<_, _> = all.map(|(key, value)| (bytes(key), bytes(value))).collect();
+    if let Some(folder) = credentials::folder(&start.task.credentials, &base.own)? {
+        env.insert(credentials::VARIABLE.into(), bytes(folder));
+    }
     let mut secrets = Secrets::default();
     if let Some(path) = &start.task.env_file {
         let own = env_file::read(path)?;
