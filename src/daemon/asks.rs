@@ -10,7 +10,6 @@ use crate::core::id::Attempt;
 use crate::core::record::Record;
 use crate::io::control::{Ask, LiveLog};
 use crate::io::store::log_name;
-use crate::io::systemd;
 use crate::io::watch::WatchHandle;
 
 /// Events of which it is remembered which run they became: whoever asks does so within moments.
@@ -34,7 +33,7 @@ impl Engine {
             }
             Ask::Stop(reply) => {
                 reply.send(()).ok();
-                systemd::stopping();
+                self.tell_stopping();
                 Some(Event::StopRequested)
             }
             look @ (Ask::Status(_)

@@ -4,6 +4,7 @@
 //! begins before all stands that may fail to: a start that fails leaves nothing running.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use crate::core::machine::{Machine, Recovering, Start};
 use crate::core::model::Model;
 use crate::io::check::{Checker, MakeKeys};
 use crate::io::config_files;
-use crate::io::control::{self, Ask, Server, Sources};
+use crate::io::control::{self, Ask, Server, Socket, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::failpoint::failpoint;
 use crate::io::process::cgroup::Tree;
@@ -59,8 +60,9 @@ pub struct Booted {
     _lock: InstanceLock,
 }
 
-/// Brings the daemon up. What recovery found to be done is still to be done, by [`Engine::run`].
-pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
+/// Brings the daemon up; `handed` is its control socket, if somebody else has opened it. What
+/// recovery found to be done is still to be done, by [`Engine::run`].
+pub fn boot(args: DaemonArgs, handed: Option<UnixListener>) -> Result<(Booted, Out), DaemonError> {
     let (print, loaded) = config_files::load_printed(&args.config);
     let Resolved { model, settings, warnings } = loaded?.resolved;
     for warning in &warnings {
@@ -101,14 +103,16 @@ pub fn boot(args: DaemonArgs) -> Result<(Booted, Out), DaemonError> {
     }
     engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));
-    let control = serve(&socket, &engine, asks_in)?;
-    engine.status.socket = Some(socket);
+    let control = serve(&socket, handed, &engine, asks_in)?;
+    engine.status.socket = Some(control.0.socket().to_owned());
     let watch = (handle, joined);
     Ok((Booted { engine, watch, closing, control, _lock: held }, recovered))
 }
 
+/// Serves the socket that was `handed` over, else one at `place`, where clients look.
 fn serve(
-    socket: &Path,
+    place: &Path,
+    handed: Option<UnixListener>,
     engine: &Engine,
     asks: crossbeam_channel::Sender<Ask>,
 ) -> Result<(Server, JoinHandle<()>), DaemonError> {
@@ -122,8 +126,14 @@ fn serve(
         reader: Arc::new(move || super::history(&dir)),
         write_group: engine.settings.write_group.clone(),
     };
-    let what = format!("listen on {}", socket.display());
-    control::spawn(socket, sources).map_err(trying(what))
+    let what = format!("listen on {}", place.display());
+    let socket = handed.map_or_else(|| Socket::At(place.to_owned()), Socket::Handed);
+    let (server, thread) = control::spawn(socket, sources).map_err(trying(what))?;
+    if server.socket() != place {
+        let (handed, place) = (server.socket().display(), place.display());
+        warn!("the control socket is {handed}, clients look for it at {place}");
+    }
+    Ok((server, thread))
 }
 
 impl Booted {

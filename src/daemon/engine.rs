@@ -18,6 +18,7 @@ use super::clock::Clock;
 pub use super::lanes::{Input, Lanes};
 use super::reload::{Cause, Reloader};
 use super::stall;
+use super::start::Start;
 use super::tell;
 use super::view;
 use super::{DaemonError, Ready, Reopen};
@@ -111,6 +112,8 @@ pub struct Engine {
     pub(super) exiting: bool,
     /// Whether it was told that events are being watched.
     pub(super) started: bool,
+    /// The start, until then.
+    pub(super) start: Option<Start>,
     /// Whether the last slice of pruning has left something.
     pub(super) prunes_on: bool,
     /// Requests of this turn that only look: answered after its commit, or during a stall.
@@ -188,6 +191,7 @@ impl Engine {
             reopen: None,
             exiting: false,
             started: false,
+            start: None,
             prunes_on: false,
             looks: Vec::new(),
             deferred: VecDeque::new(),
@@ -253,14 +257,16 @@ impl Engine {
             self.answer_look(ask);
         }
         self.settle();
+        self.tell_start();
         systemd::watchdog();
         Ok(())
     }
 
     /// Tells that events are being watched, once they are and every first scan knows what was there
     /// before. Errors: there is no thread to be had that waits for it.
-    pub fn tell_ready(&self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
+    pub fn tell_ready(&mut self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
         systemd::status("the folders are being covered");
+        self.start = Start::new();
         match &self.ports.reloader {
             Some(reloader) => reloader.await_armed(armed, Settling::Start(ready)),
             None => Ok(()),
@@ -276,6 +282,7 @@ impl Engine {
             match settled {
                 Settling::Start(ready) => {
                     self.started = true;
+                    self.start = None;
                     systemd::ready("running");
                     info!(triggers = self.machine.lanes().len(), "watching");
                     if let Some(ready) = ready {
@@ -335,8 +342,9 @@ impl Engine {
         select.recv(&self.lanes.watch);
         select.recv(&self.lanes.alarm);
         let machine = self.machine.next_deadline().map(|due| self.clock.now().mono.until(due));
-        let watchdog = systemd::watchdog_interval();
-        match machine.into_iter().chain(watchdog).min() {
+        let manager = systemd::watchdog_interval().into_iter();
+        let manager = manager.chain(self.start.as_ref().map(Start::left));
+        match machine.into_iter().chain(manager).min() {
             Some(left) => drop(select.ready_timeout(left)),
             None => drop(select.ready()),
         }
@@ -372,13 +380,18 @@ impl Engine {
                 Event::Moved { run, file, phase, outcome }
             }
             Input::Checked(checked) => Event::Checked(checked),
-            Input::Watch(found) => match self.current(found) {
-                Some(event) => event,
-                None => return,
-            },
+            Input::Watch(found) => {
+                if let Some(start) = &mut self.start {
+                    start.note(&found);
+                }
+                match self.current(found) {
+                    Some(event) => event,
+                    None => return,
+                }
+            }
             Input::Signal(Seen::Terminate) => {
                 info!("asked to stop: {} tasks are running", self.machine.in_flight().len());
-                systemd::stopping();
+                self.tell_stopping();
                 Event::StopRequested
             }
             Input::Signal(Seen::Reload) => return self.reload(Cause::Signal, None),

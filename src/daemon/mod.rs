@@ -16,6 +16,7 @@ mod past;
 pub mod reload;
 pub mod reloader;
 pub mod stall;
+pub mod start;
 pub mod tell;
 pub mod view;
 pub mod waiting;
@@ -23,8 +24,8 @@ pub mod waiting;
 use std::path::PathBuf;
 
 use crate::config::Diagnostics;
-use crate::io::signals;
 use crate::io::store::StoreError;
+use crate::io::{handover, signals};
 
 pub use self::history::history;
 pub use self::once::{OnceArgs, OnceWhat, Progress, once};
@@ -112,7 +113,9 @@ fn trying(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError
 pub fn run(args: DaemonArgs) -> Result<(), DaemonError> {
     // Before any thread: all inherit it.
     signals::block_realtime().map_err(trying("block the real-time signals"))?;
-    let (mut booted, recovered) = boot::boot(args)?;
+    handover::keep_capabilities().map_err(trying("keep capabilities from tasks"))?;
+    let handed = handover::control_socket().map_err(trying("take the control socket"))?;
+    let (mut booted, recovered) = boot::boot(args, handed)?;
     let ended = booted.engine.run(recovered);
     booted.shut_down();
     ended

@@ -4,7 +4,7 @@
 //! A place is written `failpoint!("dispose.renamed")` and is in the table [`POINTS`], or it does not
 //! compile. Only in a build with debug assertions is anything left of it: there the process ends, as
 //! by `kill -9`, at the n-th time that it comes by the place that `DAGD_FAILPOINT=name:n` names.
-//! With `DAGD_FAILPOINT=@path` it notes each place that it comes by in that file instead.
+//! With `DAGD_FAILPOINT=!name:n` the thread hangs there instead. With `DAGD_FAILPOINT=@path` it notes each place that it comes by in that file instead.
 
 /// All places, in the order of a file's way. `tests/failpoints.rs` kills a daemon at each.
 pub const POINTS: [&str; 24] = [
@@ -87,6 +87,7 @@ pub(crate) mod armed {
     enum Wanted {
         Nothing,
         Death(usize, u64),
+        Hang(usize, u64),
         Note(std::path::PathBuf),
     }
 
@@ -99,9 +100,12 @@ pub(crate) mod armed {
         if let Some(path) = text.strip_prefix('@') {
             return Wanted::Note(path.into());
         }
-        let (name, times) = text.split_once(':').unwrap_or((text, "1"));
+        let hangs = text.strip_prefix('!');
+        let (name, times) =
+            hangs.unwrap_or(text).split_once(':').unwrap_or((hangs.unwrap_or(text), "1"));
         let at = POINTS.iter().position(|point| *point == name);
         match (at, times.parse()) {
+            (Some(at), Ok(times)) if hangs.is_some() => Wanted::Hang(at, times),
             (Some(at), Ok(times)) => Wanted::Death(at, times),
             _ => Wanted::Nothing,
         }
@@ -114,6 +118,11 @@ pub(crate) mod armed {
             Wanted::Death(wanted, times) => {
                 if at == *wanted && TIMES.fetch_add(1, Ordering::SeqCst) + 1 == *times {
                     die();
+                }
+            }
+            Wanted::Hang(wanted, times) => {
+                while at == *wanted && TIMES.fetch_add(1, Ordering::SeqCst) + 1 >= *times {
+                    std::thread::park();
                 }
             }
             Wanted::Note(path) => {

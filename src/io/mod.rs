@@ -10,6 +10,7 @@ pub mod control;
 pub mod disk;
 pub mod dispose;
 pub mod failpoint;
+pub mod handover;
 pub mod log;
 pub mod log_file;
 pub mod machine;

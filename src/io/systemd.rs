@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::warn;
 
+/// How much longer a start may take after each sign that it goes on.
+const START_LONGER: Duration = Duration::from_mins(1);
+
 /// Everything stands: sources are open, signals are caught. Also ends a [`reloading`].
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
@@ -24,9 +27,21 @@ pub fn reloading() {
     }
 }
 
-/// The stop has begun.
-pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+/// The stop has begun, and takes `limit` at most: the service manager is to wait as long, whatever
+/// the unit says.
+pub fn stopping(limit: Duration) {
+    tell(&[NotifyState::Stopping, NotifyState::Custom(&extended(limit))]);
+}
+
+/// How often a start that is under way is to be told of by [`starting`]: well below any
+/// `TimeoutStartSec=` that makes sense. `None` if nobody is there to be told.
+pub fn start_interval() -> Option<Duration> {
+    std::env::var_os("NOTIFY_SOCKET").map(|_| Duration::from_secs(2))
+}
+
+/// The start goes on, and may take that much longer.
+pub fn starting(text: &str) {
+    tell(&[NotifyState::Status(&one_line(text)), NotifyState::Custom(&extended(START_LONGER))]);
 }
 
 /// The line that `systemctl status` shows. Line breaks become spaces.
@@ -60,6 +75,10 @@ pub fn watchdog() {
     }
 }
 
+fn extended(limit: Duration) -> String {
+    format!("EXTEND_TIMEOUT_USEC={}", limit.as_micros())
+}
+
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         warn!(%error, "cannot reach the service manager; is $NOTIFY_SOCKET right?");
@@ -91,7 +110,8 @@ mod tests {
         super::status("a\nREADY=1\r\nb");
         super::watchdog();
         super::watchdog();
-        super::stopping();
+        super::starting("5 files\nso far");
+        super::stopping(Duration::from_secs(40));
         assert_eq!(super::watchdog_interval(), Some(Duration::from_secs(2)));
     }
 
@@ -112,7 +132,7 @@ mod tests {
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         assert!(speak("NOTIFY_SOCKET", &path));
         let mut heard = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..6 {
             let mut buffer = [0; 256];
             let n = socket.recv(&mut buffer).unwrap();
             heard.push(String::from_utf8(buffer[..n].to_vec()).unwrap());
@@ -120,7 +140,9 @@ mod tests {
         assert_eq!(heard[0], "READY=1\nSTATUS=2 triggers\n");
         assert!(heard[1].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{}", heard[1]);
         assert_eq!(heard[2], "STATUS=a READY=1  b\n");
-        assert_eq!(heard[3..], ["WATCHDOG=1\n", "STOPPING=1\n"]);
+        assert_eq!(heard[3], "WATCHDOG=1\n");
+        assert_eq!(heard[4], "STATUS=5 files so far\nEXTEND_TIMEOUT_USEC=60000000\n");
+        assert_eq!(heard[5], "STOPPING=1\nEXTEND_TIMEOUT_USEC=40000000\n");
     }
 
     #[test]

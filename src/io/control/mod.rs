@@ -35,7 +35,7 @@ use crate::wire;
 pub use door::make_folder;
 pub use explain::{View, explain};
 pub use place::{below, rule_against};
-pub use server::{Server, spawn};
+pub use server::{Server, Socket, spawn};
 
 /// Questions that wait for the engine, at most: as many as there can be connections.
 pub const ASKS_MAX: usize = 64;

@@ -61,14 +61,23 @@ pub struct Server {
     socket: PathBuf,
 }
 
+/// Where a server listens.
+#[derive(Debug)]
+pub enum Socket {
+    /// At this path, on a socket of its own.
+    At(PathBuf),
+    /// On one that somebody else has opened, and will remove.
+    Handed(std_net::UnixListener),
+}
+
 impl Server {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Takes no more connections, gives answers in flight a second, and removes the socket. Join
-    /// the thread to wait for that.
+    /// Takes no more connections, gives answers in flight a second, and removes the socket if it is
+    /// its own. Join the thread to wait for that.
     pub fn close(self) {
         // Nobody to hear it means that the thread has ended already.
         if self.close.send(()).is_err() {
@@ -77,14 +86,27 @@ impl Server {
     }
 }
 
-/// Listens on `socket` in a thread of its own. A socket left behind by a dead daemon is replaced in
+/// Listens in a thread of its own. A socket of its own replaces one left behind by a dead daemon in
 /// one step. Fails with `AddrInUse` if somebody answers there, and with whatever
 /// the file system says; the message names the path.
-pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<()>)> {
+pub fn spawn(socket: Socket, sources: Sources) -> io::Result<(Server, JoinHandle<()>)> {
     let door = Door::new(sources.write_group.clone());
-    let listener = bind(socket, &door)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", socket.display())))?;
-    let bound = std::fs::symlink_metadata(socket)?;
+    let (listener, path, own) = match socket {
+        Socket::At(path) => {
+            let named = |error: io::Error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            };
+            let listener = bind(&path, &door).map_err(named)?;
+            let bound = std::fs::symlink_metadata(&path)?;
+            (listener, path, Some((bound.dev(), bound.ino())))
+        }
+        Socket::Handed(listener) => {
+            listener.set_nonblocking(true)?;
+            let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+            let nameless = || io::Error::other("the socket that was handed over has no path");
+            (listener, path.ok_or_else(nameless)?, None)
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
@@ -92,7 +114,7 @@ pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<
         .thread_name("dagd-reader")
         .build()?;
     let (close, closed) = oneshot::channel();
-    let path = socket.to_owned();
+    let socket = path.clone();
     let thread = std::thread::Builder::new().name("dagd-control".to_owned()).spawn(move || {
         // The first of them.
         drop(runtime.spawn_blocking(|| ()));
@@ -100,9 +122,11 @@ pub fn spawn(socket: &Path, sources: Sources) -> io::Result<(Server, JoinHandle<
             tracing::error!(%error, "the control socket cannot be served");
         }
         runtime.shutdown_timeout(CLOSE_TIME);
-        remove_own(&path, (bound.dev(), bound.ino()));
+        if let Some(own) = own {
+            remove_own(&path, own);
+        }
     })?;
-    Ok((Server { close, socket: socket.to_owned() }, thread))
+    Ok((Server { close, socket }, thread))
 }
 
 /// Binds under another name and renames, so that the socket appears with its mode set.

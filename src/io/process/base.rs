@@ -4,8 +4,10 @@
 //! comes from the password database, not from whoever started dagd. It never changes afterwards.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 
 use super::users::Account;
+use crate::io::handover::LISTEN;
 
 /// Where programs are looked for if dagd itself was started without a `PATH`.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -17,14 +19,16 @@ pub struct Base {
     pub instance: String,
     /// `PATH HOME USER LOGNAME SHELL LANG` and, where dagd has them, `TZ TMPDIR`.
     pub env: Vec<(OsString, OsString)>,
-    /// dagd's environment when it was started, from which `env_pass` takes.
+    /// dagd's environment when it was started, without what tells of sockets: from it `env_pass`
+    /// takes.
     pub own: Vec<(OsString, OsString)>,
 }
 
 impl Base {
     /// Reads the password database and this process's environment, once.
     pub fn from_process(instance: String) -> Self {
-        let own: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let listens = |key: &OsString| key.as_bytes().starts_with(LISTEN.as_bytes());
+        let own: Vec<_> = std::env::vars_os().filter(|(key, _)| !listens(key)).collect();
         let user = own_user();
         let env = clean(&own, &user);
         Self { instance, env, own }
