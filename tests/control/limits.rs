@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dagd::io::client::{Client, ClientError};
-use dagd::io::control::{Sources, spawn};
+use dagd::io::control::{Socket, Sources, spawn};
 use rustix::process::{Gid, Uid};
 
 use crate::common::skip;
@@ -143,7 +143,7 @@ fn an_engine_that_is_gone_is_told() {
         write_group: None,
     };
     let socket = dir.path().join("s");
-    let (server, thread) = spawn(&socket, sources).unwrap();
+    let (server, thread) = spawn(Socket::At(socket.clone()), sources).unwrap();
     let client = Client::new(&socket).unwrap();
     for (outcome, words) in
         [(client.status().map(drop), "stopping"), (client.run(1).map(drop), "database is away")]
@@ -168,6 +168,31 @@ fn the_socket_is_private_and_goes_with_the_server() {
 }
 
 #[test]
+fn a_socket_that_was_handed_over_stays() {
+    let world = World::new();
+    let (asks, _questions) = crossbeam_channel::bounded(1);
+    let sources = Sources {
+        asks,
+        state_dir: world.dir.path().to_owned(),
+        triggers: Arc::new(Vec::new),
+        reader: Arc::new(|| Err("the database is away".to_owned())),
+    };
+    let place = world.dir.path().join("handed");
+    let listener = UnixListener::bind(&place).unwrap();
+    // It queues with whoever opened it, until there is somebody who serves it.
+    let early = UnixStream::connect(&place).unwrap();
+    let handed = Socket::Handed(listener.try_clone().unwrap());
+    let (server, thread) = spawn(handed, sources).unwrap();
+    assert_eq!(server.socket(), place);
+    let error = Client::new(&place).unwrap().run(1).unwrap_err();
+    assert!(error.to_string().contains("database is away"), "{error}");
+    drop(early);
+    server.close();
+    thread.join().unwrap();
+    assert!(UnixStream::connect(&place).is_ok(), "its owner listens on");
+}
+
+#[test]
 fn stale_sockets_are_replaced_and_others_are_not() {
     let world = World::new();
     let sources = |asks| Sources {
@@ -178,18 +203,18 @@ fn stale_sockets_are_replaced_and_others_are_not() {
         write_group: None,
     };
     let (asks, _questions) = crossbeam_channel::bounded(1);
-    let taken = spawn(&world.socket(), sources(asks.clone())).unwrap_err();
+    let taken = spawn(Socket::At(world.socket()), sources(asks.clone())).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "{taken}");
     world.client().status().unwrap();
     let file = world.dir.path().join("file");
     std::fs::write(&file, "precious").unwrap();
-    let error = spawn(&file, sources(asks.clone())).unwrap_err();
+    let error = spawn(Socket::At(file.clone()), sources(asks.clone())).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let stale = world.dir.path().join("stale");
     drop(UnixListener::bind(&stale).unwrap());
     assert!(UnixStream::connect(&stale).is_err());
-    let (server, thread) = spawn(&stale, sources(asks)).unwrap();
+    let (server, thread) = spawn(Socket::At(stale.clone()), sources(asks)).unwrap();
     assert!(UnixStream::connect(&stale).is_ok());
     // Another daemon's socket at the same place is left alone.
     std::fs::remove_file(&stale).unwrap();

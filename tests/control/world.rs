@@ -22,7 +22,7 @@ use dagd::core::trigger::{
 };
 use dagd::io::client::Client;
 use dagd::io::control::{
-    ASKS_MAX, Ask, History, RetrySource, RunFilter, Server, Sources, Told, spawn,
+    ASKS_MAX, Ask, History, RetrySource, RunFilter, Server, Socket, Sources, Told, spawn,
 };
 use dagd::wire;
 use tempfile::TempDir;
@@ -122,7 +122,7 @@ impl World {
             reader: Arc::new(move || Ok(Box::new(Reader(Arc::clone(&reader))))),
             write_group: None,
         };
-        let server = spawn(&dir.path().join("dagd.sock"), sources).unwrap();
+        let server = spawn(Socket::At(dir.path().join("dagd.sock")), sources).unwrap();
         Self { dir, past, present, requests, end_run, server: Some(server) }
     }
 
