@@ -1,7 +1,11 @@
 //! dagd under a real systemd, booted as the first process of a container: what the units in `systemd/`
 //! promise is what operators get.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first thing that goes wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at the first thing that goes wrong"
+)]
 
 #[expect(dead_code, reason = "a part of the harness is enough here")]
 mod common;

@@ -301,9 +301,8 @@ fn env_pass<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<String> {
 fn credentials<'s>(reader: &mut Reader<'s>, value: Value<'s>) -> Vec<String> {
     let names = reader.texts(value, "credentials = [\"db\"]");
     for name in &names {
-        let named = !matches!(name.value, "" | "." | "..") && name.value.len() <= CREDENTIAL_MAX;
-        if !named
-            || name.value.bytes().any(|byte| !byte.is_ascii_graphic() || b"/:".contains(&byte))
+        let fits = !matches!(name.value, "" | "." | "..") && name.value.len() <= CREDENTIAL_MAX;
+        if !fits || name.value.bytes().any(|byte| !byte.is_ascii_graphic() || b"/:".contains(&byte))
         {
             let what = format!("`{}` cannot be the name of a credential", words::shown(name.value));
             let help = "it is the first part of LoadCredential=NAME:FILE in dagd's unit";

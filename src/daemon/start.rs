@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::Engine;
 use crate::io::systemd;
-use crate::io::watch::{FromWatch, Told};
+use crate::io::watch::{FromWatch, Told, WatchHandle};
 
 /// How much longer than its tasks may a stop takes: they are killed, their ends are committed, the
 /// database is closed.
@@ -53,7 +53,7 @@ impl Engine {
             return;
         };
         start.next = Instant::now() + start.every;
-        let coverage = self.ports.watch.as_ref().map(|watch| watch.coverage()).unwrap_or_default();
+        let coverage = self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default();
         let folders = coverage.iter().map(|of| of.directories).sum();
         let found = (start.files, folders);
         if found != start.told {

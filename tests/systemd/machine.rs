@@ -64,7 +64,7 @@ impl Machine {
         let mut machine = Self { dir, name, boot, leader: 0 };
         machine.await_ready(&notify);
         let procs = machine.cgroup().join("payload/init.scope/cgroup.procs");
-        let procs = fs::read_to_string(&procs).unwrap_or_else(|error| panic!("{procs:?}: {error}"));
+        let procs = fs::read_to_string(procs).unwrap();
         machine.leader = procs.lines().next().unwrap().parse().unwrap();
         assert_eq!(machine.ok("systemctl is-system-running --wait"), "running\n");
         Some(machine)

@@ -28,7 +28,7 @@ fn a_long_first_scan_asks_for_more_time_and_tells_how_far_it_is() {
         std::fs::write(env.at(&format!("tree/{folder}/file")), "").unwrap();
     }
     let notify = UnixDatagram::bind(env.at("manager")).unwrap();
-    notify.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    notify.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     // Each folder is read by two calls at least, and each of them takes its time.
     let slow = ["-e", "trace=getdents64", "-e", "inject=getdents64:delay_enter=400ms"];
     let strace = [&["strace", "-f", "-qq", "-o", "/dev/null"][..], &slow].concat();
