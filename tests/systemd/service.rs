@@ -104,13 +104,13 @@ setsid sleep 100007 &
     let Some(machine) = Machine::started(&config) else { return };
     let pid = machine.property("dagd", "MainPID");
     machine.ok("dagd fire --select long");
-    machine.until("pgrep -f 'sleep 10000[6]' && pgrep -f 'sleep 10000[7]'");
+    machine.until("pgrep -fx 'sleep 100006' && pgrep -fx 'sleep 100007'");
     machine.ok("touch /srv/out/again; systemctl restart dagd");
     assert_ne!(machine.property("dagd", "MainPID"), pid);
     machine.until("dagd runs | grep succeeded");
     assert_eq!(machine.ok("wc -l < /srv/out/long"), "2\n");
     assert_eq!(machine.property("dagd", "Result"), "success");
-    machine.fails("pgrep -f 'sleep 10000[67]'");
+    machine.fails("pgrep -fx 'sleep 10000[67]'");
     // Stopped, nothing of it is left, and nothing of it is in the way of the next start.
     machine.ok("systemctl stop dagd");
     assert_eq!(machine.property("dagd", "ActiveState"), "inactive");

@@ -98,8 +98,14 @@ fn systemd_finds_no_fault_and_little_exposure() {
 fn dagd_works_under_each_drop_in() {
     let Some(machine) = Machine::installed(CONFIG) else { return };
     for name in drop_ins().iter().filter(|name| *name != "dynamic.conf") {
-        let backend = if name == "fanotify.conf" { "backend = \"fanotify\"\n" } else { "" };
-        machine.write("/etc/dagd/dagd.toml", &format!("{CONFIG}{backend}"));
+        let (config, user) = match name.as_str() {
+            "fanotify.conf" => (format!("{CONFIG}backend = \"fanotify\"\n"), "dagd"),
+            // Somebody who may write there.
+            "users.conf" => (format!("{CONFIG}[defaults.task]\nuser = \"ann\"\n"), "ann"),
+            _ => (CONFIG.to_owned(), "dagd"),
+        };
+        machine.write("/etc/dagd/dagd.toml", &config);
+        machine.ok(&format!("rm -f /srv/out/noted; chown {user} /srv/out"));
         machine.ok(&format!(
             "mkdir -p /etc/systemd/system/dagd.service.d; rm -f /etc/systemd/system/dagd.service.d/*
              cp {SOURCES}/systemd/drop-ins/{name} /etc/systemd/system/dagd.service.d/
@@ -108,7 +114,6 @@ fn dagd_works_under_each_drop_in() {
         machine.drop_file(name);
         machine.until(&format!("test -e /srv/done/{name}"));
         let noted = machine.ok(&format!("grep {name} /srv/out/noted"));
-        let user = if name == "users.conf" { "root" } else { "dagd" };
         assert_eq!(noted, format!("{name} {user}\n"));
         assert_eq!(machine.status()["problems"].to_string(), "[]", "{name}");
         machine.ok("systemctl reload dagd");
