@@ -11,6 +11,8 @@
 mod common;
 #[path = "systemd/handover.rs"]
 mod handover;
+#[path = "systemd/left.rs"]
+mod left;
 #[path = "systemd/machine.rs"]
 mod machine;
 #[path = "systemd/service.rs"]

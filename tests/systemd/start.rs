@@ -23,15 +23,21 @@ fn a_long_first_scan_asks_for_more_time_and_tells_how_far_it_is() {
     let config =
         "[tasks.a]\ncommand = [\"true\"]\n[triggers.tree]\nwatch = \"tree\"\nrun = \"a\"\n";
     let env = Env::new(config);
-    for folder in ["a", "b", "c", "d"] {
-        env.mkdir(&format!("tree/{folder}"));
-        std::fs::write(env.at(&format!("tree/{folder}/file")), "").unwrap();
+    let mut strace = vec!["strace".to_owned(), "-f".into(), "-qq".into(), "-o".into()];
+    strace.push("/dev/null".into());
+    // More files than are looked at in one go.
+    for (folder, file) in (0..6).flat_map(|folder| (0..600).map(move |file| (folder, file))) {
+        if file == 0 {
+            let path = env.mkdir(&format!("tree/{folder}"));
+            strace.extend(["-P".to_owned(), path.display().to_string()]);
+        }
+        std::fs::write(env.at(&format!("tree/{folder}/{file}")), "").unwrap();
     }
     let notify = UnixDatagram::bind(env.at("manager")).unwrap();
     notify.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     // Each folder is read by two calls at least, and each of them takes its time.
     let slow = ["-e", "trace=getdents64", "-e", "inject=getdents64:delay_enter=400ms"];
-    let strace = [&["strace", "-f", "-qq", "-o", "/dev/null"][..], &slow].concat();
+    let strace: Vec<&str> = strace.iter().map(String::as_str).chain(slow).collect();
     let mut run = through(&strace, &env.command(&["run"]));
     let log = std::fs::File::create(env.at("daemon.log")).unwrap();
     run.env("NOTIFY_SOCKET", env.at("manager")).stdout(log.try_clone().unwrap()).stderr(log);

@@ -151,7 +151,7 @@ fn bind(socket: &Path, door: &Door) -> io::Result<std_net::UnixListener> {
     let listener = std_net::UnixListener::bind(&own)?;
     // Between the two nobody can connect who may not: the mode is what the umask left, and nobody
     // knows the name.
-    let placed = std::os::unix::fs::chown(&own, None, Some(door.group()))
+    let placed = give_to(&own, door.group())
         .and_then(|()| set_mode(&own, door.mode()))
         .and_then(|()| std::fs::rename(&own, socket))
         .and_then(|()| listener.set_nonblocking(true));
@@ -160,6 +160,15 @@ fn bind(socket: &Path, door: &Door) -> io::Result<std_net::UnixListener> {
         return Err(error);
     }
     Ok(listener)
+}
+
+/// Gives a file to a group. Nothing is asked of the system if it is that group's already: a service
+/// manager may forbid the question.
+fn give_to(path: &Path, group: u32) -> io::Result<()> {
+    if std::fs::symlink_metadata(path)?.gid() == group {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, None, Some(group))
 }
 
 fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
