@@ -262,17 +262,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Tells that events are being watched, once they are and every first scan knows what was there
-    /// before. Errors: there is no thread to be had that waits for it.
-    pub fn tell_ready(&mut self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
-        systemd::status("the folders are being covered");
-        self.start = Start::new();
-        match &self.ports.reloader {
-            Some(reloader) => reloader.await_armed(armed, Settling::Start(ready)),
-            None => Ok(()),
-        }
-    }
-
     /// Tells what waits for the first scans, once they have ended.
     fn settle(&mut self) {
         if self.settling.is_empty() || self.machine.is_baselining(&self.apart) {

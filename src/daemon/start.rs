@@ -6,7 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::engine::Engine;
+use crossbeam_channel::Receiver;
+
+use super::Ready;
+use super::engine::{Engine, Settling};
 use crate::io::systemd;
 use crate::io::watch::{FromWatch, Told, WatchHandle};
 
@@ -47,6 +50,17 @@ impl Start {
 }
 
 impl Engine {
+    /// Tells that events are being watched, once they are and every first scan knows what was there
+    /// before. Errors: there is no thread to be had that waits for it.
+    pub fn tell_ready(&mut self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
+        systemd::status("the folders are being covered");
+        self.start = Start::new();
+        match &self.ports.reloader {
+            Some(reloader) => reloader.await_armed(armed, Settling::Start(ready)),
+            None => Ok(()),
+        }
+    }
+
     /// Asks for more time if the start is under way and has come further.
     pub(super) fn tell_start(&mut self) {
         let Some(start) = self.start.as_mut().filter(|start| start.left().is_zero()) else {

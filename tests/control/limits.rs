@@ -177,6 +177,7 @@ fn a_socket_that_was_handed_over_stays() {
         state_dir: world.dir.path().to_owned(),
         triggers: Arc::new(Vec::new),
         reader: Arc::new(|| Err("the database is away".to_owned())),
+        write_group: None,
     };
     let place = world.dir.path().join("handed");
     let listener = UnixListener::bind(&place).unwrap();
