@@ -173,7 +173,6 @@ fn a_socket_that_was_handed_over_stays() {
     let (asks, _questions) = crossbeam_channel::bounded(1);
     let sources = Sources {
         asks,
-        write_group: None,
         state_dir: world.dir.path().to_owned(),
         triggers: Arc::new(Vec::new),
         reader: Arc::new(|| Err("the database is away".to_owned())),
