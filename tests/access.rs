@@ -111,7 +111,7 @@ fn the_write_group_acts_its_own_group_looks_and_others_are_told() {
     env.configure(TASKS);
     let (code, _, error) = told(&env.run(&["reload"]));
     assert_eq!(code, 78);
-    assert!(error.contains("write_group changed from 4242424 to none: restart dagd"), "{error}");
+    assert!(error.contains("write_group \"4242424\" → \"none\": restart dagd"), "{error}");
     assert!(env.stop());
 }
 

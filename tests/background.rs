@@ -223,3 +223,19 @@ fn a_log_that_was_renamed_is_opened_anew() {
     assert_eq!(logs.count(), 2, "standard output and standard error");
     env.ok(&["stop"]);
 }
+
+#[test]
+fn a_socket_is_where_the_one_who_starts_it_says() {
+    let env = env();
+    let _kill = Background(&env);
+    let there = |args: &[&str]| {
+        let args = [&["--socket", "own.sock"], args].concat();
+        let mut command = env.command(&args);
+        command.env_remove("DAGD_SOCKET").current_dir(env.path()).output().unwrap()
+    };
+    let started = there(&["start"]);
+    assert!(started.status.success(), "{started:?}");
+    assert!(env.at("own.sock").exists());
+    assert!(there(&["status"]).status.success());
+    assert!(there(&["stop"]).status.success());
+}

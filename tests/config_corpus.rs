@@ -56,7 +56,7 @@ fn around() -> Surroundings {
         xdg_runtime_dir: None,
         home: Some("/root".into()),
         uid: 0,
-        group: |name| (name == "operators").then_some(300),
+        group: |name| ["operators", "adm"].contains(&name).then_some(300),
     }
 }
 

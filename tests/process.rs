@@ -677,6 +677,14 @@ fn the_helper_makes_of_itself_what_is_asked_for() {
     assert_eq!(bench.text(), plain, "nothing more is open");
     // Its own, and the one by which it looks: none that this process was started with.
     assert_eq!(plain, "0\n1\n2\n3\n");
+    // The helper has more rights than the task: what its loader loads is not the task's to say.
+    let preload = Template::parse("/nonexistent/evil.so").unwrap();
+    let loads = TaskSpec { env: [("LD_PRELOAD".to_owned(), preload)].into(), ..shell("true") };
+    bench.run(loads.clone(), run(vec![]));
+    let plain = bench.text();
+    assert!(plain.contains("evil.so"), "{plain}");
+    bench.run(by_helper(loads), run(vec![]));
+    assert_eq!(bench.text(), plain, "the program alone has tried");
     // The same way on, in the same process table: a stop, an end by signal, a code.
     let id = bench.start(by_helper(command(&["sleep", "60"])));
     assert!(bench.slots.stop(id, Stop::Term));

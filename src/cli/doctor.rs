@@ -92,7 +92,7 @@ fn examine(
     tell: &mut Tell<'_>,
 ) -> Result<(), Failure> {
     tell(daemon(patient))?;
-    tell(configuration(loaded))?;
+    tell(configuration(loaded, patient.daemon.is_some()))?;
     let loaded = loaded.ok().map(|(loaded, _)| loaded);
     machine::rights(patient, loaded, tell)?;
     machine::containment(patient, tell)?;
@@ -119,7 +119,7 @@ fn daemon(patient: &Patient) -> Finding {
     }
 }
 
-fn configuration(loaded: Result<(&Loaded, &Path), &str>) -> Finding {
+fn configuration(loaded: Result<(&Loaded, &Path), &str>, running: bool) -> Finding {
     match loaded {
         Ok((loaded, path)) => {
             let model = &loaded.resolved.model;
@@ -135,6 +135,10 @@ fn configuration(loaded: Result<(&Loaded, &Path), &str>) -> Finding {
         }
         Err(text) => {
             let first = text.lines().next().unwrap_or_default();
+            if running && text.to_lowercase().contains("permission denied") {
+                let found = format!("the daemon's to read, and not yours: {first}");
+                return finding("configuration", Level::Note, found);
+            }
             finding("configuration", Level::Problem, first).remedy("`dagd check` shows all of it")
         }
     }

@@ -36,6 +36,8 @@ impl Finder {
     /// With the process's own environment.
     pub fn new(socket: Option<PathBuf>, config: Option<PathBuf>) -> Self {
         let var = Box::new(|name: &str| std::env::var_os(name));
+        // A daemon goes elsewhere before it listens.
+        let socket = socket.map(|socket| std::path::absolute(&socket).unwrap_or(socket));
         Self { socket, config, var, root: rustix::process::geteuid().is_root() }
     }
 

@@ -115,7 +115,9 @@ pub fn fixed(old: &Settings, new: &Settings) -> Vec<Change> {
     field(&mut changes, "state_dir", &old.state_dir, &new.state_dir);
     field(&mut changes, "runtime_dir", &old.runtime_dir, &new.runtime_dir);
     field(&mut changes, "containment", &old.containment, &new.containment);
-    let name = |settings: &Settings| settings.write_group.as_ref().map(|group| group.name.clone());
+    let name = |settings: &Settings| {
+        settings.write_group.as_ref().map_or_else(|| "none".to_owned(), |group| group.name.clone())
+    };
     field(&mut changes, "write_group", &name(old), &name(new));
     changes
 }

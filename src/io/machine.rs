@@ -5,9 +5,7 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::path::PathBuf;
 
-use super::watch::mounts::Mounts;
 use crate::core::path::Bytes;
 
 /// `CAP_DAC_READ_SEARCH`, as a number of a bit.
@@ -44,28 +42,6 @@ impl Rights {
     pub fn has(self, capability: u32) -> bool {
         self.capabilities.checked_shr(capability).is_some_and(|bits| bits & 1 == 1)
     }
-}
-
-/// Where a process stands in the tree of control groups (version 2).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cgroup {
-    /// Its directory.
-    pub dir: PathBuf,
-    /// Whether groups may be made in it by whoever asks.
-    pub writable: bool,
-    /// The controllers that it may use.
-    pub controllers: Vec<String>,
-}
-
-/// The control group of a process; `None` where there are none of version 2 to be seen.
-pub fn cgroup(pid: u32) -> Option<Cgroup> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let below = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let dir = Mounts::read().ok()?.top("cgroup2")?.as_path().join(below);
-    let controllers = fs::read_to_string(dir.join("cgroup.controllers")).ok()?;
-    let writable = rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK).is_ok();
-    let controllers = controllers.split_whitespace().map(str::to_owned).collect();
-    Some(Cgroup { dir, writable, controllers })
 }
 
 /// Whether something sets the clock by others; `None` where the kernel does not say.

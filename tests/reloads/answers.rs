@@ -182,3 +182,27 @@ fn it_makes_no_difference_whether_a_trigger_goes_while_dagd_is_down() {
     assert_eq!(fs::read_to_string(env.at("ran")).unwrap(), "old\nold\n");
     assert!(env.stop());
 }
+
+#[test]
+fn what_waits_of_a_paused_trigger_that_has_left_can_be_resumed() {
+    let mut env = Env::new(FIRST);
+    env.mkdir("in");
+    fs::write(env.at("go"), "").unwrap();
+    env.start();
+    env.ok(&["pause", "s"]);
+    env.signal(10);
+    env.wait("the signal", || {
+        let status = env.json(&["status"]);
+        let triggers = status["triggers"].as_array().unwrap();
+        triggers.iter().any(|trigger| trigger["name"] == "s" && trigger["queued"] == 1)
+    });
+    env.configure(SECOND);
+    env.ok(&["reload"]);
+    assert!(env.runs().is_empty());
+    env.ok(&["resume", "s"]);
+    env.await_ended(1);
+    assert_eq!(fs::read_to_string(env.at("ran")).unwrap(), "old\n");
+    // Now nobody knows it any more.
+    assert_eq!(env.run(&["resume", "nobody"]).status.code(), Some(3));
+    assert!(env.stop());
+}

@@ -38,8 +38,6 @@ fn an_instance_is_as_the_service_is() {
         }
     };
     let expected: Vec<_> = settings("dagd.service").iter().map(own).collect();
-    let expected: Vec<_> =
-        expected.into_iter().filter(|line| line != "RuntimeDirectoryPreserve=yes").collect();
     assert_eq!(settings("dagd@.service"), expected);
 }
 

@@ -31,8 +31,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Looks at each folder in turn.
 pub fn folders(patient: &Patient, loaded: &Loaded, tell: &mut Tell<'_>) -> Result<(), Failure> {
     let own = patient.daemon.is_none();
-    let mounts =
-        if own { Mounts::read() } else { Mounts::of(patient.pid).or_else(|_| Mounts::read()) };
+    // Without a right to see the daemon's mounts nothing is said of what depends on them.
+    let mounts = if own { Mounts::read() } else { Mounts::of(patient.pid) };
     let mounts = Arc::new(mounts.unwrap_or_default());
     let leases = Rights::of(patient.pid).is_ok_and(|rights| rights.has(LEASE));
     for trigger in loaded.resolved.model.triggers.values() {
@@ -97,6 +97,10 @@ fn look(
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let found = format!("{shown} does not exist; it is waited for");
+            return vec![finding("folder", Level::Note, found)];
+        }
+        Err(error) if told.is_some() => {
+            let found = format!("{shown} is the daemon's to look at, and not yours: {error}");
             return vec![finding("folder", Level::Note, found)];
         }
         Err(error) => {

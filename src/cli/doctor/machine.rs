@@ -7,6 +7,7 @@ use crate::cli::text::count;
 use crate::core::trigger::Backend;
 use crate::io::config_files::Loaded;
 use crate::io::machine::{self, Rights};
+use crate::io::process::cgroup;
 use crate::io::watch::limits::{INSTANCES, Limit, QUEUE, WATCHES, used};
 use crate::wire::{Finding, Level};
 
@@ -59,23 +60,22 @@ pub fn rights(
 pub fn containment(patient: &Patient, tell: &mut Tell<'_>) -> Result<(), Failure> {
     let remedy = "in a unit: Delegate=yes; without it processes are found by their group and by \
                   the token in their environment";
-    tell(match machine::cgroup(patient.pid) {
-        None => {
-            finding("containment", Level::Note, "no control groups of version 2 are to be seen")
-                .remedy(remedy)
+    if let Some(status) = &patient.daemon {
+        let found = status.containment.clone();
+        let lacks = found.starts_with("process groups");
+        let told = finding("containment", if lacks { Level::Note } else { Level::Ok }, found);
+        return tell(if lacks { told.remedy(remedy) } else { told });
+    }
+    tell(match cgroup::find() {
+        Err(why) => finding("containment", Level::Note, why).remedy(remedy),
+        Ok(found) if !found.delegated => {
+            let what = format!("{} is not marked as delegated", found.own.display());
+            finding("containment", Level::Note, what).remedy(remedy)
         }
-        Some(group) => {
-            let dir = group.dir.display();
-            let controllers = match group.controllers.as_slice() {
-                [] => "no controllers".to_owned(),
-                some => format!("controllers: {}", some.join(" ")),
-            };
-            if group.writable {
-                finding("containment", Level::Ok, format!("{dir}, {controllers}"))
-            } else {
-                let found = format!("{dir} is not delegated to you");
-                finding("containment", Level::Note, found).remedy(remedy)
-            }
+        Ok(found) => {
+            let all: Vec<&str> = found.controllers.iter().map(String::as_str).collect();
+            let own = found.own.display();
+            finding("containment", Level::Ok, format!("{own}, controllers: {}", all.join(" ")))
         }
     })
 }

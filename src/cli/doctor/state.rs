@@ -27,9 +27,12 @@ const BEHIND: Duration = Duration::from_secs(2);
 /// The folder, then the database.
 pub fn state(patient: &Patient, dir: &Path, tell: &mut Tell<'_>) -> Result<(), Failure> {
     let Ok(real) = dir.canonicalize() else {
+        if patient.daemon.is_some() {
+            let found = format!("{} is the daemon's to look at, and not yours", dir.display());
+            return tell(finding("state", Level::Note, found));
+        }
         let found = format!("{} does not exist or may not be read", dir.display());
-        let level = if patient.daemon.is_some() { Level::Warning } else { Level::Note };
-        return tell(finding("state", level, found).remedy("it is made at the first start"));
+        return tell(finding("state", Level::Note, found).remedy("it is made at the first start"));
     };
     tell(folder(&real))?;
     match Reader::open(&real, view::live).and_then(|mut reader| reader.health()) {
@@ -47,6 +50,10 @@ pub fn state(patient: &Patient, dir: &Path, tell: &mut Tell<'_>) -> Result<(), F
             let remedy = "stop dagd, set the state folder aside and restore it from a backup; \
                           without one dagd starts with an empty memory";
             tell(finding("database", Level::Problem, why).remedy(remedy))
+        }
+        // Who may look at a running dagd need not be able to read its files.
+        Err(error) if patient.daemon.is_some() => {
+            tell(finding("database", Level::Note, format!("not yours to read: {error}")))
         }
         Err(error) => tell(finding("database", Level::Problem, error.to_string())),
     }

@@ -88,8 +88,10 @@ pub struct Tree {
 
 impl Tree {
     /// Moves this process to a leaf of `found`, enables what controllers there are, and makes a
-    /// place for the attempts of `instance`.
-    pub fn take(found: &Found, instance: &str) -> io::Result<Self> {
+    /// place for the attempts of `instance`. `bare`: without controllers, since what has them can
+    /// hold no process itself; the service manager puts the next dagd there, while processes of the
+    /// last one that go on keep the group.
+    pub fn take(found: &Found, instance: &str, bare: bool) -> io::Result<Self> {
         let leaf = found.own.join(LEAF);
         make(&leaf)?;
         write(&leaf.join("cgroup.procs"), &std::process::id().to_string())?;
@@ -98,12 +100,14 @@ impl Tree {
         if !top.join("cgroup.kill").exists() {
             return Err(io::Error::other("the kernel cannot kill a cgroup: it is older than 5.14"));
         }
-        for dir in [&found.own, &top] {
+        let sign = if bare { '-' } else { '+' };
+        let dirs = if bare { [&top, &found.own] } else { [&found.own, &top] };
+        for dir in dirs {
             for controller in CONTROLLERS.iter().filter(|name| found.controllers.contains(**name)) {
                 // One by one: what cannot be had keeps nothing else from being used. Who asks for a
                 // limit that needs it is told.
                 if let Err(error) =
-                    write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"))
+                    write(&dir.join("cgroup.subtree_control"), &format!("{sign}{controller}"))
                 {
                     tracing::warn!(%error, controller, "a controller of cgroups cannot be used");
                 }

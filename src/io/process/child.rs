@@ -24,7 +24,7 @@ use rustix::process::{Gid, Rlimit as Raw, Uid};
 use crate::core::confine::{Confine, Resource, Rlimit};
 
 use super::left::{self, Part};
-use super::order::{Failed, MARK, Order, REPORT, Step, c_string};
+use super::order::{APART, Failed, MARK, Order, REPORT, Step, c_string};
 use super::prepare::Private;
 use super::users::{self, Account};
 
@@ -210,7 +210,11 @@ fn become_program(order: &Order, account: Option<&Account>) -> io::Error {
 /// The environment that this process was given; what tells who the user is and was left out by
 /// whoever prepared it is the account's.
 fn environment(account: Option<&Account>) -> Vec<OsString> {
-    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let own = |(key, value): (OsString, OsString)| {
+        let name = key.as_bytes().strip_prefix(&[APART]).unwrap_or(key.as_bytes());
+        (OsStr::from_bytes(name).to_owned(), value)
+    };
+    let mut env: Vec<(OsString, OsString)> = std::env::vars_os().map(own).collect();
     let Some(Account { name, home, shell, .. }) = account else { return joined(&env) };
     for (key, value) in [("HOME", home), ("USER", name), ("LOGNAME", name), ("SHELL", shell)] {
         if !env.iter().any(|(known, _)| known == key) {

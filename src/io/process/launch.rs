@@ -88,7 +88,7 @@ impl Launcher {
         let child = Child {
             program: &self.helper,
             argv: &argv,
-            envp: &exec.envp,
+            envp: &order::environment(&exec.envp),
             // The helper goes to the task's own as the task's user.
             cwd: c"/",
             log: log.as_fd(),

@@ -44,7 +44,7 @@ impl Means {
     pub fn take(containment: Containment, graph: &Graph, instance: &str) -> Result<Self, String> {
         let wish = Wish::of(containment, graph);
         let tree = look(wish).and_then(|found| {
-            Tree::take(&found, instance).map_err(|error| {
+            Tree::take(&found, instance, leaves(graph)).map_err(|error| {
                 format!("the cgroup {} cannot be used: {error}", found.own.display())
             })
         });
@@ -92,8 +92,17 @@ impl Means {
     /// What of a configuration cannot hold, a sentence each with its remedy.
     pub fn faults(&self, graph: &Graph) -> Vec<String> {
         let controllers = self.tree.as_ref().map(|tree| tree.controllers().clone());
-        let limits = Limits { containment: self.containment, controllers };
-        faults(graph, &limits)
+        let enabled = controllers.as_ref().is_ok_and(|controllers| !controllers.is_empty());
+        let limits = Limits { containment: self.containment, controllers, leaves: leaves(graph) };
+        let mut all = faults(graph, &limits);
+        if limits.leaves && enabled {
+            all.push(
+                "on_daemon_stop = \"leave\" cannot hold: this dagd has enabled controllers of \
+                 cgroups; restart dagd"
+                    .to_owned(),
+            );
+        }
+        all
     }
 }
 
@@ -106,7 +115,7 @@ pub fn foresee(containment: Containment, graph: &Graph) -> Vec<String> {
         all.push(format!("containment = \"cgroup\" cannot hold: {why}"));
     }
     let controllers = found.as_ref().map(|found| found.controllers.clone());
-    all.extend(faults(graph, &Limits { containment, controllers }));
+    all.extend(faults(graph, &Limits { containment, controllers, leaves: leaves(graph) }));
     all
 }
 
@@ -136,6 +145,11 @@ impl Wish {
     }
 }
 
+/// Whether attempts may go on without dagd.
+fn leaves(graph: &Graph) -> bool {
+    graph.nodes().any(|ix| graph.task(ix).on_daemon_stop == OnDaemonStop::Leave)
+}
+
 fn look(wish: Wish) -> Result<Found, String> {
     if wish == Wish::No {
         return Err("containment = \"group\"".to_owned());
@@ -152,6 +166,8 @@ struct Limits<'a> {
     containment: Containment,
     /// The controllers, or why there are none.
     controllers: Result<BTreeSet<String>, &'a String>,
+    /// Whether attempts may go on without dagd: then no controller is enabled.
+    leaves: bool,
 }
 
 fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
@@ -165,15 +181,6 @@ fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
             all.entry(fault).or_default().push(&task.name);
         }
         let Some(confine) = &task.confine else { continue };
-        if task.on_daemon_stop == OnDaemonStop::Leave {
-            for (key, _) in confine.limits() {
-                let fault = format!(
-                    "{key} cannot hold with on_daemon_stop = \"leave\": such a task is in no cgroup \
-                     of its own; remove one of the two"
-                );
-                all.entry(fault).or_default().push(&task.name);
-            }
-        }
         for fault in limits.faults(confine).into_iter().chain(powers.faults(confine)) {
             all.entry(fault).or_default().push(&task.name);
         }
@@ -194,6 +201,11 @@ impl Limits<'_> {
         let fault = |(key, controller): (&str, &str)| match &self.controllers {
             _ if group => Some(format!(
                 "{key} cannot hold with containment = \"group\"; remove one of the two"
+            )),
+            _ if self.leaves => Some(format!(
+                "{key} cannot hold in a configuration with on_daemon_stop = \"leave\": what goes on \
+                 without dagd would keep it from being started again; have another dagd for one of \
+                 the two"
             )),
             Err(why) => Some(format!(
                 "{key} cannot hold: there are no cgroups ({why}); have the service manager delegate \

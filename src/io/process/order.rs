@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use crate::core::confine::{Confine, Resource, Rlimit};
 
 use super::prepare::{Exec, Private};
+use super::vars::TOKEN;
 
 /// The first argument of the helper: no verb begins so.
 pub const MARK: &str = "@attempt";
@@ -89,6 +90,23 @@ fn confined(confine: &Confine) -> Vec<(&'static str, String)> {
     };
     all.extend(rlimits.iter().map(told));
     all
+}
+
+/// Before the name of a variable that is the program's and not the helper's: the helper has more
+/// rights than the task, whose variables are not to tell its loader what to load.
+pub const APART: u8 = b'@';
+
+/// The environment of a helper: the token is its own, by which it is found.
+pub fn environment(program: &[CString]) -> Vec<CString> {
+    let token = |text: &CString| {
+        text.to_bytes().strip_prefix(TOKEN.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+    };
+    let apart = |text: &CString| {
+        let bytes = [&[APART], text.to_bytes()].concat();
+        // It holds no NUL, as before.
+        CString::new(bytes).unwrap_or_default()
+    };
+    program.iter().map(|text| if token(text) { text.clone() } else { apart(text) }).collect()
 }
 
 impl Order {

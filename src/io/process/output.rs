@@ -102,6 +102,9 @@ impl Log {
         let guard = self.lock();
         let Some(live) = guard.as_ref() else { return };
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        if fstat(&live.spare.file).is_ok_and(|stat| stat.st_uid == uid.as_raw()) {
+            return;
+        }
         if let Err(error) = rustix::fs::fchown(&live.spare.file, Some(uid), Some(gid)) {
             tracing::warn!(path = %live.target.display(), %error, "a log stays with its task's user");
         }

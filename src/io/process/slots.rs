@@ -275,7 +275,8 @@ impl Slot {
         let keep = exec.left.is_some();
         let outputs = if keep { outputs::look(&exec.output) } else { outputs::take(&exec.output) };
         self.leave_user(exec);
-        let (log_bytes, spare) = self.log.end(cleared.clean);
+        // What another user has had in hand is nobody else's log.
+        let (log_bytes, spare) = self.log.end(cleared.clean && exec.private.is_none());
         self.spare = spare;
         if log_bytes > 0 {
             exec.secrets.blot_or_tell(&exec.log);
@@ -305,6 +306,7 @@ impl Slot {
             None => (Exit::Unknown, seen_at),
         };
         let outputs = outputs::look(output);
+        self.log.own();
         let (log_bytes, _) = self.log.end(false);
         secrets.blot_or_tell(log);
         let leftovers = if killed { 0 } else { leftovers };
@@ -330,6 +332,11 @@ impl Slot {
     fn leave_user(&self, exec: &Exec) {
         let Some(private) = &exec.private else { return };
         self.log.own();
+        if exec.left.is_some() {
+            // Its outputs are read again should dagd die before the end is stored. A later start
+            // removes it.
+            return;
+        }
         if let Err(error) = std::fs::remove_dir_all(&private.dir)
             && error.kind() != std::io::ErrorKind::NotFound
         {

@@ -169,12 +169,6 @@ impl Mounts {
         Self(text.split(|&byte| byte == b'\n').filter_map(line).collect())
     }
 
-    /// Where the first file system of a type is mounted that can be reached.
-    pub fn top(&self, kind: &str) -> Option<&Bytes> {
-        let reached = |mount: &&Mount| self.over(&mount.point).is_some_and(|m| m.id == mount.id);
-        self.0.iter().filter(|mount| mount.kind == kind).find(reached).map(|mount| &mount.point)
-    }
-
     /// The mount on which a path without symbolic links lies. As the kernel walks: from mount to
     /// mount, so that what another mount hides does not count.
     pub fn over(&self, path: &Bytes) -> Option<&Mount> {
