@@ -143,16 +143,12 @@ fn a_cancel_and_a_time_limit_reach_it_after_it_was_taken_over() {
     assert!(!lives(pid));
     assert_eq!(env.runs()[0]["state"], "cancelled");
     assert!(env.stop());
-    // The limit counts from its start, not from when it was taken over.
     let limited = CONFIG.replace("kill_after", "timeout = \"1s\"\nkill_after");
     let mut env = begun(&limited);
     let pid = pids(&env)[0];
     env.kill();
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    let before = std::time::Instant::now();
     env.start();
     env.await_ended(1);
-    println!("ended {:?} after the start", before.elapsed());
     assert!(!lives(pid));
     assert_eq!(env.task(1, "long")["state"], "timed_out");
     assert!(env.stop());

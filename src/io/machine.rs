@@ -10,8 +10,16 @@ use crate::core::path::Bytes;
 
 /// `CAP_DAC_READ_SEARCH`, as a number of a bit.
 pub const DAC_READ_SEARCH: u32 = 2;
+/// `CAP_SETGID`.
+pub const SETGID: u32 = 6;
+/// `CAP_SETUID`.
+pub const SETUID: u32 = 7;
 /// `CAP_SYS_ADMIN`.
 pub const SYS_ADMIN: u32 = 21;
+/// `CAP_SYS_NICE`.
+pub const SYS_NICE: u32 = 23;
+/// `CAP_SYS_RESOURCE`.
+pub const SYS_RESOURCE: u32 = 24;
 /// `CAP_LEASE`.
 pub const LEASE: u32 = 28;
 

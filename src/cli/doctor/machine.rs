@@ -145,7 +145,7 @@ fn room(
 /// A command that sets a value, with how to keep it over a restart.
 fn kept(command: &str) -> String {
     let value = command.rsplit(' ').next().unwrap_or(command);
-    format!("{command}; to keep it: echo {value} > /etc/sysctl.d/60-dagd.conf")
+    format!("{command}; to keep it: echo {value} >> /etc/sysctl.d/60-dagd.conf")
 }
 
 /// The problems that a daemon tells of itself.

@@ -11,15 +11,11 @@ use crate::core::confine::{Confine, Containment, Resource};
 use crate::core::graph::Graph;
 use crate::core::task::OnDaemonStop;
 
+use crate::io::machine::{self, Rights};
+
 use super::cgroup::{self, Found, Tree};
 use super::left;
 use super::users::{self, Account};
-
-/// The bits of capabilities that some fields need.
-const CAP_SETGID: u32 = 6;
-const CAP_SETUID: u32 = 7;
-const CAP_SYS_NICE: u32 = 23;
-const CAP_SYS_RESOURCE: u32 = 24;
 
 /// The means of one dagd.
 #[derive(Debug)]
@@ -171,7 +167,8 @@ struct Limits<'a> {
 }
 
 fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
-    let mut powers = Powers::default();
+    let rights = Rights::of(std::process::id()).ok();
+    let mut powers = Powers { rights, ..Powers::default() };
     let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for task in graph.nodes().map(|ix| graph.task(ix)) {
         if task.on_daemon_stop == OnDaemonStop::Leave
@@ -231,14 +228,15 @@ impl Limits<'_> {
 /// What this process may change of its children; users are looked up once.
 #[derive(Default)]
 struct Powers {
-    capabilities: Option<u64>,
+    /// Those of this process; none if they cannot be read.
+    rights: Option<Rights>,
     accounts: BTreeMap<String, Result<u32, String>>,
     groups: BTreeMap<String, Result<u32, String>>,
 }
 
 impl Powers {
-    fn has(&mut self, bit: u32) -> bool {
-        *self.capabilities.get_or_insert_with(effective) & (1 << bit) != 0
+    fn has(&self, bit: u32) -> bool {
+        self.rights.is_some_and(|rights| rights.has(bit))
     }
 
     fn faults(&mut self, confine: &Confine) -> Vec<String> {
@@ -248,7 +246,7 @@ impl Powers {
             match self.accounts.entry(name.clone()).or_insert_with(look).clone() {
                 Err(why) => faults.push(why),
                 Ok(uid) if uid == rustix::process::geteuid().as_raw() => {}
-                Ok(_) if self.has(CAP_SETUID) && self.has(CAP_SETGID) => {}
+                Ok(_) if self.has(machine::SETUID) && self.has(machine::SETGID) => {}
                 Ok(_) => faults.push(format!(
                     "user = \"{name}\" cannot hold: dagd may not become another user; run it as root \
                      with CAP_SETUID and CAP_SETGID, or remove the key"
@@ -259,7 +257,7 @@ impl Powers {
             match self.groups.entry(name.clone()).or_insert_with(|| users::group(name)).clone() {
                 Err(why) => faults.push(why),
                 Ok(gid) if gid == rustix::process::getegid().as_raw() => {}
-                Ok(_) if self.has(CAP_SETGID) => {}
+                Ok(_) if self.has(machine::SETGID) => {}
                 Ok(_) => faults.push(format!(
                     "group = \"{name}\" cannot hold: dagd may not change its group; run it as root \
                      with CAP_SETGID, or remove the key"
@@ -268,7 +266,7 @@ impl Powers {
         }
         if let Some(nice) = confine.nice
             && nice < own_nice()
-            && !self.has(CAP_SYS_NICE)
+            && !self.has(machine::SYS_NICE)
         {
             faults.push(format!(
                 "nice = {nice} cannot hold: it would be ahead of dagd itself, which needs \
@@ -277,7 +275,7 @@ impl Powers {
         }
         for (of, limit) in &confine.rlimits {
             let most = hard(*of);
-            if limit.hard.unwrap_or(u64::MAX) > most && !self.has(CAP_SYS_RESOURCE) {
+            if limit.hard.unwrap_or(u64::MAX) > most && !self.has(machine::SYS_RESOURCE) {
                 let name = of.word();
                 faults.push(format!(
                     "rlimits.{name} cannot hold: dagd's own limit is {most}, and raising it needs \
@@ -288,13 +286,6 @@ impl Powers {
         }
         faults
     }
-}
-
-/// The capabilities of this process as bits; none if they cannot be read.
-fn effective() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn own_nice() -> i32 {

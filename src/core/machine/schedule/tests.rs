@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::core::effect::Out;
 use crate::core::event::{Event, Fire, FireWhat, Request};
 use crate::core::graph::Graph;
-use crate::core::id::{ItemId, Mono, Now, RunId, Seq, Wall};
+use crate::core::id::{Attempt, ItemId, Mono, Now, RunId, Seq, Wall};
 use crate::core::machine::{Machine, Recovering, Start};
 use crate::core::model::Model;
 use crate::core::selector::Selector;
@@ -21,8 +21,13 @@ fn crowd(many: u32, size: u32, demand: impl Fn(u32) -> u32) -> (Machine, Out) {
         task.uses.insert("p".into(), demand(n));
         task
     });
+    fired(tasks.collect(), size)
+}
+
+/// A machine with a run of all these tasks.
+fn fired(tasks: Vec<TaskSpec>, size: u32) -> (Machine, Out) {
     let model = Model {
-        graph: Arc::new(Graph::build(tasks.collect()).unwrap()),
+        graph: Arc::new(Graph::build(tasks).unwrap()),
         triggers: BTreeMap::new(),
         pools: [("p".into(), size)].into(),
         slots: 1000,
@@ -107,4 +112,21 @@ fn what_a_task_took_is_forgotten_with_its_last_run() {
     step(&mut machine, Event::Ended { id: ids[2], ended: ended() });
     step(&mut machine, Event::Reloaded(empty));
     assert!(machine.runs().is_empty() && machine.durations.is_empty());
+}
+
+#[test]
+fn a_time_limit_counts_from_the_start_under_an_earlier_dagd() {
+    let second = |n: u64| Mono(n * 1_000_000_000);
+    let mut task = TaskSpec::new("t", Vec::new());
+    task.timeout = Some(Duration::from_secs(10));
+    let (machine, _) = fired(vec![task], 1);
+    let run = machine.runs.values().next().unwrap();
+    let due = |passed| {
+        let passed = Duration::from_secs(passed);
+        super::Schedule::default().start(run, 0, Attempt(1), second(100), passed).unwrap().0
+    };
+    assert_eq!(
+        (due(0), due(3), due(10), due(99)),
+        (second(110), second(107), second(100), second(100))
+    );
 }
