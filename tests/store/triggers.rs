@@ -1,9 +1,12 @@
 //! Triggers that are renamed and forgotten, and keys.
 
+use dagd::core::bound::{Bound, OnRemoval};
+use dagd::core::disposition::Disposition;
 use dagd::core::id::{ItemId, Name, RunId};
 use dagd::core::ledger::{Noted, Placed};
 use dagd::core::path::Bytes;
 use dagd::core::record::{FileClaim, Reason, Record, RunState};
+use dagd::core::selector::Selector;
 use dagd::io::store::{Keep, RunFilter, Store};
 
 use crate::common::{World, at, claim, created, over, reader, run, store, version, whole_run};
@@ -251,4 +254,31 @@ fn a_large_ledger_goes_in_steps() {
     assert!(steps > before / SLICE, "{steps} steps");
     println!("the longest of the steps: {longest:?}");
     assert_eq!(count(), 0);
+}
+
+#[test]
+fn a_graph_that_only_a_triggers_last_word_kept_goes_with_that_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let worlds = [World::new(), World::with(&[("other", &[])])];
+    let mut store = store(dir.path());
+    for world in &worlds {
+        let bound = Bound {
+            spec: "x".into(),
+            rev: world.graph.rev().clone(),
+            select: Selector::task("a"),
+            on_removal: OnRemoval::Drain,
+            merge: false,
+            rate_limit: None,
+            drop: false,
+            root: None,
+            disposition: Disposition::default(),
+        };
+        let (trigger, bound) = ("s".into(), Box::new(bound));
+        let record = Record::TriggerBound { trigger, bound, at: at(1) };
+        store.commit(&[record], world).unwrap();
+    }
+    while store.prune(keep(), |_| ()).unwrap().more {}
+    let mut left = reader(dir.path());
+    assert!(left.graph(worlds[0].graph.rev()).unwrap().is_none());
+    assert!(left.graph(worlds[1].graph.rev()).unwrap().is_some());
 }

@@ -41,6 +41,7 @@ CREATE TABLE runs(
   created_at TEXT NOT NULL, started_at TEXT, ended_at TEXT NOT NULL,
   created_ns INTEGER NOT NULL, ended_ns INTEGER NOT NULL, scheduled_ns INTEGER);
 CREATE INDEX runs_ended ON runs(ended_ns);
+CREATE INDEX runs_rev ON runs(rev);
 CREATE TABLE run_files(
   run INTEGER NOT NULL, ix INTEGER NOT NULL, path NOT NULL, rel NOT NULL, kind TEXT NOT NULL,
   size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, file BLOB NOT NULL,
