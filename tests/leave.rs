@@ -38,7 +38,7 @@ fn begun(config: &str) -> Env {
     let mut env = Env::new(config);
     env.start();
     env.signal(10);
-    env.wait("the task", || env.at("pids").exists());
+    env.wait("the task", || !pids(&env).is_empty());
     env
 }
 

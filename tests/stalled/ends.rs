@@ -316,7 +316,8 @@ cwd = "{dir}"
     );
     env.start();
     env.ok(&["fire", "--select", "t"]);
-    env.wait("the log", || env.at("state/logs/1.t.1.log").exists());
+    let log = env.at("state/logs/1.t.1.log");
+    env.wait("the log", || fs::read_to_string(&log).is_ok_and(|text| text == "said 1\n"));
     env.kill();
     fs::write(env.at("go"), "").unwrap();
     env.start();
