@@ -3,13 +3,15 @@
 use super::CONFIG;
 use super::machine::Machine;
 
-/// A task that goes on until it may end.
+/// A task that goes on until it may end, and then still has what it had.
 const LONG: &str = r#"
 [tasks.long]
 shell = '''
 echo "$DAGD_ATTEMPT" >> /srv/out/long
+kept=$(mktemp)
+shared=$(ipcmk -M 8 | tr -dc 0-9)
 while [ ! -e /srv/out/go ]; do sleep 0.1; done
-exit 3
+test -e "$kept" && rm "$kept" && mktemp && test -s "$DAGD_EVENT_JSON" && ipcrm -m "$shared" && exit 3
 '''
 on_daemon_stop = "leave"
 "#;
@@ -48,7 +50,9 @@ fn tasks_go_on_through_restarts_where_the_unit_lets_them() {
     assert_eq!(machine.ok("cat /srv/out/long"), "1\n");
     let shown: serde_json::Value = serde_json::from_str(&machine.ok("dagd show 1 --json")).unwrap();
     let attempts = shown["tasks"][0]["attempts"].as_array().unwrap();
-    assert_eq!((attempts.len(), attempts[0]["exit_code"].as_i64()), (1, Some(3)), "{shown}");
+    let log = machine.ok("dagd logs 1/long");
+    let ended = (attempts.len(), attempts[0]["exit_code"].as_i64());
+    assert_eq!(ended, (1, Some(3)), "{shown} {log}");
     // What dagd told of the run, by its number and by its task, through all its lives.
     let of = |field: &str| machine.ok(&format!("journalctl --sync; journalctl -o cat {field}"));
     let (run, task) = (of("DAGD_RUN=1"), of("DAGD_RUN=1 DAGD_TASK=long"));
