@@ -257,6 +257,18 @@ impl Env {
         self.notify.set_nonblocking(false).unwrap();
     }
 
+    /// Waits until the daemon tells its service manager this word.
+    pub(crate) fn await_told(&self, word: &str) {
+        self.notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.notify.recv(&mut buffer).unwrap();
+            if buffer[..length].split(|&byte| byte == b'\n').any(|line| line == word.as_bytes()) {
+                return;
+            }
+        }
+    }
+
     /// What the daemon logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.at("daemon.log")).unwrap_or_default()
