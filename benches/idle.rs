@@ -1,4 +1,5 @@
-//! What an idle daemon costs: wake-ups of all its threads, processor time and memory over a minute.
+//! What an idle daemon costs: wake-ups of all its threads, processor time and memory over a minute,
+//! with a watchdog that is fed every ten seconds.
 //! `cargo bench --bench idle [SECONDS]`
 
 #![expect(
@@ -11,6 +12,7 @@
 mod bench;
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -22,16 +24,23 @@ fn main() {
     let home = bench.dir("idle");
     bench.dir("idle/inbox");
     let config = "[daemon]\nstate_dir = \"state\"\nruntime_dir = \"run\"\nreload_on_change = true\n\
+                  [control]\nwrite_group = \"0\"\n\
                   [tasks.t]\ncommand = [\"true\"]\n\
-                  [triggers.in]\ndrop = \"inbox\"\nrun = \"t\"\n\
+                  [tasks.left]\nneeds = [\"t\"]\ncommand = [\"true\"]\non_daemon_stop = \"leave\"\n\
+                  [triggers.in]\ndrop = \"inbox\"\nrun = \"t+\"\nrecursive = true\nmove = \"done/\"\n\
                   [triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n\
                   [triggers.r]\nsignal = \"SIGRTMIN+1\"\nrun = \"t\"\n\
                   [triggers.yearly]\nschedule = \"0 0 1 1 *\"\nrun = \"t\"\n\
                   [triggers.quiet]\nabsent = \"30d\"\nof = \"s\"\nrun = \"t\"\n";
     fs::write(home.join("dagd.toml"), config).unwrap();
+    let manager = UnixDatagram::bind(home.join("notify")).unwrap();
+    manager.set_nonblocking(true).unwrap();
     let mut child = Command::new(&bench.dagd)
         .args(["run", "--config"])
         .arg(home.join("dagd.toml"))
+        .env("NOTIFY_SOCKET", home.join("notify"))
+        .env("WATCHDOG_USEC", "20000000")
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
@@ -41,12 +50,15 @@ fn main() {
         fs::write(home.join(format!("inbox/{n}")), "x").unwrap();
     }
     std::thread::sleep(Duration::from_secs(3));
+    let words = || std::iter::from_fn(|| manager.recv(&mut [0; 4096]).ok()).count();
+    words();
     let before = sample(child.id());
     std::thread::sleep(Duration::from_secs(seconds as u64));
     let after = sample(child.id());
     println!(
-        "idle for {seconds} s: {} wake-ups, {} ticks of processor time, {} kB resident, {} threads",
+        "idle for {seconds} s: {} wake-ups for {} words to the watchdog, {} ticks of processor time, {} kB resident, {} threads",
         after.0 - before.0,
+        words(),
         after.1 - before.1,
         after.2,
         after.3
