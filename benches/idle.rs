@@ -56,19 +56,20 @@ fn main() {
     std::thread::sleep(Duration::from_secs(seconds as u64));
     let after = sample(child.id());
     println!(
-        "idle for {seconds} s: {} wake-ups for {} words to the watchdog, {} ticks of processor time, {} kB resident, {} threads",
+        "idle for {seconds} s: {} wake-ups for {} words to the watchdog, {} ticks of processor time, {} kB resident ({} kB without its program), {} threads",
         after.0 - before.0,
         words(),
         after.1 - before.1,
-        after.2,
+        after.2[0],
+        after.2[1],
         after.3
     );
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-/// Context switches, clock ticks, resident kB, threads.
-fn sample(pid: u32) -> (u64, u64, u64, usize) {
+/// Context switches, clock ticks, resident kB with and without what is mapped from files, threads.
+fn sample(pid: u32) -> (u64, u64, [u64; 2], usize) {
     let tasks: Vec<_> =
         fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
     let field = |text: &str, name: &str| -> u64 {
@@ -92,5 +93,5 @@ fn sample(pid: u32) -> (u64, u64, u64, usize) {
         .map(|n| n.parse::<u64>().unwrap())
         .sum();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    (switches, ticks, field(&status, "VmRSS"), tasks.len())
+    (switches, ticks, ["VmRSS", "RssAnon"].map(|name| field(&status, name)), tasks.len())
 }
