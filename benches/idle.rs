@@ -68,7 +68,7 @@ fn main() {
     child.wait().unwrap();
 }
 
-/// Context switches, clock ticks, resident kB with and without what is mapped from files, threads.
+/// How often its threads went to sleep, clock ticks, resident kB with and without what is mapped from files, threads.
 fn sample(pid: u32) -> (u64, u64, [u64; 2], usize) {
     let tasks: Vec<_> =
         fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|t| t.unwrap().path()).collect();
@@ -76,11 +76,11 @@ fn sample(pid: u32) -> (u64, u64, [u64; 2], usize) {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    let mut switches = 0;
+    let mut sleeps = 0;
     for task in &tasks {
         let status = fs::read_to_string(task.join("status")).unwrap();
-        switches += field(&status, "voluntary_ctxt_switches")
-            + field(&status, "nonvoluntary_ctxt_switches");
+        // Who is put off the processor by others does not wake up.
+        sleeps += field(&status, "voluntary_ctxt_switches");
     }
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let ticks: u64 = stat
@@ -93,5 +93,5 @@ fn sample(pid: u32) -> (u64, u64, [u64; 2], usize) {
         .map(|n| n.parse::<u64>().unwrap())
         .sum();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    (switches, ticks, ["VmRSS", "RssAnon"].map(|name| field(&status, name)), tasks.len())
+    (sleeps, ticks, ["VmRSS", "RssAnon"].map(|name| field(&status, name)), tasks.len())
 }
