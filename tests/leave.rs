@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 
 use common::{Env, kill};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 /// A task that goes on until it is told how to end, and one that needs it.
@@ -55,6 +56,12 @@ fn pids(env: &Env) -> Vec<i32> {
 fn lives(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
+}
+
+/// What watches over the first attempt at `long` of run 1.
+fn watcher(env: &Env) -> i32 {
+    let text = fs::read_to_string(env.at("state/left/1/1.long.1.watch")).unwrap();
+    text.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// The attempts at `long` of run 1.
@@ -154,27 +161,120 @@ fn a_cancel_and_a_time_limit_reach_it_after_it_was_taken_over() {
     assert!(env.stop());
 }
 
+/// What a task may leave behind: in its group or not, with its token or not.
+const LEFTOVERS: [&str; 4] =
+    ["sleep 1000", "setsid sleep 1000", "env -i sleep 1000", "env -i setsid sleep 1000"];
+
 #[test]
 fn what_it_leaves_behind_is_ended_with_it() {
-    let config = CONFIG.replace(". ./go", "setsid sleep 1000 & echo $! >> left; . ./go");
-    let mut env = begun(&config);
-    env.kill();
+    for leftover in LEFTOVERS {
+        let left = format!("{leftover} & echo $! >> left; . ./go");
+        let config = CONFIG.replace(". ./go", &left);
+        for absent in [false, true] {
+            let mut env = begun(&config);
+            env.kill();
+            if !absent {
+                env.start();
+            }
+            go(&env, "exit 0");
+            if absent {
+                env.wait("its end", || env.at("state/left/1/1.long.1.end").exists());
+                let gone = || !lives(watcher(&env));
+                env.wait("what watches it", gone);
+                let left = fs::read_to_string(env.at("left")).unwrap();
+                assert!(!lives(left.trim().parse().unwrap()), "{leftover}: it was not waited for");
+                env.start();
+            }
+            env.await_ended(1);
+            let left = fs::read_to_string(env.at("left")).unwrap();
+            assert!(!lives(left.trim().parse().unwrap()), "{leftover}");
+            assert_eq!(attempts(&env)[0]["leftovers"], 1, "{leftover}");
+            assert!(env.stop());
+        }
+    }
+}
+
+#[test]
+fn those_that_go_on_take_no_slot_and_none_is_overlooked() {
+    let task = |name: &str| {
+        format!(
+            "[tasks.{name}]\nshell = 'echo $$ >> pids; \
+             while [ ! -e {name}.go ]; do sleep 0.01; done; exit 3'\n\
+             cwd = \"{{dir}}\"\non_daemon_stop = \"leave\"\n"
+        )
+    };
+    let tasks = ["a", "b", "c"].map(task).concat();
+    let daemon = |slots: u32| format!("[daemon]\nmax_parallel = {slots}\n");
+    let rest = format!("{tasks}[triggers.s]\nsignal = \"SIGUSR1\"\nrun = \"a,b,c\"\n");
+    let mut env = Env::new(&(daemon(3) + &rest));
     env.start();
-    go(&env, "exit 0");
+    env.signal(10);
+    env.wait("the tasks", || pids(&env).len() == 3);
+    env.kill();
+    env.configure(&(daemon(1) + &rest));
+    env.start();
+    for name in ["c", "b", "a"] {
+        fs::write(env.at(&format!("{name}.go")), "").unwrap();
+        env.wait("an end", || env.task(1, name)["state"] == "failed");
+        assert_eq!(env.task(1, name)["attempts"][0]["exit_code"], 3);
+    }
     env.await_ended(1);
-    let left: i32 = fs::read_to_string(env.at("left")).unwrap().trim().parse().unwrap();
-    assert!(!lives(left));
-    assert_eq!(attempts(&env)[0]["leftovers"], 1);
     assert!(env.stop());
+}
+
+/// Sends a TERM to a task and what watches over it, and waits until its end is written down.
+fn term(env: &Env) -> std::path::PathBuf {
+    let end = env.at("state/left/1/1.long.1.end");
+    let group = Pid::from_raw(watcher(env)).unwrap();
+    kill_process_group(group, Signal::TERM).unwrap();
+    env.wait("its end", || end.exists());
+    let watcher = watcher(env);
+    env.wait("what watches it", || !lives(watcher));
+    end
+}
+
+#[test]
+fn what_a_shutdown_of_the_machine_has_ended_is_made_anew() {
+    for how in ["", "trap 'exit 7' TERM\n"] {
+        let mut env = begun(&CONFIG.replace("echo begun", &format!("{how}echo begun")));
+        assert!(env.stop());
+        let end = term(&env);
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let told = fs::read_to_string(&end).unwrap();
+        assert!(told.contains(boot.trim_end()), "{told}");
+        // As it is found after the machine has started again.
+        fs::write(&end, told.replace(boot.trim_end(), "another")).unwrap();
+        env.start();
+        env.wait("another one", || pids(&env).len() == 2);
+        go(&env, "exit 0");
+        env.await_ended(1);
+        assert_eq!(env.runs()[0]["state"], "succeeded");
+        assert_eq!(attempts(&env).len(), 2);
+        assert!(env.stop());
+    }
+}
+
+#[test]
+fn a_time_limit_that_a_killed_daemon_has_kept_is_told_by_the_next() {
+    for (limit, state) in [("1s", "timed_out"), ("1h", "failed")] {
+        let limited = CONFIG.replace("kill_after", &format!("timeout = \"{limit}\"\nkill_after"));
+        let mut env = begun(&limited);
+        env.kill();
+        let begun =
+            fs::metadata(env.at("state/left/1/1.long.1.watch")).unwrap().modified().unwrap();
+        env.wait("its time", || begun.elapsed().unwrap().as_millis() > 1100);
+        term(&env);
+        env.start();
+        env.await_ended(1);
+        assert_eq!(env.task(1, "long")["state"], state);
+        assert!(env.stop());
+    }
 }
 
 #[test]
 fn without_its_watcher_it_is_lost_and_run_again_alone() {
     let mut env = begun(CONFIG);
-    let watcher: i32 = {
-        let text = fs::read_to_string(env.at("state/left/1/1.long.1.watch")).unwrap();
-        text.split_whitespace().next().unwrap().parse().unwrap()
-    };
+    let watcher = watcher(&env);
     let pid = pids(&env)[0];
     env.kill();
     assert_eq!(kill(watcher, 9), 0);

@@ -201,10 +201,12 @@ impl Foundation {
         let (synced_in, synced) = lane(SMALL_LANE);
         let mut slots = Slots::new(model.slots, &dirs.logs, means.clone(), results_in)
             .map_err(trying(format!("use {}", dirs.logs.display())))?;
-        for adopted in past.running.drain(..) {
+        for adopted in &past.running {
             info!(attempt = adopted.label, "an attempt that went on is taken over");
-            slots.adopt(adopted);
         }
+        slots
+            .adopt(std::mem::take(&mut past.running))
+            .map_err(trying("take over the attempts that went on"))?;
         let told = move |synced| {
             // The engine is gone only when dagd ends.
             synced_in.send(synced).ok();

@@ -104,15 +104,16 @@ impl Past {
             Found::Ended(end) => {
                 self.kept.insert(id.run);
                 self.logs.push((secrets, log));
+                let by = end.by();
                 let mut ended = Ended::without_process(end.exit, end.at);
-                ended.started_at = end.began;
+                (ended.started_at, ended.leftovers) = (end.began, end.leftovers);
                 (ended.log_bytes, ended.outputs) = (log_bytes, outputs::look(&output));
-                Left::Ended(Box::new(ended))
+                Left::Ended(Box::new(ended), by)
             }
             Found::Running(left) => {
                 self.kept.insert(id.run);
-                let (label, log_max, task) =
-                    (format!("{instance}/{stem}"), task.log_max, task.name.clone());
+                let (label, left) = (format!("{instance}/{stem}"), Arc::new(left));
+                let (log_max, task) = (task.log_max, task.name.clone());
                 let adopted =
                     Adopted { id, task, label, left, place, log, log_max, output, secrets };
                 self.running.push(adopted);

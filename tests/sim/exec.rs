@@ -8,10 +8,10 @@ use dagd::core::disposition::{Disposed, Goal, MoveResult, Phase};
 use dagd::core::effect::{Move, Start, Stop};
 use dagd::core::event::Event;
 use dagd::core::id::{AttemptId, RunId, Wall};
-use dagd::core::machine::Left;
+use dagd::core::machine::{By, Left};
 use dagd::core::path::Bytes;
-use dagd::core::record::FileClaim;
-use dagd::core::task::{Ended, Exit, OnDaemonStop};
+use dagd::core::record::{FileClaim, Record};
+use dagd::core::task::{Ended, Exit, OnDaemonStop, TaskState, Verdict};
 use dagd::core::trigger::OnConflict;
 
 use super::disk::{Disk, File, Place};
@@ -35,7 +35,7 @@ struct Process {
 pub(crate) struct Exec {
     live: BTreeMap<AttemptId, Process>,
     /// How those have ended that go on without a daemon.
-    left: BTreeMap<AttemptId, Ended>,
+    left: BTreeMap<AttemptId, (Ended, By)>,
     ever: BTreeSet<AttemptId>,
     pub(crate) out: VecDeque<Event>,
     moves: Vec<Move>,
@@ -112,7 +112,8 @@ impl Exec {
         ended.started_at = process.since;
         ended.outputs.insert("id".to_owned(), format!("{}.{}", id.run, id.attempt));
         if process.leaves {
-            self.left.insert(id, ended.clone());
+            let by = if process.asked { By::Term } else { By::Itself };
+            self.left.insert(id, (ended.clone(), by));
         }
         self.tell(id, ended, rng);
     }
@@ -134,10 +135,36 @@ impl Exec {
         self.live.retain(|_, process| process.leaves);
     }
 
+    /// The machine is shut down and started again: nothing goes on, and not all have the time to tell.
+    pub(crate) fn reboot(&mut self, now: Wall, rng: &mut Rng) {
+        for (id, process) in std::mem::take(&mut self.live) {
+            if process.leaves && !process.deaf && rng.chance(70) {
+                let exit = if rng.chance(50) { Exit::Signal(15) } else { Exit::Code(1) };
+                let mut ended = Ended::without_process(exit, now);
+                ended.started_at = process.since;
+                self.left.insert(id, (ended, By::Shutdown));
+            }
+        }
+        for (_, by) in self.left.values_mut().filter(|(_, by)| *by == By::Term) {
+            *by = By::Shutdown;
+        }
+    }
+
+    /// A shutdown of the machine is nobody's failure.
+    pub(crate) fn check_shutdown(&self, records: &[Record]) {
+        for record in records {
+            let Record::AttemptEnded { run, node, attempt, verdict, .. } = record else { continue };
+            let id = AttemptId { run: *run, node: *node, attempt: *attempt };
+            if self.left.get(&id).is_some_and(|(_, by)| *by == By::Shutdown) {
+                assert_ne!(*verdict, Verdict::Final(TaskState::Failed), "{id:?}");
+            }
+        }
+    }
+
     /// What an attempt that was in flight has come to.
     pub(crate) fn found(&self, id: AttemptId) -> Left {
         match self.left.get(&id) {
-            Some(ended) => Left::Ended(Box::new(ended.clone())),
+            Some((ended, by)) => Left::Ended(Box::new(ended.clone()), *by),
             None if self.live.get(&id).is_some_and(|process| process.leaves) => Left::Running,
             None => Left::Gone(0),
         }

@@ -209,6 +209,9 @@ impl World {
                 *thread = Thread::default();
             }
             self.checker = Checker::default();
+            if self.rng.chance(10) {
+                self.exec.reboot(self.now().wall, &mut self.rng);
+            }
             let orphans = self.mutation == Some(Mutation::Orphans);
             self.late_sweep = self.mutation == Some(Mutation::EarlyEvents);
             if !orphans && !self.late_sweep {
@@ -230,6 +233,7 @@ impl World {
             self.look_early();
             let machine = recovering.finish(self.now(), Seq(1), &mut out);
             machine.check_invariants();
+            self.exec.check_shutdown(&out.records);
             self.machine = Some(machine);
             self.say(|| "boot".to_owned());
             if self.commit_and_act(out).is_ok() {

@@ -77,7 +77,7 @@ use super::task::{Ended, StopCause, TaskState};
 
 pub use self::evolve::Illegal;
 pub use self::moves::Stuck;
-pub use self::recover::{Left, Recovering, Start};
+pub use self::recover::{By, Left, Recovering, Start};
 pub use self::schedule::InFlight;
 
 /// Plans kept at most, beside those that live runs use: one for each trigger, and for each selection that

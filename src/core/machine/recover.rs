@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lane::{Lane, Stored};
 use super::recent::Recent;
@@ -31,9 +32,20 @@ pub enum Left {
     /// It is gone without a word, and has left this many bytes of output.
     Gone(u64),
     /// It has ended meanwhile.
-    Ended(Box<Ended>),
+    Ended(Box<Ended>, By),
     /// It is still running, and whoever watches it will tell its end.
     Running,
+}
+
+/// What may have ended an attempt that has ended without a dagd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Nothing that is known of.
+    Itself,
+    /// It was asked to end: by the last dagd, or by whoever may.
+    Term,
+    /// The machine was shut down.
+    Shutdown,
 }
 
 /// What recovery starts from.
@@ -128,8 +140,9 @@ impl Recovering {
         for id in machine.in_flight().keys().copied().collect::<Vec<_>>() {
             match self.left.remove(&id).unwrap_or(Left::Gone(0)) {
                 Left::Running => machine.stop_again(now, id, out),
-                Left::Ended(ended) => {
+                Left::Ended(ended, by) => {
                     machine.stop_again(now, id, out);
+                    machine.note_cause(id, &ended, by);
                     machine.attempt_ended(now, id, *ended, out);
                 }
                 Left::Gone(log_bytes) => {
@@ -164,6 +177,18 @@ impl Machine {
         let place = run.place(id.node).expect("an attempt in flight is of a planned task");
         if run.is_cancelled(place) {
             self.stop_attempt(now, id, StopCause::Cancel, out);
+        }
+    }
+    /// Why an attempt has ended, if not by itself: the last dagd may have ended it for its time limit
+    /// and died before it could tell.
+    fn note_cause(&mut self, id: AttemptId, ended: &Ended, by: By) {
+        let limit = self.runs[&id.run].graph().task(id.node).timeout;
+        let ran = u64::try_from(ended.ended_at.0.saturating_sub(ended.started_at.0)).unwrap_or(0);
+        let late = limit.is_some_and(|limit| Duration::from_nanos(ran) >= limit);
+        match by {
+            By::Term | By::Shutdown if late => self.schedule.note_stop(id, StopCause::Timeout),
+            By::Shutdown => self.schedule.note_stop(id, StopCause::Shutdown),
+            By::Itself | By::Term => {}
         }
     }
 }

@@ -23,10 +23,10 @@ use rustix::process::{Gid, Rlimit as Raw, Uid};
 
 use crate::core::confine::{Confine, Resource, Rlimit};
 
-use super::left::{self, Part};
 use super::order::{APART, Failed, MARK, Order, REPORT, Step, c_string};
 use super::prepare::Private;
 use super::users::{self, Account};
+use super::watcher::{self, Part};
 
 /// Does the helper's work if that is what this process was started for; returns only then, with the
 /// status of a helper that failed. To be called before anything else, while there is one thread.
@@ -37,7 +37,7 @@ pub fn run_if_asked() -> Option<ExitCode> {
     }
     let report = own_report();
     let failed = match Order::read(words) {
-        Some(order) => match order.left.as_deref().map(left::split).transpose() {
+        Some(order) => match order.left.as_deref().map(watcher::split).transpose() {
             Ok(Some(Part::Watcher(watcher))) => {
                 drop(report);
                 return Some(watcher.wait());

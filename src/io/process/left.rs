@@ -1,33 +1,28 @@
-//! Attempts that go on without dagd: the watcher of one, and what it leaves for the next dagd.
+//! Attempts that go on without dagd: what each leaves for the next dagd.
 //!
-//! The watcher is the helper, which stays the parent of the program instead of becoming it. Each
-//! attempt has two files in a folder of its run: `NAME.watch`, which the watcher holds locked as
-//! long as it lives and which tells its number, and `NAME.end`, how the program ended, which is
-//! there as a whole or not at all. A lock cannot outlive its holder, so that a number that is read
-//! under it is not that of somebody else.
-//!
-//! The room for the end is taken at the beginning: a disk that is full by then does not matter.
+//! Each has two files in a folder of its run: `NAME.watch`, which its watcher (see [`super::watcher`])
+//! holds locked as long as it lives and which tells its number, and `NAME.end`, how the program
+//! ended, which is there as a whole or not at all. A lock cannot outlive its holder, so that a number
+//! that is read under it is not that of somebody else.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::time::Instant;
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::core::id::{RunId, Wall};
+use crate::core::machine::By;
 use crate::core::task::Exit;
 
-use super::slots::{exit_of, now};
-
-/// Bytes kept for the end of an attempt.
-const ROOM: usize = 256;
+use super::token::wait_for_death;
 
 /// Where an attempt's files are: `left/RUN/NAME`, to which they add their own ending.
 pub fn place(dir: &Path, run: RunId, stem: &str) -> PathBuf {
@@ -83,6 +78,28 @@ pub struct End {
     pub began: Wall,
     /// When it ended.
     pub at: Wall,
+    /// Whether it had been sent a TERM: by dagd, or to all processes of a machine that stops.
+    pub told: bool,
+    /// The life of the machine in which it ended.
+    pub boot: String,
+    /// Processes that it left behind, and that were ended.
+    pub leftovers: u32,
+}
+
+impl End {
+    /// What may have ended it, in so far as nothing but this tells.
+    pub fn by(&self) -> By {
+        if self.boot != boot() && (self.told || matches!(self.exit, Exit::Signal(_))) {
+            return By::Shutdown;
+        }
+        if self.told { By::Term } else { By::Itself }
+    }
+}
+
+/// Tells one life of the machine from the next. Empty where the kernel does not say: then all are one.
+pub fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim_end().to_owned()
 }
 
 /// What an attempt has left.
@@ -105,6 +122,13 @@ pub struct Left {
     pub fd: OwnedFd,
     /// When it began.
     pub began: Wall,
+}
+
+impl Left {
+    /// Whether it has ended by now: then its number may mean somebody else.
+    pub fn has_ended(&self) -> bool {
+        wait_for_death(&self.fd, Instant::now())
+    }
 }
 
 /// What the attempt at `place` has left. Errors: the files cannot be read; whether it goes on is not
@@ -141,117 +165,31 @@ fn watched(watch: &File) -> io::Result<Option<Left>> {
 
 /// How the attempt at `place` has ended; `None` if that was not written.
 pub fn end(place: &Path) -> io::Result<Option<End>> {
-    match std::fs::read_to_string(ending(place, ".end")) {
+    let path = ending(place, ".end");
+    match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(text.trim_end()).map(Some).map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+    .map_err(|error: io::Error| {
+        let why = format!("{}: {error}; remove it, and the attempt is made anew", path.display());
+        io::Error::new(error.kind(), why)
+    })
+}
+
+/// The same, where nothing can be done about a failure.
+pub fn written(place: &Path) -> Option<End> {
+    end(place).unwrap_or_else(|error| {
+        tracing::warn!(path = %place.display(), %error, "cannot read how a task has ended");
+        None
+    })
 }
 
 /// Not `with_extension`: names of tasks have dots.
-fn ending(place: &Path, ending: &str) -> PathBuf {
+pub(super) fn ending(place: &Path, ending: &str) -> PathBuf {
     let mut path = place.as_os_str().to_owned();
     path.push(ending);
     path.into()
-}
-
-/// Which of the two a helper is after it has split.
-pub enum Part {
-    /// What becomes the program.
-    Program,
-    /// What waits for it.
-    Watcher(Watcher),
-}
-
-/// The parent of a program.
-pub struct Watcher {
-    program: Pid,
-    place: PathBuf,
-    /// Where the end will be written.
-    room: File,
-    began: Wall,
-    /// Held until this process ends.
-    _lock: File,
-}
-
-/// Splits a helper of one thread into program and watcher. No signal but KILL ends the watcher.
-/// Errors: the files at `place` cannot be made, or there can be no other process.
-#[expect(unsafe_code, reason = "fork has no safe wrapper")]
-pub fn split(place: &Path) -> io::Result<Part> {
-    let make = |path: PathBuf| {
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
-    };
-    let mut lock = make(ending(place, ".watch"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-    let began = now();
-    writeln!(lock, "{} {}", std::process::id(), began.0)?;
-    let mut room = make(ending(place, ".new"))?;
-    room.write_all(&[b' '; ROOM])?;
-    room.sync_all()?;
-    let before = block_all()?;
-    // SAFETY: this process has one thread, so that its copy is whole.
-    match unsafe { libc::fork() } {
-        0 => {
-            restore(&before)?;
-            Ok(Part::Program)
-        }
-        pid => match Pid::from_raw(pid).filter(|_| pid > 0) {
-            Some(program) => {
-                let place = place.to_owned();
-                Ok(Part::Watcher(Watcher { program, place, room, began, _lock: lock }))
-            }
-            None => Err(io::Error::last_os_error()),
-        },
-    }
-}
-
-/// Blocks all signals; returns which were blocked before.
-#[expect(unsafe_code, reason = "sigprocmask has no safe wrapper in our dependencies")]
-fn block_all() -> io::Result<libc::sigset_t> {
-    let mut all = std::mem::MaybeUninit::uninit();
-    let mut before = std::mem::MaybeUninit::uninit();
-    // SAFETY: the first call fills in `all`, the second `before`, of which a failure is told.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        if libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(before.assume_init())
-    }
-}
-
-#[expect(unsafe_code, reason = "sigprocmask has no safe wrapper in our dependencies")]
-fn restore(mask: &libc::sigset_t) -> io::Result<()> {
-    // SAFETY: the mask is valid and only read.
-    let done = unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-impl Watcher {
-    /// Waits for the end and writes it down. Returns the status that a shell would give; if the end
-    /// could not be written, that is all that is known of it.
-    pub fn wait(self) -> ExitCode {
-        let dead = || waitid(WaitId::Pid(self.program), WaitIdOptions::EXITED);
-        let status = rustix::io::retry_on_intr(dead).ok().flatten();
-        let exit = status.map_or(Exit::Unknown, |status| exit_of(&status));
-        let code = match exit {
-            Exit::Code(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
-            Exit::Signal(signal) => u8::try_from(128 + (signal & 0x7f)).unwrap_or(u8::MAX),
-            _ => u8::MAX,
-        };
-        // Whoever started it hears the status all the same.
-        self.write(exit).ok();
-        ExitCode::from(code)
-    }
-
-    fn write(&self, exit: Exit) -> io::Result<()> {
-        let end = End { exit, began: self.began, at: now() };
-        let text = serde_json::to_string(&end)?;
-        self.room.write_all_at(text.as_bytes(), 0)?;
-        self.room.sync_all()?;
-        std::fs::rename(ending(&self.place, ".new"), ending(&self.place, ".end"))?;
-        self.place.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    }
 }
 
 /// Why attempts cannot outlive this daemon, if they cannot, with the remedy.
@@ -283,16 +221,30 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
-    use super::{End, Found, ROOM, end, find, forget, forget_others, make_room, place};
+    use super::{By, End, Found, boot, end, find, forget, forget_others, make_room, place};
     use crate::core::id::{RunId, Wall};
     use crate::core::task::Exit;
 
+    fn ended(exit: Exit) -> End {
+        let (began, at) = (Wall(1), Wall(2));
+        End { exit, began, at, told: false, boot: boot(), leftovers: 0 }
+    }
+
     #[test]
-    fn an_end_fits_the_room() {
-        let end = |exit| End { exit, began: Wall(i64::MIN), at: Wall(i64::MIN) };
-        for exit in [Exit::Code(i32::MIN), Exit::Signal(i32::MIN), Exit::Unknown] {
-            let text = serde_json::to_string(&end(exit)).unwrap();
-            assert!(text.len() < ROOM, "{text}");
+    fn what_the_machine_took_along_did_not_end_by_itself() {
+        let other = |end: End| End { boot: "another".to_owned(), ..end };
+        let told = |end: End| End { told: true, ..end };
+        let (code, signal) = (ended(Exit::Code(3)), ended(Exit::Signal(11)));
+        assert_eq!(boot().len(), 36);
+        for (end, by) in [
+            (code.clone(), By::Itself),
+            (signal.clone(), By::Itself),
+            (told(code.clone()), By::Term),
+            (other(code.clone()), By::Itself),
+            (other(signal), By::Shutdown),
+            (other(told(code)), By::Shutdown),
+        ] {
+            assert_eq!(end.by(), by, "{end:?}");
         }
     }
 
@@ -304,12 +256,13 @@ mod tests {
         make_room(&at).unwrap();
         fs::write(dir.path().join("7/7.a.b.1.watch"), "1 5\n").unwrap();
         assert!(matches!(find(&at).unwrap(), Found::Gone));
-        let ended = End { exit: Exit::Code(3), began: Wall(1), at: Wall(2) };
+        let ended = ended(Exit::Code(3));
         let text = serde_json::to_string(&ended).unwrap() + "   ";
         fs::write(dir.path().join("7/7.a.b.1.end"), text).unwrap();
         assert!(matches!(find(&at).unwrap(), Found::Ended(found) if found == ended));
         fs::write(dir.path().join("7/7.a.b.1.end"), "{").unwrap();
-        assert!(end(&at).is_err());
+        let told = end(&at).unwrap_err().to_string();
+        assert!(told.contains("7.a.b.1.end: ") && told.contains("remove it"), "{told}");
         forget_others(dir.path(), &BTreeSet::from([RunId(7)])).unwrap();
         assert!(at.parent().unwrap().exists());
         forget(dir.path(), RunId(7));

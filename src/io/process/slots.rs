@@ -9,30 +9,26 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
-use rustix::time::{ClockId, clock_gettime};
 use tracing::span::EnteredSpan;
 
 use crate::core::confine::Usage;
 use crate::core::effect::Stop;
-use crate::core::id::{AttemptId, Name, Wall};
+use crate::core::id::AttemptId;
 use crate::core::task::{Ended, Exit};
 use crate::io::failpoint::failpoint;
 
-use super::blot::Secrets;
+use super::adopted::{Adopted, Adoptions, see_out};
 use super::cgroup::Cgroup;
+use super::death::{exit_of, now, reap, wait};
 use super::keeper::Keeper;
 use super::launch::{Launched, Launcher, not_become, unstarted};
-use super::left::{self, End, Left};
+use super::left;
 use super::means::Means;
 use super::orphans::Orphans;
 use super::output::{Log, Spare, spares};
 use super::outputs;
 use super::prepare::Exec;
-use super::sweep::sweep_attempt;
 use super::table::Table;
-use super::token::wait_for_end;
 
 /// Bytes of stack of a thread of this module; none recurses or keeps large values on it.
 pub(super) const STACK: usize = 256 << 10;
@@ -48,6 +44,8 @@ pub struct Slots {
     /// Threads made so far; names only.
     made: usize,
     max: usize,
+    /// What an earlier dagd has started, and is in no slot.
+    adopted: Arc<Adoptions>,
 }
 
 #[derive(Debug)]
@@ -62,31 +60,7 @@ struct Shared {
 #[derive(Debug)]
 enum Job {
     Run(Box<Exec>),
-    Adopt(Box<Adopted>),
     Retire,
-}
-
-/// An attempt that an earlier dagd has left, and that goes on.
-#[derive(Debug)]
-pub struct Adopted {
-    /// Which attempt.
-    pub id: AttemptId,
-    /// Its task.
-    pub task: Name,
-    /// Its token.
-    pub label: String,
-    /// Its watcher.
-    pub left: Left,
-    /// Where its end will be written down.
-    pub place: PathBuf,
-    /// Its log.
-    pub log: PathBuf,
-    /// Bytes of output that are kept.
-    pub log_max: u64,
-    /// Where it may write for its dependents.
-    pub output: PathBuf,
-    /// What is to be blotted out of its log.
-    pub secrets: Secrets,
 }
 
 impl Slots {
@@ -103,7 +77,8 @@ impl Slots {
         let keeper = Keeper::start(Arc::clone(&table))?;
         let shared = Arc::new(Shared { table, keeper, spares: spares(logs)?, means, out });
         let (work, jobs) = unbounded();
-        let mut slots = Self { shared, work, jobs, threads: 0, made: 0, max: max.max(1) };
+        let adopted = Arc::default();
+        let mut slots = Self { shared, work, jobs, threads: 0, made: 0, max: max.max(1), adopted };
         slots.add()?;
         Ok(slots)
     }
@@ -114,12 +89,10 @@ impl Slots {
         self.give(Job::Run(Box::new(exec)));
     }
 
-    /// Takes over an attempt that goes on. Never blocks; to be called before any attempt is started.
-    pub fn adopt(&mut self, adopted: Adopted) {
-        // It can be stopped also while it waits for a slot.
-        self.shared.table.insert(adopted.id);
-        self.shared.table.launched(adopted.id, adopted.left.pid, None);
-        self.give(Job::Adopt(Box::new(adopted)));
+    /// Takes over attempts that go on, once. Fails where there is no thread to be had: they go on.
+    pub fn adopt(&mut self, all: Vec<Adopted>) -> std::io::Result<()> {
+        self.adopted = see_out(all, &self.shared.keeper, self.shared.out.clone())?;
+        Ok(())
     }
 
     fn give(&mut self, job: Job) {
@@ -137,7 +110,12 @@ impl Slots {
     /// After `Kill`, and after its leader has ended in whatever way, all else that carries its token
     /// is killed, too.
     pub fn stop(&self, id: AttemptId, how: Stop) -> bool {
-        self.shared.table.stop(id, how)
+        self.shared.table.stop(id, how) || self.adopted.stop(id, how)
+    }
+
+    /// Whether an attempt was started, or taken over, and has not ended.
+    pub fn has(&self, id: AttemptId) -> bool {
+        self.shared.table.has(id) || self.adopted.has(id)
     }
 
     /// Where the attempt whose log will be `target` writes its output now, if it is in flight.
@@ -147,7 +125,7 @@ impl Slots {
 
     /// Attempts that have been started and have not ended.
     pub fn running(&self) -> usize {
-        self.shared.table.len()
+        self.shared.table.len() + self.adopted.len()
     }
 
     /// Changes the number of slots (at least one). Those that are too many end when they are idle.
@@ -198,10 +176,6 @@ impl Slot {
                 Ok(Job::Run(exec)) => {
                     let _about = about(exec.id, &exec.task);
                     (exec.id, self.attempt(&exec))
-                }
-                Ok(Job::Adopt(adopted)) => {
-                    let _about = about(adopted.id, &adopted.task);
-                    (adopted.id, self.see_out(&adopted))
                 }
                 Ok(Job::Retire) | Err(_) => break,
             };
@@ -256,7 +230,8 @@ impl Slot {
         let cleared = self.orphans.clear(&exec.label, (leader, counted), &self.shared.table);
         // The number of the group was reserved by the dead leader up to here.
         let mut usage = reap(leader);
-        let mut exit = status.map_or(Exit::Unknown, |status| exit_of(&status));
+        let mut exit = status
+            .map_or(Exit::Unknown, |end| exit_of(end.exit_status(), end.terminating_signal()));
         let mut leftovers = cleared.killed;
         if let Some(contained) = contained {
             usage.memory_peak = contained.usage.memory_peak.or(usage.memory_peak);
@@ -268,8 +243,9 @@ impl Slot {
         }
         if let Some((failed, program)) = failed {
             exit = not_become(exec, &program, failed);
-        } else if let Some(end) = exec.left.as_deref().and_then(written) {
+        } else if let Some(end) = exec.left.as_deref().and_then(left::written) {
             exit = end.exit;
+            leftovers += end.leftovers;
         }
         // What may have to be read by another dagd stays until the run has ended.
         let keep = exec.left.is_some();
@@ -282,36 +258,6 @@ impl Slot {
             exec.secrets.blot_or_tell(&exec.log);
         }
         Ended { exit, started_at, ended_at, leftovers, log_bytes, outputs, usage }
-    }
-
-    /// Waits for the end of an attempt that an earlier dagd has started.
-    fn see_out(&mut self, adopted: &Adopted) -> Ended {
-        let Adopted { id, label, left, place, log, log_max, output, secrets, .. } = adopted;
-        match Spare::used(log.clone()) {
-            Ok(spare) => self.log.begin(spare, log.clone(), *log_max),
-            Err(error) => tracing::warn!(path = %log.display(), %error, "cannot tend a log"),
-        }
-        self.shared.keeper.wake();
-        wait_for_end(&left.fd);
-        let seen_at = now();
-        // Nobody but its new parent, which reaps it at once, has held its number up to here.
-        let killed = self.shared.table.ending(*id, left.pid);
-        let leftovers = sweep_attempt(label).unwrap_or_else(|error| {
-            tracing::warn!(attempt = label, %error, "what a task left behind is still there");
-            0
-        });
-        let (exit, ended_at) = match written(place) {
-            Some(end) => (end.exit, end.at),
-            None if killed => (Exit::Signal(libc::SIGKILL), seen_at),
-            None => (Exit::Unknown, seen_at),
-        };
-        let outputs = outputs::look(output);
-        self.log.own();
-        let (log_bytes, _) = self.log.end(false);
-        secrets.blot_or_tell(log);
-        let leftovers = if killed { 0 } else { leftovers };
-        let usage = Usage::default();
-        Ended { exit, started_at: left.began, ended_at, leftovers, log_bytes, outputs, usage }
     }
 
     /// The attempt's own cgroup, where it is to have one. The error is how the attempt ends instead.
@@ -379,16 +325,8 @@ impl Slot {
 }
 
 /// What is said from now on is about this attempt.
-fn about(id: AttemptId, task: &str) -> EnteredSpan {
+pub(super) fn about(id: AttemptId, task: &str) -> EnteredSpan {
     tracing::error_span!("attempt", run = id.run.0, task, attempt = id.attempt.0).entered()
-}
-
-/// How an attempt that may outlive dagd has ended, as its watcher has written it down.
-fn written(place: &Path) -> Option<End> {
-    left::end(place).unwrap_or_else(|error| {
-        tracing::warn!(path = %place.display(), %error, "cannot read how a task has ended");
-        None
-    })
 }
 
 /// What became of an attempt's cgroup.
@@ -416,63 +354,4 @@ fn remove(cgroup: Option<&Cgroup>) {
     if let Some(Err(error)) = cgroup.map(Cgroup::remove) {
         tracing::warn!(%error, "cannot remove a cgroup");
     }
-}
-
-/// Reaps the dead leader, and tells what it used, with those whom it waited for.
-#[expect(unsafe_code, reason = "wait4 has no safe wrapper in our dependencies")]
-fn reap(leader: Pid) -> Usage {
-    let mut used = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    let mut own = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: both calls fill in a structure of integers, for which zeroes are valid as well; neither
-    // keeps the pointer. The leader is dead: the first does not wait.
-    let (reaped, used, own) = unsafe {
-        let pid = leader.as_raw_nonzero().get();
-        let reaped = libc::wait4(pid, std::ptr::null_mut(), 0, used.as_mut_ptr());
-        libc::getrusage(libc::RUSAGE_SELF, own.as_mut_ptr());
-        (reaped, used.assume_init(), own.assume_init())
-    };
-    if reaped < 0 {
-        return Usage::default();
-    }
-    let us = |time: libc::timeval| {
-        let sum = time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_usec);
-        u64::try_from(sum).unwrap_or(0)
-    };
-    // The kernel counts what dagd had when the process was not yet its program: only what is above
-    // that is the program's own.
-    let peak = u64::try_from(used.ru_maxrss).ok().filter(|_| used.ru_maxrss > own.ru_maxrss);
-    Usage {
-        memory_peak: peak.map(|kib| kib.saturating_mul(1024)),
-        cpu_us: Some(us(used.ru_utime).saturating_add(us(used.ru_stime))),
-    }
-}
-
-/// Waits until the leader is dead, and leaves it to be reaped. The error means that something else
-/// has reaped it.
-fn wait(leader: Pid) -> Result<WaitIdStatus, Errno> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    let dead = || waitid(WaitId::Pid(leader), options);
-    match retry_on_intr(dead) {
-        Ok(Some(status)) => Ok(status),
-        Ok(None) => Err(Errno::CHILD),
-        Err(error) => {
-            tracing::warn!(pid = leader.as_raw_nonzero().get(), %error, "lost sight of a process");
-            Err(error)
-        }
-    }
-}
-
-/// How a process has ended.
-pub(super) fn exit_of(status: &WaitIdStatus) -> Exit {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Unknown,
-    }
-}
-
-/// The calendar clock.
-pub(super) fn now() -> Wall {
-    let time = clock_gettime(ClockId::Realtime);
-    Wall(time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec))
 }

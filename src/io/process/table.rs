@@ -110,6 +110,11 @@ impl Table {
         self.lock().values().any(|phase| matches!(phase, Phase::Ending(pid) if *pid == group))
     }
 
+    /// Whether an attempt is in flight.
+    pub fn has(&self, id: AttemptId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
     /// Attempts in flight.
     pub fn len(&self) -> usize {
         self.lock().len()
@@ -126,25 +131,30 @@ impl Table {
 }
 
 impl Live {
-    /// Signals the group, and the leader even if it has joined another group. Of what is killed
-    /// nothing in the cgroup is left.
-    fn send(&self, stop: Stop) {
-        match stop {
-            Stop::Term => {
-                if !to_group(self.leader, libc::SIGTERM) {
-                    to_process(self.leader, libc::SIGTERM);
-                }
+    /// Of what is killed nothing in the cgroup is left.
+    fn send(&self, how: Stop) {
+        signal(self.leader, how);
+        if let (Stop::Kill, Some(cgroup)) = (how, &self.cgroup) {
+            cgroup.kill();
+        }
+    }
+}
+
+/// Signals a group, and its leader even if it has joined another group. The caller knows that the
+/// number is not reused.
+pub(super) fn signal(leader: Pid, how: Stop) {
+    match how {
+        Stop::Term => {
+            if !to_group(leader, libc::SIGTERM) {
+                to_process(leader, libc::SIGTERM);
             }
-            Stop::Kill => {
-                to_group(self.leader, libc::SIGKILL);
-                to_process(self.leader, libc::SIGKILL);
-                if let Some(cgroup) = &self.cgroup {
-                    cgroup.kill();
-                }
-            }
-            Stop::Signal(signal) => {
-                to_group(self.leader, signal);
-            }
+        }
+        Stop::Kill => {
+            to_group(leader, libc::SIGKILL);
+            to_process(leader, libc::SIGKILL);
+        }
+        Stop::Signal(signal) => {
+            to_group(leader, signal);
         }
     }
 }

@@ -84,12 +84,6 @@ pub fn wait_for_death(pidfd: impl AsFd, deadline: Instant) -> bool {
     }
 }
 
-/// Waits until the process behind `pidfd` is dead, however long it takes.
-pub fn wait_for_end(pidfd: impl AsFd) {
-    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    while poll(&mut fds, None) == Err(Errno::INTR) {}
-}
-
 fn find(environ: &[u8]) -> Option<&[u8]> {
     environ
         .split(|&b| b == 0)
