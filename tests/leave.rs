@@ -7,8 +7,9 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use common::{Env, kill};
+use common::{Env, is_root, kill, skip};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
@@ -36,7 +37,10 @@ run = "long+"
 "#;
 
 fn begun(config: &str) -> Env {
-    let mut env = Env::new(config);
+    begin(Env::new(config))
+}
+
+fn begin(mut env: Env) -> Env {
     env.start();
     env.signal(10);
     env.wait("the task", || !pids(&env).is_empty());
@@ -300,4 +304,38 @@ fn once_does_not_leave_anything() {
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success());
     assert!(!lives(pid));
+}
+
+#[test]
+fn what_its_user_had_in_hand_goes_with_its_run() {
+    if !is_root() {
+        skip("only root can run tasks as other users");
+        return;
+    }
+    for absent in [false, true] {
+        let config = CONFIG.replace("kill_after", "user = \"nobody\"\nkill_after");
+        let env = Env::new(&config);
+        fs::set_permissions(env.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(env.at("pids"), "").unwrap();
+        fs::set_permissions(env.at("pids"), fs::Permissions::from_mode(0o666)).unwrap();
+        let mut env = begin(env);
+        env.kill();
+        if !absent {
+            env.start();
+        }
+        let pid = pids(&env)[0];
+        go(&env, "exit 0");
+        if absent {
+            env.wait("its end", || !lives(pid) && env.at("state/left/1/1.long.1.end").exists());
+            env.start();
+        }
+        env.await_ended(1);
+        assert_eq!(fs::read_to_string(env.at("after")).unwrap(), "1 1\n");
+        env.wait("nothing to be left behind", || {
+            fs::read_dir(env.at("run/outputs")).unwrap().next().is_none()
+        });
+        let log = fs::metadata(env.at("state/logs/1.long.1.log")).unwrap();
+        assert_eq!(log.uid(), 0, "the log is dagd's again");
+        assert!(env.stop());
+    }
 }

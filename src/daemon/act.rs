@@ -138,7 +138,7 @@ impl Engine {
             remove_event_files(run, &self.dirs);
         }
         if let Some(left) = &self.dirs.left {
-            left::forget(left, run);
+            left::forget(left, run, &self.dirs.outputs);
         }
         for waiting in self.waiters.remove(&run).unwrap_or_default() {
             waiting.send(state).ok();

@@ -30,9 +30,8 @@ use crate::io::config_files;
 use crate::io::control::{self, Ask, Server, Socket, Sources};
 use crate::io::dispose::Disposer;
 use crate::io::failpoint::failpoint;
-use crate::io::process::cgroup::Tree;
 use crate::io::process::{
-    Base, Dirs, Means, Slots, become_subreaper, keep_descriptors, left, sweep,
+    Base, Dirs, Means, Slots, become_subreaper, cgroup, keep_descriptors, left, sweep,
 };
 use crate::io::signals;
 use crate::io::store::{InstanceLock, Loaded, Store, Sync, lock};
@@ -187,7 +186,7 @@ impl Foundation {
         let clock = Clock::start();
         let mut past = Past::read(&mut store, model, (&dirs, &left), clock.now())?;
         let means = Arc::new(end_past(store.instance(), &past, settings, model)?);
-        past.blot();
+        past.settle_logs();
         make_private(&dirs.logs)?;
         let runtime = settings.runtime_dir.display();
         control::make_folder(&settings.runtime_dir).map_err(trying(format!("use {runtime}")))?;
@@ -279,13 +278,13 @@ fn end_past(
     keep_descriptors();
     let what = "end the processes of the past";
     let swept = sweep(instance, &past.spared()).map_err(trying(what))?;
+    let swept = swept + cgroup::sweep(instance).map_err(trying(what))?;
     let means = Means::take(settings.containment, &model.graph, instance);
-    let means = means.map_err(DaemonError::Refused)?;
+    let means = means.map_err(DaemonError::CannotHold)?;
     let faults = means.faults(&model.graph);
     if !faults.is_empty() {
-        return Err(DaemonError::Refused(faults.join("\n")));
+        return Err(DaemonError::CannotHold(faults.join("\n")));
     }
-    let swept = swept + means.tree().map_or(Ok(0), Tree::sweep).map_err(trying(what))?;
     failpoint!("boot.swept");
     if swept > 0 {
         info!(swept, "ended processes that a past dagd left behind");

@@ -55,6 +55,9 @@ pub enum DaemonError {
     /// The configuration is not valid.
     #[error("{0}")]
     Config(Diagnostics),
+    /// The configuration is valid, but asks for what this machine does not let dagd do.
+    #[error("{0}")]
+    CannotHold(String),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,7 +91,7 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the configuration is to blame.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::CannotHold(_))
     }
 
     /// Whether something that was named is not there.

@@ -16,7 +16,7 @@ use crate::core::task::{Ended, OnDaemonStop};
 use crate::io::process::blot::Secrets;
 use crate::io::process::left::{self, Found};
 use crate::io::process::prepare::secrets_of;
-use crate::io::process::{Adopted, Dirs, outputs};
+use crate::io::process::{Adopted, Dirs, output, outputs};
 use crate::io::store::{Store, log_name};
 
 /// The past of a daemon.
@@ -65,10 +65,11 @@ impl Past {
         self.running.iter().map(|adopted| adopted.label.clone()).collect()
     }
 
-    /// Blots secrets out of the logs of attempts that do not go on. To be called when nothing writes
-    /// there any more.
-    pub(super) fn blot(&mut self) {
+    /// Puts the logs of attempts that do not go on in order: they are dagd's own, and hold no secrets.
+    /// To be called when nothing writes there any more.
+    pub(super) fn settle_logs(&mut self) {
         for (secrets, log) in self.logs.drain(..) {
+            output::own(&log);
             secrets.blot_or_tell(&log);
         }
     }

@@ -147,16 +147,22 @@ impl Engine {
         DaemonError::Stalled(self.status.stalled.clone().unwrap_or_default())
     }
 
-    /// Ends what is in flight without a commit: it is repeated at the next start. Waits until it is
-    /// gone, with all that it has left behind.
+    /// Ends what is in flight without a commit, but for what goes on without dagd: it is repeated at
+    /// the next start. Waits until it is gone, with all that it has left behind.
     pub(super) fn abandon(&self) {
-        for id in self.machine.in_flight().keys() {
-            self.ports.slots.stop(*id, Stop::Kill);
+        let slots = &self.ports.slots;
+        let mut ends = self.machine.in_flight_that_end();
+        for id in &ends {
+            slots.stop(*id, Stop::Kill);
         }
         let until = std::time::Instant::now() + DEATH_MAX;
-        while self.ports.slots.running() > 0 {
+        loop {
+            ends.retain(|id| slots.has(*id));
+            if ends.is_empty() {
+                break;
+            }
             if self.lanes.results.recv_deadline(until).is_err() {
-                warn!(running = self.ports.slots.running(), "killed tasks are still there");
+                warn!(running = ends.len(), "killed tasks are still there");
                 break;
             }
         }

@@ -48,9 +48,7 @@ impl Machine {
             return;
         }
         self.stopping = Some(stage);
-        let ends = |(id, flight): &(&AttemptId, &InFlight)| !self.is_left(**id, flight);
-        let ids: Vec<_> = self.in_flight().iter().filter(ends).map(|(id, _)| *id).collect();
-        for id in ids {
+        for id in self.in_flight_that_end() {
             if stage == Stopping::Kill {
                 self.schedule.note_stop(id, StopCause::Shutdown);
                 self.kill_attempt(id, out);
@@ -58,6 +56,12 @@ impl Machine {
                 self.stop_attempt(now, id, StopCause::Shutdown, out);
             }
         }
+    }
+
+    /// Attempts in flight that do not go on without dagd.
+    pub fn in_flight_that_end(&self) -> Vec<AttemptId> {
+        let ends = |(id, flight): &(&AttemptId, &InFlight)| !self.is_left(**id, flight);
+        self.in_flight().iter().filter(ends).map(|(id, _)| *id).collect()
     }
 
     /// Lets dagd exit once it was asked to stop and nothing runs any more that has to end before.

@@ -77,6 +77,30 @@ pub fn find() -> Result<Found, String> {
     Ok(Found { own, delegated, controllers })
 }
 
+/// Kills all that is left in the tree of earlier attempts of `instance`, and removes it, whether or
+/// not there is to be one again. Returns how many processes there were. Fails if some do not die:
+/// their attempts must not start again beside them.
+pub fn sweep(instance: &str) -> io::Result<u32> {
+    // Where there can be no tree there was none: a daemon finds itself where it was started.
+    let Ok(found) = find() else { return Ok(0) };
+    let top = found.own.join(instance);
+    let entries = match std::fs::read_dir(&top) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        entries => entries.map_err(|error| named(&top, error))?,
+    };
+    let mut killed = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            let cgroup = Cgroup { path: entry.path() };
+            killed += cgroup.end()?;
+            cgroup.remove()?;
+        }
+    }
+    std::fs::remove_dir(&top).map_err(|error| named(&top, error))?;
+    Ok(killed)
+}
+
 /// The tree of this dagd, in which it is the only one to write.
 #[derive(Debug)]
 pub struct Tree {
@@ -117,22 +141,6 @@ impl Tree {
         Ok(Self { top, controllers })
     }
 
-    /// Kills all that is left in the tree of earlier attempts, and removes their cgroups. Returns how
-    /// many processes there were. Fails if some do not die: their attempts must not start again beside
-    /// them.
-    pub fn sweep(&self) -> io::Result<u32> {
-        let mut killed = 0;
-        for entry in std::fs::read_dir(&self.top)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                let cgroup = Cgroup { path: entry.path() };
-                killed += cgroup.end()?;
-                cgroup.remove()?;
-            }
-        }
-        Ok(killed)
-    }
-
     /// Makes a cgroup for an attempt, with its limits. The error keeps its number, which tells a
     /// shortage.
     pub fn make(&self, name: &str, confine: Option<&Confine>) -> io::Result<Cgroup> {
@@ -156,6 +164,10 @@ impl Tree {
         let Some(confine) = confine else { return Ok(()) };
         if let Some(max) = confine.memory_max {
             set("memory.max", max.to_string())?;
+            // What is above would go on in swap, where there is any.
+            if cgroup.path.join("memory.swap.max").exists() {
+                set("memory.swap.max", "0".to_owned())?;
+            }
         }
         if let Some(max) = confine.cpu_max {
             set("cpu.max", format!("{} {CPU_PERIOD}", u64::from(max) * CPU_PERIOD / 1000))?;
@@ -235,7 +247,7 @@ impl Cgroup {
     /// Waits until no process is left in it; `false` if one is at `deadline`.
     fn wait(&self, deadline: Instant) -> io::Result<bool> {
         let path = self.path.join("cgroup.events");
-        let events = File::open(&path).map_err(|error| named(&path, &error))?;
+        let events = File::open(&path).map_err(|error| named(&path, error))?;
         loop {
             let mut text = [0; 256];
             let read = events.read_at(&mut text, 0)?;
@@ -265,7 +277,7 @@ fn remove(path: &Path, depth: usize) -> io::Result<()> {
     for path in below(path, depth) {
         remove(&path, depth - 1)?;
     }
-    std::fs::remove_dir(path).map_err(|error| named(path, &error))
+    std::fs::remove_dir(path).map_err(|error| named(path, error))
 }
 
 /// The cgroups right below one; none where it is too deep.
@@ -280,21 +292,52 @@ fn below(path: &Path, depth: usize) -> Vec<PathBuf> {
 
 fn make(path: &Path) -> io::Result<()> {
     match std::fs::create_dir(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(named(path, &error)),
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(named(path, error)),
         _ => Ok(()),
     }
 }
 
 /// Writes in one call, as these files want it.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    std::fs::write(path, text).map_err(|error| named(path, &error))
+    std::fs::write(path, text).map_err(|error| named(path, error))
 }
 
 fn words(path: &Path) -> io::Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(path).map_err(|error| named(path, &error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| named(path, error))?;
     Ok(text.split_whitespace().map(str::to_owned).collect())
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), At { path: path.to_owned(), error })
+}
+
+/// An error of the system with the file that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+struct At {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::named;
+    use crate::core::task::Exit;
+    use crate::io::process::launch::unstarted;
+
+    #[test]
+    fn an_error_keeps_its_number_which_tells_a_shortage() {
+        for (number, is_shortage) in
+            [(libc::ENOMEM, true), (libc::ENOSPC, true), (libc::EACCES, false)]
+        {
+            let error = named(Path::new("/x/memory.max"), io::Error::from_raw_os_error(number));
+            assert!(error.to_string().starts_with("/x/memory.max: "), "{error}");
+            let exit = unstarted(&error, String::new());
+            assert_eq!(matches!(exit, Exit::Shortage(_)), is_shortage, "{exit:?}");
+        }
+    }
 }

@@ -125,7 +125,9 @@ pub fn not_become(exec: &Exec, program: &CString, failed: Failed) -> Exit {
 
 /// How an attempt ends that this error kept from being started, in the words `why`.
 pub fn unstarted(error: &io::Error, why: String) -> Exit {
-    match error.raw_os_error() {
+    // Or of the system's error that it is about.
+    let inner = || error.get_ref()?.source()?.downcast_ref::<io::Error>()?.raw_os_error();
+    match error.raw_os_error().or_else(inner) {
         Some(
             libc::EAGAIN | libc::ENOMEM | libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE,
         ) => Exit::Shortage(why),

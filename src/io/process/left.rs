@@ -40,9 +40,17 @@ pub fn make_room(place: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// A run has ended: what its attempts have left is not needed any more.
-pub fn forget(dir: &Path, run: RunId) {
-    remove(&dir.join(run.to_string()));
+/// A run has ended: what its attempts have left is not needed any more, nor are the folders of their
+/// users in `outputs`.
+pub fn forget(dir: &Path, run: RunId, outputs: &Path) {
+    let folder = dir.join(run.to_string());
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(".watch")) {
+            remove(&outputs.join(stem));
+        }
+    }
+    remove(&folder);
 }
 
 /// Removes what attempts of other runs than these have left. Errors: the folder cannot be read.
@@ -265,8 +273,12 @@ mod tests {
         assert!(told.contains("7.a.b.1.end: ") && told.contains("remove it"), "{told}");
         forget_others(dir.path(), &BTreeSet::from([RunId(7)])).unwrap();
         assert!(at.parent().unwrap().exists());
-        forget(dir.path(), RunId(7));
-        assert!(!at.parent().unwrap().exists());
+        let outputs = dir.path().join("outputs");
+        fs::create_dir_all(outputs.join("7.a.b.1")).unwrap();
+        fs::create_dir_all(outputs.join("8.a.b.1")).unwrap();
+        forget(dir.path(), RunId(7), &outputs);
+        assert!(!at.parent().unwrap().exists() && !outputs.join("7.a.b.1").exists());
+        assert!(outputs.join("8.a.b.1").exists());
         forget_others(&dir.path().join("none"), &BTreeSet::new()).unwrap();
     }
 }

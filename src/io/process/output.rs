@@ -100,13 +100,8 @@ impl Log {
     /// Takes the file back from the attempt's user.
     pub fn own(&self) {
         let guard = self.lock();
-        let Some(live) = guard.as_ref() else { return };
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        if fstat(&live.spare.file).is_ok_and(|stat| stat.st_uid == uid.as_raw()) {
-            return;
-        }
-        if let Err(error) = rustix::fs::fchown(&live.spare.file, Some(uid), Some(gid)) {
-            tracing::warn!(path = %live.target.display(), %error, "a log stays with its task's user");
+        if let Some(live) = guard.as_ref() {
+            take_back(&live.spare.file, &live.target);
         }
     }
 
@@ -197,6 +192,30 @@ pub fn spares(logs: &Path) -> io::Result<PathBuf> {
         remove(&entry.map_err(named)?.path());
     }
     Ok(dir)
+}
+
+/// Takes the log at `path` of an attempt that has ended without a dagd back from its user. One that
+/// is not there is fine.
+pub fn own(path: &Path) {
+    let opened =
+        OpenOptions::new().append(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path);
+    match opened {
+        Ok(file) => take_back(&file, path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "cannot look whose a log is");
+        }
+    }
+}
+
+fn take_back(file: &File, path: &Path) {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if fstat(file).is_ok_and(|stat| stat.st_uid == uid.as_raw()) {
+        return;
+    }
+    if let Err(error) = rustix::fs::fchown(file, Some(uid), Some(gid)) {
+        tracing::warn!(path = %path.display(), %error, "a log stays with its task's user");
+    }
 }
 
 /// What to give up of `size` bytes so that about `max` are kept: offset and length.

@@ -279,8 +279,7 @@ impl Slot {
         let Some(private) = &exec.private else { return };
         self.log.own();
         if exec.left.is_some() {
-            // Its outputs are read again should dagd die before the end is stored. A later start
-            // removes it.
+            // Its outputs are read again should dagd die before the end is stored.
             return;
         }
         if let Err(error) = std::fs::remove_dir_all(&private.dir)
