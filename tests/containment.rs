@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use common::{Env, is_root, skip};
+use common::{Env, have, is_root, skip, through};
 use rustix::fs::{XattrFlags, setxattr};
 use serde_json::Value;
 
@@ -217,7 +217,12 @@ fn what_cannot_hold_is_refused_with_its_remedy() {
     let mut cases = vec![
         ("user = \"no-such\"", "there is no user `no-such`"),
         ("group = \"no-such\"", "there is no group `no-such`"),
+        ("group = \"4294967295\"", "there is no group `4294967295`"),
         ("containment = \"group\"\npids_max = 5", "pids_max cannot hold with containment"),
+        (
+            "containment = \"cgroup\"\non_daemon_stop = \"leave\"",
+            "on_daemon_stop = \"leave\" cannot hold with containment = \"cgroup\"",
+        ),
     ];
     if is_root() {
         // No cgroup is marked as ours here.
@@ -226,11 +231,91 @@ fn what_cannot_hold_is_refused_with_its_remedy() {
     for (key, told) in cases {
         let env = Env::new(&format!("[tasks.t]\ncommand = [\"true\"]\n{key}\n"));
         let refused = env.run(&["run"]);
-        assert_eq!(refused.status.code(), Some(1), "{}", text(&refused));
+        assert_eq!(refused.status.code(), Some(78), "{}", text(&refused));
         assert!(text(&refused).contains(told), "{key}: {}", text(&refused));
         let checked = env.ok(&["check"]);
         assert!(checked.contains("warning: task `t`: ") && checked.contains(told), "{checked}");
     }
+}
+
+#[test]
+fn capabilities_that_no_helper_would_have_count_for_nothing() {
+    if !have("setpriv") || !may_change_users() {
+        return;
+    }
+    let env = open("[tasks.t]\ncommand = [\"true\"]\nuser = \"daemon\"\nnice = -5\n");
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let with = ["--inh-caps=+setuid,+setgid,+sys_nice", "--ambient-caps=+setuid,+setgid,+sys_nice"];
+    let around: Vec<&str> = nobody.into_iter().chain(with).collect();
+    let checked = through(&around, &env.command(&["check"])).output().unwrap();
+    for told in ["user = \"daemon\" cannot hold", "nice = -5 cannot hold"] {
+        assert!(text(&checked).contains(told), "{}", text(&checked));
+    }
+}
+
+#[test]
+fn limits_of_a_task_are_none_of_dagd_while_it_prepares_it() {
+    if !may_change_users() {
+        return;
+    }
+    let limits = ["fsize = \"0B\"", "nofile = 4", "nofile = 4, as = \"16MiB\", fsize = \"1B\""];
+    for limits in limits {
+        let env = open(&format!(
+            "[tasks.t]\ncommand = [\"true\"]\nuser = \"nobody\"\nrlimits = {{ {limits} }}\n"
+        ));
+        let output = env.run(&["once", "--keep", "--select", "t"]);
+        assert!(output.status.success(), "{limits}: {}", text(&output));
+    }
+}
+
+#[test]
+fn once_runs_tasks_of_other_users_in_a_folder_that_nobody_can_guess() {
+    if !may_change_users() {
+        return;
+    }
+    let env = open("[tasks.t]\nshell = 'id -u; cat $DAGD_EVENT_JSON; exit 3'\nuser = \"nobody\"\n");
+    let temporary = env.mkdir("tmp");
+    let mut command = env.command(&["once", "--select", "t"]);
+    let output = command.env("TMPDIR", &temporary).output().unwrap();
+    let kept = fs::read_dir(&temporary).unwrap().next().unwrap().unwrap();
+    let log = fs::read_to_string(kept.path().join("state/logs/1.t.1.log")).unwrap_or_default();
+    assert!(log.starts_with("65534\n{\"run\":1,"), "{log}: {}", text(&output));
+    let name = kept.file_name().into_string().unwrap();
+    assert!(name.len() > "dagd-once-".len() + 30, "{name}");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&kept.path()), 0o711);
+    assert_eq!(mode(&kept.path().join("state")), 0o700);
+}
+
+#[test]
+fn credentials_can_be_read_by_the_tasks_user() {
+    if !may_change_users() {
+        return;
+    }
+    let env = open(
+        r#"
+[tasks.t]
+user = "nobody"
+credentials = ["db"]
+shell = """
+cat "$CREDENTIALS_DIRECTORY/db"
+ls "$CREDENTIALS_DIRECTORY"
+stat -c '%a %u' "$CREDENTIALS_DIRECTORY" "$CREDENTIALS_DIRECTORY/db"
+"""
+"#,
+    );
+    let folder = env.mkdir("credentials");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["db", "other"] {
+        fs::write(folder.join(name), "hunter2\n").unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o400)).unwrap();
+    }
+    let mut once = env.command(&["once", "--keep", "--select", "t"]);
+    let output = once.env("CREDENTIALS_DIRECTORY", &folder).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let log = fs::read_to_string(env.at("state/logs/1.t.1.log")).unwrap();
+    assert_eq!(log, "hunter2\ndb\n700 65534\n400 65534\n");
+    assert_eq!(fs::read_dir(env.at("run/outputs")).unwrap().count(), 0, "they go with it");
 }
 
 #[test]
@@ -355,6 +440,26 @@ fn what_a_killed_daemon_left_is_ended_before_anything_starts() {
     env.ok(&["cancel", "1"]);
     env.await_ended(1);
     assert!(!escaped(&env));
+    assert!(env.stop());
+}
+
+#[test]
+fn what_a_killed_daemon_left_in_cgroups_is_ended_whatever_the_next_one_uses() {
+    let Some(service) = Service::new(true) else { return };
+    let mut env = Env::new(&contained());
+    service.start(&mut env);
+    env.ok(&["fire", "--select", "long"]);
+    env.wait("the task", || env.at("pid").exists());
+    env.kill();
+    let first = fs::read_to_string(env.at("pid")).unwrap();
+    fs::remove_file(env.at("pid")).unwrap();
+    env.configure(&format!("[daemon]\ncontainment = \"group\"\n{}", contained()));
+    service.start(&mut env);
+    assert!(!lives(&first), "{first}");
+    assert_eq!(service.attempts(), [""; 0]);
+    env.wait("the task again", || env.at("pid").exists());
+    env.ok(&["cancel", "1"]);
+    env.await_ended(1);
     assert!(env.stop());
 }
 

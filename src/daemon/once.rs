@@ -130,9 +130,7 @@ impl Scratch {
             super::boot::make_private(&settings.runtime_dir)?;
             return Ok(Self { dir: None, keep: false });
         }
-        let name = format!("dagd-once-{}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
-        super::boot::make_private(&dir)?;
+        let dir = fresh(&std::env::temp_dir()).map_err(trying("make a folder for the state"))?;
         Ok(Self { dir: Some(dir), keep: false })
     }
 
@@ -147,6 +145,18 @@ impl Scratch {
             },
         }
     }
+}
+
+/// Makes a folder in one where others may write as well: they cannot have made it before. Through it
+/// tasks of other users come to what is theirs.
+fn fresh(parent: &Path) -> std::io::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let dir = parent.join(format!("dagd-once-{}", random.trim_end()));
+    std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+    // Whatever the umask is.
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711))?;
+    Ok(dir)
 }
 
 impl Drop for Scratch {

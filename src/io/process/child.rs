@@ -6,8 +6,9 @@
 //! may look users up. It has one thread, and the environment of the task from the beginning, so that
 //! a sweep finds it. What is asked for in which order:
 //!
-//! cgroup, limits and nice value while it still may; then the user's files; then groups before user,
-//! since after it they cannot be changed; then what the user is to be asked for: folder and program.
+//! the cgroup; then what needs means of its own: looking users up, handing them their files; then the
+//! limits, while it still may; then groups before user, since after it they cannot be changed; then
+//! what the user is to be asked for: folder and program.
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
@@ -78,21 +79,19 @@ fn obey(order: &Order) -> Result<Infallible, Failed> {
         std::fs::write(&procs, "0")
             .map_err(|error| other(&format!("cannot join {}", procs.display()), Some(&error)))?;
     }
-    let Confine { user, group, umask, nice, rlimits, .. } = &order.confine;
-    for (of, limit) in rlimits {
-        set_limit(*of, *limit)
-            .map_err(|error| other(&format!("cannot set rlimits.{}", of.word()), Some(&error)))?;
-    }
-    if let Some(nice) = nice {
-        rustix::process::setpriority_process(None, *nice)
-            .map_err(|error| other(&format!("cannot set nice = {nice}"), Some(&error.into())))?;
-    }
+    let Confine { user, group, umask, .. } = &order.confine;
     let account = user.as_ref().map(|name| Account::named(name)).transpose();
     let account = account.map_err(|why| other(&why, None))?;
     let gid = group.as_ref().map(|name| users::group(name)).transpose();
     let gid = gid.map_err(|why| other(&why, None))?;
-    if let Some(account) = &account {
-        become_user(account, gid.unwrap_or(account.gid), order.private.as_ref())?;
+    let user = account.as_ref().map(|account| User::of(account, gid)).transpose()?;
+    if let Some(user) = &user {
+        user.hand_over(order.private.as_ref())?;
+    }
+    let image = Image::of(order, account.as_ref());
+    limit(&order.confine)?;
+    if let Some(user) = &user {
+        user.take(order.private.as_ref())?;
     } else if let Some(gid) = gid {
         let gid = Gid::from_raw(gid);
         rustix::thread::set_thread_res_gid(gid, gid, gid)
@@ -103,8 +102,21 @@ fn obey(order: &Order) -> Result<Infallible, Failed> {
     }
     std::env::set_current_dir(&order.cwd)
         .map_err(|error| Failed { step: Step::Folder, ..other("", Some(&error)) })?;
-    let error = become_program(order, account.as_ref());
+    let error = image.map_or_else(|error| error, |image| image.become_it());
     Err(Failed { step: Step::Program, ..other("", Some(&error)) })
+}
+
+/// From here on the process has the task's limits: what is left to do has to do with next to nothing.
+fn limit(Confine { nice, rlimits, .. }: &Confine) -> Result<(), Failed> {
+    for (of, limit) in rlimits {
+        set_limit(*of, *limit)
+            .map_err(|error| other(&format!("cannot set rlimits.{}", of.word()), Some(&error)))?;
+    }
+    if let Some(nice) = nice {
+        rustix::process::setpriority_process(None, *nice)
+            .map_err(|error| other(&format!("cannot set nice = {nice}"), Some(&error.into())))?;
+    }
+    Ok(())
 }
 
 fn set_limit(of: Resource, limit: Rlimit) -> io::Result<()> {
@@ -128,45 +140,66 @@ pub(super) fn kernels(of: Resource) -> rustix::process::Resource {
     }
 }
 
-/// Gives the user what is its own, then becomes it. A user that this process is already keeps its
-/// groups: they need no privilege then.
-fn become_user(account: &Account, gid: u32, private: Option<&Private>) -> Result<(), Failed> {
-    let name = account.name.display();
-    let failed =
-        |what: &str, error: io::Error| other(&format!("cannot {what} user `{name}`"), Some(&error));
-    if let Some(private) = private {
-        hand_over(private, account.uid, gid)
-            .map_err(|error| failed("hand the run's files over to", error))?;
+/// A user that this process is to become.
+struct User<'a> {
+    account: &'a Account,
+    gid: u32,
+    /// Its groups. `None`: this process is that user already and keeps its own, for which it needs no
+    /// privilege.
+    groups: Option<Vec<Gid>>,
+}
+
+impl<'a> User<'a> {
+    /// Looks up what is to be known of it, with `gid` in place of its own group.
+    fn of(account: &'a Account, gid: Option<u32>) -> Result<Self, Failed> {
+        let gid = gid.unwrap_or(account.gid);
+        let own = rustix::process::geteuid().as_raw();
+        let groups = (own != account.uid || own == 0).then(|| account.groups(gid)).transpose();
+        let groups = groups.map_err(|why| other(&why, None))?;
+        let groups = groups.map(|all| all.into_iter().map(Gid::from_raw).collect());
+        Ok(Self { account, gid, groups })
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Failed {
+        other(&format!("cannot {what} user `{}`", self.account.name.display()), Some(error))
+    }
+
+    /// Gives it what is its own.
+    fn hand_over(&self, private: Option<&Private>) -> Result<(), Failed> {
+        let Some(private) = private else { return Ok(()) };
+        hand_over(private, self.account.uid, self.gid)
+            .map_err(|error| self.failed("hand the run's files over to", &error))?;
         // A program may open its standard output by its name in /dev.
-        fchown(io::stdout(), Some(account.uid), Some(gid))
-            .map_err(|error| failed("hand the log over to", error))?;
+        fchown(io::stdout(), Some(self.account.uid), Some(self.gid))
+            .map_err(|error| self.failed("hand the log over to", &error))
     }
-    let own = rustix::process::geteuid().as_raw();
-    if own != account.uid || own == 0 {
-        let groups = account.groups(gid).map_err(|why| other(&why, None))?;
-        let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
-        rustix::thread::set_thread_groups(&groups)
-            .map_err(|error| failed("take the groups of", error.into()))?;
-    }
-    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(gid));
-    if rustix::process::getegid() != gid {
-        rustix::thread::set_thread_res_gid(gid, gid, gid)
-            .map_err(|error| failed("take the group of", error.into()))?;
-    }
-    rustix::thread::set_thread_res_uid(uid, uid, uid)
-        .map_err(|error| failed("become", error.into()))?;
-    if let Some(private) = private {
+
+    /// Becomes it.
+    fn take(&self, private: Option<&Private>) -> Result<(), Failed> {
+        if let Some(groups) = &self.groups {
+            rustix::thread::set_thread_groups(groups)
+                .map_err(|error| self.failed("take the groups of", &error.into()))?;
+        }
+        let (uid, gid) = (Uid::from_raw(self.account.uid), Gid::from_raw(self.gid));
+        if rustix::process::getegid() != gid {
+            rustix::thread::set_thread_res_gid(gid, gid, gid)
+                .map_err(|error| self.failed("take the group of", &error.into()))?;
+        }
+        rustix::thread::set_thread_res_uid(uid, uid, uid)
+            .map_err(|error| self.failed("become", &error.into()))?;
+        let Some(private) = private else { return Ok(()) };
         std::fs::metadata(private.json()).map_err(|error| {
-            let dir = private.dir.display();
+            let (name, dir) = (self.account.name.display(), private.dir.display());
             let what =
                 format!("user `{name}` cannot reach {dir}: run chmod o+x on what it lies in");
             other(&what, Some(&error))
         })?;
+        Ok(())
     }
-    Ok(())
 }
 
-/// Copies the run's event files into a folder of the user's own.
+/// Copies the run's event files, and the credentials that the task names, into a folder of the user's
+/// own.
 fn hand_over(private: &Private, uid: u32, gid: u32) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(&private.dir)?;
     let copy = |from: &Path, to: &Path| {
@@ -178,33 +211,49 @@ fn hand_over(private: &Private, uid: u32, gid: u32) -> io::Result<()> {
     };
     copy(&private.json, &private.json())?;
     copy(&private.files, &private.files())?;
+    if let Some(folder) = private.credentials() {
+        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        for from in &private.credentials {
+            copy(from, &folder.join(from.file_name().unwrap_or_default()))?;
+        }
+        chown(&folder, Some(uid), Some(gid))?;
+    }
     chown(&private.dir, Some(uid), Some(gid))
 }
 
-/// Returns only with the error.
-#[expect(unsafe_code, reason = "execve has no safe wrapper that starts no shell")]
-fn become_program(order: &Order, account: Option<&Account>) -> io::Error {
-    let all =
-        |texts: Vec<OsString>| texts.into_iter().map(c_string).collect::<io::Result<Vec<_>>>();
-    let texts = (|| {
-        let program = c_string(order.program.clone())?;
-        Ok::<_, io::Error>((program, all(order.argv.clone())?, all(environment(account))?))
-    })();
-    let (program, argv, envp) = match texts {
-        Ok(texts) => texts,
-        Err(error) => return error,
-    };
-    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
-        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-    };
-    let (argv, envp) = (pointers(&argv), pointers(&envp));
-    // SAFETY: the first sets a disposition (the language's start ignores SIGPIPE); for the second,
-    // both lists end in null and their texts end in NUL and outlive the call.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+/// What the process becomes.
+struct Image {
+    program: CString,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+}
+
+impl Image {
+    fn of(order: &Order, account: Option<&Account>) -> io::Result<Self> {
+        let all =
+            |texts: Vec<OsString>| texts.into_iter().map(c_string).collect::<io::Result<Vec<_>>>();
+        Ok(Self {
+            program: c_string(order.program.clone())?,
+            argv: all(order.argv.clone())?,
+            envp: all(environment(account))?,
+        })
     }
-    io::Error::last_os_error()
+
+    /// Returns only with the error.
+    #[expect(unsafe_code, reason = "execve has no safe wrapper that starts no shell")]
+    fn become_it(&self) -> io::Error {
+        let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+            texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+        };
+        let (argv, envp) = (pointers(&self.argv), pointers(&self.envp));
+        // SAFETY: the first sets a disposition (the language's start ignores SIGPIPE); for the second,
+        // both lists end in null and their texts end in NUL and outlive the call.
+        unsafe {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            libc::execve(self.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+        }
+        io::Error::last_os_error()
+    }
 }
 
 /// The environment that this process was given; what tells who the user is and was left out by

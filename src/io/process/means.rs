@@ -177,6 +177,15 @@ fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
             let fault = format!("on_daemon_stop = \"leave\" cannot hold: {why}");
             all.entry(fault).or_default().push(&task.name);
         }
+        let own = task.confine.as_ref().and_then(|confine| confine.containment);
+        if task.on_daemon_stop == OnDaemonStop::Leave
+            && own.unwrap_or(limits.containment) == Containment::Cgroup
+        {
+            let fault = "on_daemon_stop = \"leave\" cannot hold with containment = \"cgroup\": what goes \
+                         on without dagd is in no cgroup of its own; write containment = \"group\" \
+                         for it, or remove the key";
+            all.entry(fault.to_owned()).or_default().push(&task.name);
+        }
         let Some(confine) = &task.confine else { continue };
         for fault in limits.faults(confine).into_iter().chain(powers.faults(confine)) {
             all.entry(fault).or_default().push(&task.name);
@@ -235,8 +244,9 @@ struct Powers {
 }
 
 impl Powers {
+    /// Whether the helper would have a capability: only root's programs have what root has.
     fn has(&self, bit: u32) -> bool {
-        self.rights.is_some_and(|rights| rights.has(bit))
+        self.rights.is_some_and(|rights| rights.uid == 0 && rights.has(bit))
     }
 
     fn faults(&mut self, confine: &Confine) -> Vec<String> {

@@ -62,10 +62,13 @@ pub fn arguments(
             tell(key, value.as_bytes());
         }
     }
-    if let Some(Private { dir, json, files }) = &exec.private {
+    if let Some(Private { dir, json, files, credentials }) = &exec.private {
         tell("private", &bytes(dir));
         tell("json", &bytes(json));
         tell("files", &bytes(files));
+        for credential in credentials {
+            tell("credential", &bytes(credential));
+        }
     }
     if let Some(left) = &exec.left {
         tell("left", &bytes(left));
@@ -113,7 +116,7 @@ impl Order {
     /// Reads the arguments after [`MARK`]. `None`: they are none that dagd wrote.
     pub fn read(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
         let mut order = Self::default();
-        let mut private = BTreeMap::new();
+        let (mut private, mut credentials) = (BTreeMap::new(), Vec::new());
         for word in words.by_ref() {
             if word == "--" {
                 break;
@@ -126,6 +129,7 @@ impl Order {
                 b"left" => order.left = Some(value.into()),
                 b"cwd" => order.cwd = value,
                 b"program" => order.program = value,
+                b"credential" => credentials.push(PathBuf::from(value)),
                 b"private" | b"json" | b"files" => {
                     private.insert(key.to_vec(), PathBuf::from(value));
                 }
@@ -134,7 +138,7 @@ impl Order {
         }
         let mut take = |key: &[u8]| private.remove(key);
         order.private = match (take(b"private"), take(b"json"), take(b"files")) {
-            (Some(dir), Some(json), Some(files)) => Some(Private { dir, json, files }),
+            (Some(dir), Some(json), Some(files)) => Some(Private { dir, json, files, credentials }),
             _ => None,
         };
         order.argv = words.collect();
@@ -290,8 +294,12 @@ mod tests {
             rlimits: rlimits.into(),
             ..Confine::default()
         };
-        let private =
-            Private { dir: "/out/1.t.1".into(), json: "/e/1.json".into(), files: "/e/1".into() };
+        let private = Private {
+            dir: "/out/1.t.1".into(),
+            json: "/e/1.json".into(),
+            files: "/e/1".into(),
+            credentials: vec!["/run/c/db".into(), "/run/c/a=b".into()],
+        };
         let full = Exec { private: Some(private.clone()), ..exec(Some(confine.clone())) };
         let order = read(&full, Some(Path::new("/sys/fs/cgroup/x y/1.t.1")));
         assert_eq!(order.cgroup.as_deref(), Some(Path::new("/sys/fs/cgroup/x y/1.t.1")));

@@ -87,8 +87,8 @@ pub struct Exec {
     pub left: Option<PathBuf>,
 }
 
-/// A folder that an attempt's user alone can enter: the run's event files, copied, and what the
-/// attempt writes for its dependents. It lies where outputs lie, and goes with its attempt.
+/// A folder that an attempt's user alone can enter: the run's event files and the task's credentials,
+/// copied, and what the attempt writes for its dependents. It lies where outputs lie, and goes with its attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Private {
     /// The folder.
@@ -97,12 +97,19 @@ pub struct Private {
     pub json: PathBuf,
     /// The files' paths, to be copied.
     pub files: PathBuf,
+    /// The credentials that the task names, to be copied.
+    pub credentials: Vec<PathBuf>,
 }
 
 impl Private {
     /// The copy of the event.
     pub fn json(&self) -> PathBuf {
         self.dir.join("event.json")
+    }
+
+    /// Where the copies of its credentials are, if it names any.
+    pub fn credentials(&self) -> Option<PathBuf> {
+        (!self.credentials.is_empty()).then(|| self.dir.join("credentials"))
     }
 
     /// The copy of the files' paths.
@@ -121,10 +128,14 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
     let label = format!("{}/{stem}", base.instance);
     let confine = start.task.confine.clone();
     let other_user = confine.as_ref().is_some_and(|confine| confine.user.is_some());
+    let names = &start.task.credentials;
+    let credentials = credentials::folder(names, &base.own)?.map(Path::new);
     let private = other_user.then(|| Private {
         dir: dirs.outputs.join(&stem),
         json: json_path(start.id.run, dirs),
         files: files_path(start.id.run, dirs),
+        credentials: credentials
+            .map_or_else(Vec::new, |dir| names.iter().map(|name| dir.join(name)).collect()),
     });
     let leaves = start.task.on_daemon_stop == OnDaemonStop::Leave;
     let left = dirs.left.as_ref().filter(|_| leaves);
@@ -136,7 +147,11 @@ pub fn prepare(start: &Start, base: &Base, dirs: &Dirs) -> Result<Exec, Exit> {
     };
     let argv = arguments(start, &filler)?;
     let cwd = folder(start, &filler)?;
-    let (mut env, secrets) = environment(start, base, &filler)?;
+    let credentials = match &private {
+        Some(private) => private.credentials(),
+        None => credentials.map(Path::to_owned),
+    };
+    let (mut env, secrets) = environment(start, base, &filler, credentials)?;
     for (key, value) in variables(start, &label, &output, dirs) {
         env.insert(key.into(), value);
     }
@@ -202,7 +217,12 @@ fn folder(start: &Start, filler: &Filler<'_>) -> Result<Vec<u8>, Exit> {
 type Environment = (BTreeMap<Vec<u8>, Vec<u8>>, Secrets);
 
 /// Later ones replace earlier ones: base, `env_pass`, `credentials`, `env_file`, `env`.
-fn environment(start: &Start, base: &Base, filler: &Filler<'_>) -> Result<Environment, Exit> {
+fn environment(
+    start: &Start,
+    base: &Base,
+    filler: &Filler<'_>,
+    credentials: Option<PathBuf>,
+) -> Result<Environment, Exit> {
     let bytes = |text: &OsStr| text.as_bytes().to_vec();
     let passed = base.own.iter().filter(|(key, _)| {
         start.task.env_pass.iter().any(|name| name.as_bytes() == key.as_bytes())
@@ -212,8 +232,8 @@ fn environment(start: &Start, base: &Base, filler: &Filler<'_>) -> Result<Enviro
         |(key, _): &&(OsString, OsString)| other_user && OF_THE_USER.iter().any(|name| key == name);
     let all = base.env.iter().filter(|entry| !own(entry)).chain(passed);
     let mut env: BTreeMap<_, _> = all.map(|(key, value)| (bytes(key), bytes(value))).collect();
-    if let Some(folder) = credentials::folder(&start.task.credentials, &base.own)? {
-        env.insert(credentials::VARIABLE.into(), bytes(folder));
+    if let Some(folder) = credentials {
+        env.insert(credentials::VARIABLE.into(), bytes(folder.as_os_str()));
     }
     let mut secrets = Secrets::default();
     if let Some(path) = &start.task.env_file {

@@ -90,8 +90,9 @@ pub fn group(name: &str) -> Result<u32, String> {
         },
         |entry| entry.gr_gid,
     );
-    // A number needs no entry.
-    found.or_else(|| name.parse().ok()).ok_or_else(none)
+    // A number needs no entry; the last one means no group at all to the kernel.
+    let number = || name.parse().ok().filter(|gid| *gid != u32::MAX);
+    found.or_else(number).ok_or_else(none)
 }
 
 fn passwd(
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!((group("root"), group("4242424")), (Ok(0), Ok(4_242_424)));
         let none = Account::named("no such user").unwrap_err();
         assert!(none.contains("there is no user `no such user`"), "{none}");
-        assert!(group("no such group").is_err());
+        assert!(group("no such group").is_err() && group("4294967295").is_err());
         assert!(Account::of(4_242_424).is_none());
     }
 }
