@@ -307,6 +307,28 @@ fn once_does_not_leave_anything() {
 }
 
 #[test]
+fn a_daemon_that_gives_up_lets_it_go_on() {
+    let mut env = begun(CONFIG);
+    let database = |env: &Env, sql: &str| {
+        let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
+        db.busy_timeout(common::PATIENCE).unwrap();
+        db.execute_batch(sql).unwrap();
+    };
+    database(&env, "ALTER TABLE live RENAME TO hidden");
+    // The next commit finds that out.
+    let pid = pids(&env)[0];
+    assert!(!env.run(&["fire", "--select", "long"]).status.success());
+    assert_eq!(env.await_end().code(), Some(1), "{}", env.log());
+    assert!(lives(pid));
+    database(&env, "ALTER TABLE hidden RENAME TO live");
+    env.start();
+    go(&env, "exit 0");
+    env.await_ended(1);
+    assert_eq!((pids(&env).len(), attempts(&env).len()), (1, 1));
+    assert!(env.stop());
+}
+
+#[test]
 fn what_its_user_had_in_hand_goes_with_its_run() {
     if !is_root() {
         skip("only root can run tasks as other users");

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::common::{Env, leftovers};
 
 /// Rounds, unless `DAGD_RESTARTS` says: as many as take no minute on a machine that is busy.
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 40;
 /// Files for each round.
 const FILES: usize = 5;
 
@@ -32,9 +34,13 @@ command = ["sh", "{dir}/task.sh", "{task}"]
 [tasks.failing]
 command = ["sh", "{dir}/task.sh", "{task}"]
 allow_failure = true
+[tasks.staying]
+command = ["sh", "{dir}/task.sh", "{task}"]
+on_daemon_stop = "leave"
+allow_failure = true
 [tasks.last]
 command = ["sh", "{dir}/task.sh", "{task}"]
-needs = ["short", "long", "forking", "leaving", "stubborn", "failing"]
+needs = ["short", "long", "forking", "leaving", "stubborn", "failing", "staying"]
 rule = "all_done"
 [triggers.in]
 drop = "in"
@@ -44,22 +50,31 @@ move_failed = "failed/"
 "#;
 
 /// Says when it begins and ends. Tells if another attempt at the same is alive: by the lock that it
-/// holds for as long as any process of it has it open.
+/// holds for as long as any process of it has it open. The one that goes on without the daemon ends
+/// as its run's number says, and leaves behind what carries its token and what does not.
 const TASK: &str = r#"
-cd "${0%/*}"
+dir=${0%/*}
 me=$1.$DAGD_RUN
-case $1 in stubborn) trap '' TERM ;; esac
-exec 9>> "live/$me"
-flock -n 9 || echo "TWO $me" >> log
-echo "S $me" >> log
+case $1 in
+    stubborn) trap '' TERM; cd $dir ;;
+    staying) ;;
+    *) cd $dir ;;
+esac
+exec 9>> "$dir/live/$me"
+flock -n 9 || echo "TWO $me" >> $dir/log
+echo "S $me" >> $dir/log
 case $1 in
     long) sleep 0.3 ;;
     forking) for n in 1 2 3; do (sleep 1000 & sleep 1000) & done ;;
     leaving) setsid sh -c 'trap "" TERM HUP; sleep 1000' & setsid setsid sleep 1000 & ;;
     stubborn) sleep 0.2; sleep 0.1 ;;
-    failing) echo "E $me" >> log; exit 3 ;;
+    staying) sleep 0.2; sleep 1000 & setsid env -i cat $dir/staying 9>&- & ;;
 esac
-echo "E $me" >> log
+echo "E $me" >> $dir/log
+case $1 in
+    failing) exit 3 ;;
+    staying) exit $((DAGD_RUN % 5)) ;;
+esac
 "#;
 
 fn rounds() -> usize {
@@ -74,8 +89,9 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// All processes that were started below this folder, by what they carry or hold.
-fn processes(env: &Env) -> Vec<String> {
+/// All processes that were started below this folder, by what they carry or hold; `staying`: also
+/// those that go on without a daemon.
+fn processes(env: &Env, staying: bool) -> Vec<String> {
     let path = env.path().to_str().unwrap();
     let mut found = Vec::new();
     for process in fs::read_dir("/proc").unwrap().flatten() {
@@ -85,10 +101,14 @@ fn processes(env: &Env) -> Vec<String> {
             continue;
         }
         let read = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
-        let names = |text: &[u8]| text.windows(path.len()).any(|part| part == path.as_bytes());
+        let (environ, cmdline) = (read("environ"), read("cmdline"));
+        let has = |text: &[u8], part: &str| text.windows(part.len()).any(|p| p == part.as_bytes());
+        if !staying && (has(&environ, "DAGD_TASK=staying") || has(&cmdline, "staying")) {
+            continue;
+        }
         let cwd = fs::read_link(dir.join("cwd")).unwrap_or_default();
-        if names(&read("environ")) || names(&read("cmdline")) || cwd.starts_with(path) {
-            let line = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        if has(&environ, path) || has(&cmdline, path) || cwd.starts_with(path) {
+            let line = String::from_utf8_lossy(&cmdline).replace('\0', " ");
             found.push(format!("{pid} {line}"));
         }
     }
@@ -102,6 +122,9 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
     let inbox = env.mkdir("in");
     env.mkdir("live");
     fs::write(env.at("task.sh"), TASK).unwrap();
+    let staying = env.at("staying");
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, &staying, FileType::Fifo, mode, 0).unwrap();
     let mut seed = 0x2545_f491_4f6c_dd1d;
     let (mut stops, mut hastened, mut kills) = (0, 0, 0);
     for round in 0..rounds {
@@ -133,7 +156,7 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
             }
         }
         // After a stop nothing is left at once; after a kill the next start sees to that.
-        assert_eq!(processes(&env), [""; 0], "processes after a stop in round {round}");
+        assert_eq!(processes(&env, false), [""; 0], "processes after a stop in round {round}");
     }
     env.start();
     let files = rounds * FILES;
@@ -143,13 +166,14 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
     });
     env.await_idle();
     assert!(env.stop());
-    assert_eq!(processes(&env), [""; 0], "no process survives");
+    assert_eq!(processes(&env, true), [""; 0], "no process survives");
     assert_eq!(leftovers(&env.at("state")), [0; 0]);
 
     let log = fs::read_to_string(env.at("log")).unwrap();
     let two: Vec<&str> = log.lines().filter(|line| line.starts_with("TWO")).collect();
     assert_eq!(two, [""; 0], "two attempts at one task were alive");
     check_ends(&env, &log, files);
+    check_staying(&env, &log, files);
     println!("{rounds} rounds: {stops} stops, {hastened} hastened, {kills} kills; {files} runs");
 }
 
@@ -170,10 +194,27 @@ fn check_ends(env: &Env, log: &str, files: usize) {
     assert_eq!(one(early), 0, "an attempt that is lost is made anew three times");
     let gone = one("select count(*) from tasks where state = 'lost'");
     let all = one("select count(*) from tasks where state in ('succeeded', 'failed', 'lost')");
-    assert_eq!(all, files * 7, "every task has come to its end");
-    let failed = "select count(*) from tasks where state = 'failed' and name <> 'failing'";
+    assert_eq!(all, files * 8, "every task has come to its end");
+    let failed =
+        "select count(*) from tasks where state = 'failed' and name not in ('failing', 'staying')";
     assert_eq!(one(failed), 0);
-    assert!(i64::try_from(ends.len()).unwrap() >= files * 7 - gone, "and has told so");
+    assert!(i64::try_from(ends.len()).unwrap() >= files * 8 - gone, "and has told so");
     assert_eq!(one("select count(*) from live where kind in ('run', 'item')"), 0);
     println!("{lost} runs had an attempt that was lost four times");
+}
+
+/// What goes on without the daemon has run once for each file, and each end is known as it was.
+fn check_staying(env: &Env, log: &str, files: usize) {
+    let begun = log.lines().filter_map(|line| line.strip_prefix("S staying."));
+    let runs: Vec<i64> = begun.map(|run| run.parse().unwrap()).collect();
+    let distinct: BTreeSet<i64> = runs.iter().copied().collect();
+    assert_eq!((runs.len(), distinct.len()), (files, files), "each has begun, and once");
+    let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
+    let sql = "select exit_code, leftovers from attempts where run = ? and task = 'staying' \
+               order by attempt desc limit 1";
+    for run in runs {
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?));
+        let (code, leftovers): (_, i64) = db.query_row(sql, [run], row).unwrap();
+        assert_eq!((code, leftovers), (Some(run % 5), 2), "run {run}");
+    }
 }
