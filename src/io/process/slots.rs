@@ -86,16 +86,6 @@ impl Slots {
     /// Starts an attempt. Never blocks. If no slot is free, the attempt waits for the next one.
     pub fn start(&mut self, exec: Exec) {
         self.shared.table.insert(exec.id);
-        self.give(Job::Run(Box::new(exec)));
-    }
-
-    /// Takes over attempts that go on, once. Fails where there is no thread to be had: they go on.
-    pub fn adopt(&mut self, all: Vec<Adopted>) -> std::io::Result<()> {
-        self.adopted = see_out(all, &self.shared.keeper, self.shared.out.clone())?;
-        Ok(())
-    }
-
-    fn give(&mut self, job: Job) {
         if self.shared.table.len() > self.threads
             && self.threads < self.max
             && let Err(error) = self.add()
@@ -103,7 +93,13 @@ impl Slots {
             tracing::warn!(slots = self.threads, %error, "cannot start another slot");
         }
         // The receiver lives as long as the sender: both are in `self`.
-        self.work.send(job).ok();
+        self.work.send(Job::Run(Box::new(exec))).ok();
+    }
+
+    /// Takes over attempts that go on, once. Fails where there is no thread to be had: they go on.
+    pub fn adopt(&mut self, all: Vec<Adopted>) -> std::io::Result<()> {
+        self.adopted = see_out(all, &self.shared.keeper, self.shared.out.clone())?;
+        Ok(())
     }
 
     /// Signals an attempt's processes; nothing happens, and `false` is returned, if it has ended.
@@ -171,13 +167,10 @@ struct Slot {
 
 impl Slot {
     fn work(&mut self, jobs: &Receiver<Job>) {
-        loop {
-            let (id, ended) = match jobs.recv() {
-                Ok(Job::Run(exec)) => {
-                    let _about = about(exec.id, &exec.task);
-                    (exec.id, self.attempt(&exec))
-                }
-                Ok(Job::Retire) | Err(_) => break,
+        while let Ok(Job::Run(exec)) = jobs.recv() {
+            let (id, ended) = {
+                let _about = about(exec.id, &exec.task);
+                (exec.id, self.attempt(&exec))
             };
             failpoint!("run.ended");
             self.shared.table.remove(id);
