@@ -57,6 +57,8 @@ fn limits_hold_and_what_was_used_is_told() {
     assert!((50_000_000..=256 << 20).contains(&peak), "{fits}");
     assert!(fits["attempts"][0]["cpu_us"].as_u64().unwrap() > 0, "{fits}");
 
+    assert!(told("fits-log").ends_with(" 0"), "no swap beside it: {}", told("fits-log"));
+
     let signal = task(&json("signal"));
     let tries = signal["attempts"].as_array().unwrap();
     assert_eq!((tries.len(), &tries[0]["error"]), (1, &Value::Null), "no oom: {signal}");

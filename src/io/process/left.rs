@@ -154,19 +154,27 @@ pub fn find(place: &Path) -> io::Result<Found> {
 
 /// Who holds the file locked and is therefore alive; `None` if nobody does.
 fn watched(watch: &File) -> io::Result<Option<Left>> {
+    // It is locked once it tells who that is.
+    if !is_locked(watch)? {
+        return Ok(None);
+    }
     let mut text = String::new();
     { watch }.read_to_string(&mut text)?;
     let mut words = text.split_whitespace();
     let pid = words.next().and_then(|word| word.parse().ok()).and_then(Pid::from_raw);
     let began = words.next().and_then(|word| word.parse().ok()).map(Wall);
-    let fd = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let (Some(pid), Some(began)) = (pid, began) else {
+        return Err(io::Error::other("a watcher has not told who it is"));
+    };
+    let fd = pidfd_open(pid, PidfdFlags::empty());
+    // Only if it is still locked it is sure whose number that is.
+    if is_locked(watch)? { Ok(Some(Left { pid, fd: fd?, began })) } else { Ok(None) }
+}
+
+fn is_locked(watch: &File) -> io::Result<bool> {
     match flock(watch, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
-        // Only now is it sure whose number that was.
-        Err(rustix::io::Errno::WOULDBLOCK) => match (pid, began, fd) {
-            (Some(pid), Some(began), Some(fd)) => Ok(Some(Left { pid, fd: fd?, began })),
-            _ => Err(io::Error::other("a watcher has not told who it is")),
-        },
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
@@ -229,6 +237,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
+    use rustix::process::getpid;
+
     use super::{By, End, Found, boot, end, find, forget, forget_others, make_room, place};
     use crate::core::id::{RunId, Wall};
     use crate::core::task::Exit;
@@ -262,8 +272,16 @@ mod tests {
         let at = place(dir.path(), RunId(7), "7.a.b.1");
         assert!(matches!(find(&at).unwrap(), Found::Gone));
         make_room(&at).unwrap();
-        fs::write(dir.path().join("7/7.a.b.1.watch"), "1 5\n").unwrap();
+        let watch = dir.path().join("7/7.a.b.1.watch");
+        fs::write(&watch, format!("{} 5\n", std::process::id())).unwrap();
         assert!(matches!(find(&at).unwrap(), Found::Gone));
+        let held = fs::File::open(&watch).unwrap();
+        held.lock().unwrap();
+        let Found::Running(left) = find(&at).unwrap() else { panic!("it is held") };
+        assert!(left.pid == getpid() && left.began == Wall(5) && !left.has_ended());
+        fs::write(&watch, "").unwrap();
+        assert!(find(&at).is_err());
+        drop(held);
         let ended = ended(Exit::Code(3));
         let text = serde_json::to_string(&ended).unwrap() + "   ";
         fs::write(dir.path().join("7/7.a.b.1.end"), text).unwrap();

@@ -59,10 +59,10 @@ pub struct Watcher {
 #[expect(unsafe_code, reason = "fork has no safe wrapper")]
 pub fn split(place: &Path) -> io::Result<Part> {
     let mut lock = make(&ending(place, ".watch"))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     let began = now();
-    // In one call: who reads it has all of it, or nothing.
+    // First: who finds it locked can read who that is. Until then it is none that goes on.
     lock.write_all(format!("{} {}\n", std::process::id(), began.0).as_bytes())?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
     let mut room = make(&ending(place, ".new"))?;
     room.write_all(&[b' '; ROOM])?;
     room.sync_all()?;
