@@ -17,5 +17,7 @@ mod answers;
 mod by_change;
 #[path = "reloads/flood.rs"]
 mod flood;
+#[path = "reloads/settling.rs"]
+mod settling;
 #[path = "reloads/unchanged.rs"]
 mod unchanged;

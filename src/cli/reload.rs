@@ -11,7 +11,7 @@ pub fn reload(args: Json, context: &mut Context) -> Outcome {
         return Ok(if outcome.ok { Exit::Done } else { Exit::Configuration });
     }
     for warning in &outcome.warnings {
-        context.screen.line(&format!("warning: {warning}"))?;
+        context.screen.note(&format!("warning: {warning}"))?;
     }
     if outcome.ok {
         context.screen.line(outcome.text.trim_end())?;

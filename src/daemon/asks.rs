@@ -105,10 +105,8 @@ impl Engine {
     }
 
     fn status_view(&self) -> crate::wire::Status {
-        let watch = self.ports.watch.as_ref();
-        let coverage = watch.map(WatchHandle::coverage).unwrap_or_default();
-        let overflows = watch.map_or(0, WatchHandle::overflows);
-        view::status(&self.machine, &self.status, &coverage, overflows, self.clock.now())
+        let overflows = self.ports.watch.as_ref().map_or(0, WatchHandle::overflows);
+        view::status(&self.machine, &self.status, &self.coverage(), overflows, self.clock.now())
     }
 }
 

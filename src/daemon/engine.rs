@@ -17,11 +17,11 @@ use super::alarms::Alarms;
 use super::clock::Clock;
 pub use super::lanes::{Input, Lanes};
 use super::reload::{Cause, Reloader};
+use super::settling::{Awaited, Settling};
 use super::stall;
-use super::start::Start;
 use super::tell;
 use super::view;
-use super::{DaemonError, Ready, Reopen};
+use super::{DaemonError, Reopen};
 use crate::config::Settings;
 use crate::core::effect::{Command, Out, Reply};
 use crate::core::event::Event;
@@ -39,7 +39,6 @@ use crate::io::signals::{Seen, Signals};
 use crate::io::store::{Store, Sync, Synced};
 use crate::io::systemd;
 use crate::io::watch::{FromWatch, Told, WatchHandle};
-use crate::wire;
 
 /// Events in one commit, at most: what is waiting is the batch, and an answer should not wait for
 /// more than this.
@@ -112,22 +111,14 @@ pub struct Engine {
     pub(super) exiting: bool,
     /// Whether it was told that events are being watched.
     pub(super) started: bool,
-    /// The start, until then.
-    pub(super) start: Option<Start>,
+    /// What the service manager waits for.
+    pub(super) awaited: Option<Awaited>,
     /// Whether the last slice of pruning has left something.
     pub(super) prunes_on: bool,
     /// Requests of this turn that only look: answered after its commit, or during a stall.
     pub(super) looks: Vec<Ask>,
     /// Requests that came while the store was stalled.
     pub(super) deferred: VecDeque<Ask>,
-}
-
-/// What waits for folders to be covered, and then for first scans to end.
-pub enum Settling {
-    /// The daemon's start.
-    Start(Option<Ready>),
-    /// A reload.
-    Reload(wire::Reload),
 }
 
 /// What an engine is made of.
@@ -191,7 +182,7 @@ impl Engine {
             reopen: None,
             exiting: false,
             started: false,
-            start: None,
+            awaited: None,
             prunes_on: false,
             looks: Vec::new(),
             deferred: VecDeque::new(),
@@ -257,30 +248,9 @@ impl Engine {
             self.answer_look(ask);
         }
         self.settle();
-        self.tell_start();
+        self.tell_awaited();
         systemd::watchdog();
         Ok(())
-    }
-
-    /// Tells what waits for the first scans, once they have ended.
-    fn settle(&mut self) {
-        if self.settling.is_empty() || self.machine.is_baselining(&self.apart) {
-            return;
-        }
-        for settled in std::mem::take(&mut self.settling) {
-            match settled {
-                Settling::Start(ready) => {
-                    self.started = true;
-                    self.start = None;
-                    systemd::ready("running");
-                    info!(triggers = self.machine.lanes().len(), "watching");
-                    if let Some(ready) = ready {
-                        ready();
-                    }
-                }
-                Settling::Reload(outcome) => self.reloaded(outcome),
-            }
-        }
     }
 
     /// Commits the records, then acts on the commands.
@@ -332,7 +302,7 @@ impl Engine {
         select.recv(&self.lanes.alarm);
         let machine = self.machine.next_deadline().map(|due| self.clock.now().mono.until(due));
         let manager = systemd::watchdog_interval().into_iter();
-        let manager = manager.chain(self.start.as_ref().map(Start::left));
+        let manager = manager.chain(self.awaited.as_ref().map(Awaited::left));
         match machine.into_iter().chain(manager).min() {
             Some(left) => drop(select.ready_timeout(left)),
             None => drop(select.ready()),
@@ -370,8 +340,8 @@ impl Engine {
             }
             Input::Checked(checked) => Event::Checked(checked),
             Input::Watch(found) => {
-                if let Some(start) = &mut self.start {
-                    start.note(&found);
+                if let Some(awaited) = &mut self.awaited {
+                    awaited.note(&found);
                 }
                 match self.current(found) {
                     Some(event) => event,

@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use super::clock::wall;
-use super::engine::{Engine, Settling};
+use super::engine::Engine;
 pub use super::reloader::{Cause, Loading, Reloader};
+use super::settling::Settling;
 use crate::config::diff::{How, fixed};
 use crate::config::{Change, Durability, Resolved, Settings, diff};
 use crate::core::bound::OnRemoval;
@@ -60,12 +61,7 @@ impl Engine {
                 reloader.end();
                 self.go_on();
             }
-            Loading::Armed(settling) => {
-                if self.machine.is_baselining(&self.apart) {
-                    systemd::status("the first scan is under way");
-                }
-                self.settling.push(settling);
-            }
+            Loading::Armed(settling) => self.armed(settling),
             Loading::Read(print, read) => {
                 let reloader = self.ports.reloader.as_mut();
                 if reloader.and_then(|reloader| reloader.read(print)) == Some(Cause::Change) {
@@ -94,10 +90,12 @@ impl Engine {
         let changes = diff(&old, &resolved);
         let outcome = self.outcome_of(&changes, &resolved.warnings);
         let Resolved { model, settings, warnings: _ } = resolved;
-        let (ack, armed) = crossbeam_channel::bounded(1);
+        let ack = crossbeam_channel::bounded(1);
+        let fresh = changed(&old.model, &model);
         self.prepare((&old.model, &old.settings), (&model, &settings))?;
         if let Some(reloader) = &self.ports.reloader
-            && let Err(error) = reloader.await_armed(armed, Settling::Reload(outcome))
+            && let Err(error) =
+                reloader.await_armed(ack.1, Settling::Reload { outcome, armed: fresh.clone() })
         {
             self.prepare((&model, &settings), (&old.model, &old.settings))?;
             return Err(no_thread(&error).text);
@@ -110,8 +108,8 @@ impl Engine {
         self.ports.disposer.keep(wanted);
         self.armed.retain(|name, _| wanted(name));
         if let Some(watch) = &self.ports.watch {
-            let arming = watch.arm(folders(&model), Some(ack));
-            for name in changed(self.machine.model(), &model) {
+            let arming = watch.arm(folders(&model), Some(ack.0));
+            for name in fresh {
                 self.apart.remove(&name);
                 if wanted(&name) {
                     self.armed.insert(name, arming);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::engine::Settling;
+use super::settling::Settling;
 use crate::config::Resolved;
 use crate::io::config_files::{self, Print};
 use crate::io::config_watch::{ConfigWatch, is_being_written};
@@ -143,6 +143,11 @@ impl Reloader {
     pub(super) fn read(&mut self, print: Print) -> Option<Cause> {
         self.print = print;
         self.current.as_ref().map(|load| load.cause)
+    }
+
+    /// Whether a load is under way whose outcome was not told yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.current.is_some()
     }
 
     /// The load that was under way has ended.

@@ -251,10 +251,14 @@ impl Env {
 
     /// Takes in what the daemon has told its service manager: when a few messages wait, the daemon
     /// waits as well.
-    pub(crate) fn hear(&self) {
+    pub(crate) fn hear(&self) -> Vec<String> {
         self.notify.set_nonblocking(true).unwrap();
-        while self.notify.recv(&mut [0; 4096]).is_ok() {}
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(n) = self.notify.recv(&mut buffer) {
+            heard.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+        }
         self.notify.set_nonblocking(false).unwrap();
+        heard
     }
 
     /// Waits until the daemon tells its service manager this word.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::common::Env;
-use crate::world::{can, exactly, inside, problems, while_it_goes_on, world};
+use crate::world::{TASKS, can, exactly, inside, problems, while_it_goes_on, world};
 
 const TRIGGER: &str = r#"
 [triggers.in]
@@ -115,6 +115,32 @@ fn degrades_and_recovers(setting: &str, low: u32) {
     exactly(&env, &wanted);
     nothing_is_polled(&env);
     assert_eq!(env.json(&["status"])["triggers"][0]["directories"], 13);
+}
+
+#[test]
+fn a_reload_tells_what_it_cannot_watch() {
+    let mut env = world("");
+    let mut wanted = BTreeSet::new();
+    write(&env, "old", &mut wanted);
+    if !start_with(&mut env, "max_inotify_watches", 2) {
+        return;
+    }
+    env.configure(&format!("{TASKS}{TRIGGER}"));
+    let told = env.run(&["reload"]);
+    assert!(told.status.success(), "it is in force all the same: {told:?}");
+    let line = "11 directories (such as ";
+    let stderr = String::from_utf8_lossy(&told.stderr).into_owned();
+    let warning = stderr.lines().find(|text| text.starts_with("warning: trigger `in`: "));
+    let warning = warning.unwrap_or_else(|| panic!("{stderr}"));
+    for part in [line, "limit of watches reached", "sysctl -w user.max_inotify_watches="] {
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+    let warning = warning.trim_start_matches("warning: ");
+    assert!(env.log().contains(&format!("WARN {warning}")), "{}", env.log());
+    exactly(&env, &wanted);
+    // What stays as it is was told of.
+    let again = env.json(&["reload"]);
+    assert_eq!(again["warnings"].as_array().unwrap().len(), 0, "{again}");
 }
 
 #[test]

@@ -118,9 +118,10 @@ fn whoever_asks_is_told_the_same() {
     env.signal(1);
     env.wait("the reload by a signal", || last(&env)["ok"] == true);
     assert!(last(&env)["text"].as_str().unwrap().contains("- trigger s"));
-    let again = env.ok(&["reload"]);
-    assert_eq!(again.lines().last(), Some("no changes"));
-    assert!(again.contains("warning: pool `gpu` is used by no task"), "{again}");
+    let again = env.run(&["reload"]);
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "no changes\n");
+    let beside = String::from_utf8_lossy(&again.stderr);
+    assert!(beside.contains("warning: pool `gpu` is used by no task"), "{beside}");
     assert!(env.stop());
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Request as Http, State};
@@ -19,9 +18,6 @@ use crate::core::path::Bytes;
 use crate::core::selector::Selector;
 use crate::core::trigger::TriggerSpec;
 use crate::wire;
-
-/// Time for a reload: a large configuration is read, and every folder of it armed.
-const RELOAD_TIME: Duration = Duration::from_mins(5);
 
 /// Tasks that are not run again, with their outputs.
 type Kept = Vec<(Name, BTreeMap<String, String>)>;
@@ -117,7 +113,9 @@ pub(super) async fn resume(State(app): State<App>, Path(name): Path<String>) -> 
 }
 
 pub(super) async fn reload(State(app): State<App>) -> Answer<wire::Reload> {
-    let outcome = app.ask(Some(RELOAD_TIME), Ask::Reload).await?;
+    // As long as its first scans take: the answer is the outcome. A stop ends it.
+    let _long = app.long()?;
+    let outcome = app.ask(None, Ask::Reload).await?;
     outcome.map(Json).ok_or_else(|| Fault::unavailable("dagd is stopping"))
 }
 

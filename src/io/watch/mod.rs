@@ -175,9 +175,16 @@ pub struct Coverage {
     pub problems: Vec<String>,
     /// How long its file system has not answered, if it does not.
     pub silent: Option<Duration>,
+    /// Whether its file system may not answer, so that nobody waits for what is found there.
+    pub apart: bool,
 }
 
 impl Coverage {
+    /// Whether its root is not there. Of one that may not answer that is not said.
+    pub fn is_missing(&self) -> bool {
+        !self.exists && !self.apart && self.problems.is_empty()
+    }
+
     /// Of a trigger of which nothing is known yet.
     fn unknown(trigger: Name) -> Self {
         Self {
@@ -188,6 +195,7 @@ impl Coverage {
             noticed_by: "scans",
             problems: Vec::new(),
             silent: None,
+            apart: true,
         }
     }
 }

@@ -130,7 +130,7 @@ impl Staff {
         let of = |spec: &Arc<TriggerSpec>| {
             let known = published.iter().find(|coverage| coverage.trigger == spec.name).cloned();
             let unknown = || apart.then(|| Coverage::unknown(spec.name.clone()));
-            known.or_else(unknown).map(|coverage| Coverage { silent, ..coverage })
+            known.or_else(unknown).map(|coverage| Coverage { silent, apart, ..coverage })
         };
         specs.iter().filter_map(of).collect()
     }

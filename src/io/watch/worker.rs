@@ -324,6 +324,7 @@ impl Worker {
                 noticed_by: trigger.means.word(),
                 problems,
                 silent: None,
+                apart: self.apart,
             }
         });
         let coverage: Vec<Coverage> = coverage.collect();

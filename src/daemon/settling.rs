@@ -1,0 +1,185 @@
+//! A start or a reload until all is as it is to be: folders are covered, first scans have ended.
+//!
+//! Owns who is told then, and what of it. As long as it goes on, the service manager is asked for
+//! the time that it needs; what says that it goes on is that files and folders are found. One that
+//! finds nothing more and has not settled either gets no more time: it hangs. A stop is told of here
+//! as well.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use tracing::info;
+
+use super::Ready;
+use super::engine::Engine;
+use super::reload::Reloader;
+use crate::core::id::Name;
+use crate::io::systemd;
+use crate::io::watch::{Coverage, FromWatch, Told, WatchHandle};
+use crate::wire;
+
+/// How much longer than its tasks may a stop takes: they are killed, their ends are committed, the
+/// database is closed.
+const STOP_LONGER: Duration = Duration::from_secs(30);
+
+/// What waits for folders to be covered, and then for first scans to end.
+pub enum Settling {
+    /// The daemon's start.
+    Start(Option<Ready>),
+    /// A reload.
+    Reload {
+        /// What is told if nothing goes wrong.
+        outcome: wire::Reload,
+        /// The triggers that are new or have changed.
+        armed: BTreeSet<Name>,
+    },
+}
+
+/// What the service manager waits for.
+#[derive(Debug)]
+pub struct Awaited {
+    /// How often it is looked at.
+    every: Duration,
+    next: Instant,
+    /// Files found so far; a file that several triggers have is counted for each.
+    files: u64,
+    /// Files and folders when it was told of last.
+    told: (u64, u64),
+}
+
+impl Awaited {
+    /// It begins now. `None` if there is nobody to be told of it.
+    fn new() -> Option<Self> {
+        let every = systemd::start_interval()?;
+        Some(Self { every, next: Instant::now() + every, files: 0, told: (0, 0) })
+    }
+
+    /// How long until it is to be looked at again.
+    pub fn left(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    /// Counts what was found.
+    pub fn note(&mut self, told: &Told) {
+        if let FromWatch::Observed(observed) = &told.what {
+            self.files += u64::try_from(observed.seen.len()).unwrap_or(u64::MAX);
+        }
+    }
+}
+
+impl Engine {
+    /// Tells that events are being watched, once they are and every first scan knows what was there
+    /// before. Errors: there is no thread to be had that waits for it.
+    pub fn tell_ready(&mut self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
+        systemd::status("the folders are being covered");
+        match &self.ports.reloader {
+            Some(reloader) => reloader.await_armed(armed, Settling::Start(ready)),
+            None => Ok(()),
+        }
+    }
+
+    /// The folders of a start or a reload are covered.
+    pub(super) fn armed(&mut self, settling: Settling) {
+        if self.machine.is_baselining(&self.apart) {
+            systemd::status("the first scan is under way");
+        }
+        self.settling.push(settling);
+    }
+
+    /// Tells what waits for the first scans, once they have ended. A reload does not wait for them
+    /// while dagd stops.
+    pub(super) fn settle(&mut self) {
+        let (scans, stops) = (self.machine.is_baselining(&self.apart), self.machine.is_stopping());
+        if self.settling.is_empty() || (scans && !stops) {
+            return;
+        }
+        for settled in std::mem::take(&mut self.settling) {
+            match settled {
+                // It ends before it was ready.
+                Settling::Start(_) if stops => self.settling.push(settled),
+                Settling::Start(ready) => self.tell_started(ready),
+                Settling::Reload { mut outcome, armed } => {
+                    outcome.warnings.extend(self.uncovered(&armed));
+                    if scans {
+                        let told = "dagd is stopping: the first scan goes on at the next start";
+                        outcome.warnings.push(told.to_owned());
+                    }
+                    self.reloaded(outcome);
+                }
+            }
+        }
+    }
+
+    fn tell_started(&mut self, ready: Option<Ready>) {
+        self.started = true;
+        systemd::ready("running");
+        info!(triggers = self.machine.lanes().len(), "watching");
+        if let Some(ready) = ready {
+            ready();
+        }
+    }
+
+    /// What cannot be watched as it should be of these triggers' folders.
+    fn uncovered(&self, triggers: &BTreeSet<Name>) -> Vec<String> {
+        let coverage = self.coverage();
+        let of = coverage.iter().filter(|coverage| triggers.contains(&coverage.trigger));
+        let problems = of.flat_map(|coverage| {
+            let name = &coverage.trigger;
+            let lane = self.machine.lanes().get(name).filter(|_| coverage.is_missing());
+            let folder = lane.and_then(|lane| lane.spec.folder());
+            let missing = folder.map(|folder| {
+                format!("{} does not exist; it is waited for", folder.root.display())
+            });
+            let all = missing.into_iter().chain(coverage.problems.iter().cloned());
+            all.map(move |problem| format!("trigger `{name}`: {problem}"))
+        });
+        problems.collect()
+    }
+
+    /// How well each trigger is covered.
+    pub(super) fn coverage(&self) -> Vec<Coverage> {
+        self.ports.watch.as_ref().map(WatchHandle::coverage).unwrap_or_default()
+    }
+
+    /// Whether the service manager waits: for the start, or for a reload.
+    fn is_awaited(&self) -> bool {
+        let reloader = self.ports.reloader.as_ref();
+        reloader.is_some_and(|reloader| !self.started || Reloader::is_busy(reloader))
+    }
+
+    /// Asks for more time if what the service manager waits for has come further.
+    pub(super) fn tell_awaited(&mut self) {
+        if !self.is_awaited() {
+            self.awaited = None;
+            return;
+        }
+        if self.awaited.is_none() {
+            self.awaited = Awaited::new();
+        }
+        let Some(awaited) = self.awaited.as_ref().filter(|awaited| awaited.left().is_zero()) else {
+            return;
+        };
+        let folders = self.coverage().iter().map(|of| of.directories).sum();
+        let (files, told) = (awaited.files, awaited.told);
+        if let Some(awaited) = &mut self.awaited {
+            awaited.next = Instant::now() + awaited.every;
+            awaited.told = (files, folders);
+        }
+        if (files, folders) != told {
+            systemd::starting(&format!("the first scan: {folders} folders, {files} files so far"));
+        }
+    }
+
+    /// The same while nothing can be committed: a disk that may come back is waited for.
+    pub(super) fn tell_stalled_start(&self, why: &str) {
+        if self.is_awaited() {
+            systemd::starting(&format!("stalled: {why}"));
+        }
+    }
+
+    /// The stop has begun.
+    pub(super) fn tell_stopping(&self) {
+        systemd::stopping(self.machine.model().stop_timeout.saturating_add(STOP_LONGER));
+    }
+}

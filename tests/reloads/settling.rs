@@ -1,0 +1,111 @@
+//! A reload until its folders are covered and its first scans have ended: who waits hears how far it
+//! is, and what is not as it was asked for.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use serde_json::Value;
+
+use crate::common::Env;
+use crate::common::faults::Faults;
+
+const BEFORE: &str = "[tasks.a]\ncommand = [\"true\"]\n";
+
+/// The same with a tree that is looked at first.
+fn after() -> String {
+    format!("{BEFORE}[triggers.tree]\nwatch = \"tree\"\nrun = \"a\"\n")
+}
+
+/// A tree each of whose folders holds more files than are looked at in one go.
+fn tree(env: &Env, folders: usize) -> Vec<PathBuf> {
+    let folder = |n| {
+        let path = env.mkdir(&format!("tree/{n}"));
+        for file in 0..600 {
+            std::fs::write(path.join(file.to_string()), "").unwrap();
+        }
+        path
+    };
+    (0..folders).map(folder).collect()
+}
+
+/// Makes the reading of these folders slow.
+fn slow(env: &Env, folders: &[PathBuf], delay: &str) -> Option<Faults> {
+    let paths: Vec<_> = folders.iter().map(PathBuf::as_path).collect();
+    Faults::inject(env, &format!("getdents64:delay_enter={delay}"), &paths)
+}
+
+/// Waits until the service manager has heard this; all that it heard until then.
+fn await_heard(env: &Env, part: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    env.wait(part, || {
+        heard.extend(env.hear());
+        heard.iter().any(|text| text.contains(part))
+    });
+    heard
+}
+
+#[test]
+fn a_long_first_scan_asks_for_more_time() {
+    let mut env = Env::new(BEFORE);
+    let folders = tree(&env, 6);
+    env.start();
+    let Some(slow) = slow(&env, &folders, "400ms") else { return };
+    env.configure(&after());
+    env.hear();
+    env.signal(1);
+    let heard = await_heard(&env, "READY=1");
+    drop(slow);
+    let at = |part: &str| heard.iter().position(|text| text.contains(part));
+    let longer = at("EXTEND_TIMEOUT_USEC=60000000\n");
+    assert!(longer.is_some(), "{heard:#?}");
+    assert!(heard[longer.unwrap()].starts_with("STATUS=the first scan: "), "{heard:#?}");
+    assert!(at("RELOADING=1") < longer && longer < at("READY=1"), "{heard:#?}");
+    assert!(env.stop());
+}
+
+/// A `dagd reload` that waits.
+fn reload(env: &Env) -> Child {
+    let mut command = env.command(&["reload", "--json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_stop_ends_the_wait_and_says_so() {
+    let mut env = Env::new(BEFORE);
+    let folders = tree(&env, 20);
+    env.start();
+    let Some(slow) = slow(&env, &folders, "1s") else { return };
+    env.configure(&after());
+    env.hear();
+    let waiting = reload(&env);
+    await_heard(&env, "STATUS=the first scan is under way");
+    env.ok(&["stop"]);
+    let told = waiting.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+    assert_eq!(answer["ok"], true, "it is in force");
+    assert_eq!(answer["warnings"][0], "dagd is stopping: the first scan goes on at the next start");
+    drop(slow);
+    assert!(env.await_end().success());
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_told() {
+    let mut env = Env::new(BEFORE);
+    env.mkdir("in");
+    env.start();
+    let trigger = |name: &str| format!("[triggers.{name}]\ndrop = \"{name}\"\nrun = \"a\"\n");
+    env.configure(&format!("{BEFORE}{}{}", trigger("in"), trigger("inn")));
+    let answer = env.json(&["reload"]);
+    assert_eq!(answer["ok"], true, "{answer}");
+    let missing = env.at("inn");
+    let line = format!("trigger `inn`: {} does not exist; it is waited for", missing.display());
+    assert_eq!(answer["warnings"].as_array().unwrap(), &[Value::from(line.as_str())]);
+    assert!(env.log().contains(&format!("WARN {line}")), "{}", env.log());
+    assert_eq!(env.json(&["status"])["reload"], answer);
+    // The same trigger once more is no news, and it comes to work when its folder comes.
+    assert_eq!(env.json(&["reload"])["warnings"].as_array().unwrap().len(), 0);
+    env.mkdir("inn");
+    std::fs::write(env.at("inn/file"), "").unwrap();
+    env.await_ended(1);
+    assert!(env.stop());
+}
