@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::engine::Engine;
-use super::reload::Cause;
+use super::reload::{Cause, Reloader};
 use super::{view, waiting};
 use crate::core::event::Event;
 use crate::core::id::Attempt;
@@ -106,7 +106,9 @@ impl Engine {
 
     fn status_view(&self) -> crate::wire::Status {
         let overflows = self.ports.watch.as_ref().map_or(0, WatchHandle::overflows);
-        view::status(&self.machine, &self.status, &self.coverage(), overflows, self.clock.now())
+        let unwatched = self.ports.reloader.as_ref().and_then(Reloader::unwatched);
+        let beside = (overflows, unwatched);
+        view::status(&self.machine, &self.status, &self.coverage(), beside, self.clock.now())
     }
 }
 

@@ -97,7 +97,7 @@ impl Engine {
             && let Err(error) =
                 reloader.await_armed(ack.1, Settling::Reload { outcome, armed: fresh.clone() })
         {
-            self.prepare((&model, &settings), (&old.model, &old.settings))?;
+            self.take_back((&old.model, &old.settings));
             return Err(no_thread(&error).text);
         }
         // From here on nothing fails.
@@ -129,35 +129,46 @@ impl Engine {
         new: (&Model, &Settings),
     ) -> Result<(), String> {
         let full = |(_, settings): (&Model, &Settings)| settings.durability == Durability::Full;
-        let signals = |ports: &super::engine::Ports, (model, _): (&Model, &Settings)| {
-            let set = ports.signals.as_ref().map(|of| of.set(&standard_signals(model)));
-            set.transpose().map_err(|error| format!("failed to install signal handlers: {error}"))
-        };
-        signals(&self.ports, new)?;
+        self.set_signals(new.0)?;
         let changed = full(old) != full(new);
         let durability = if changed { self.store.set_full(full(new)) } else { Ok(()) };
         let watched = durability
             .map_err(|error| format!("the durability cannot be changed: {error}"))
-            .and_then(|()| self.watch_config(new.1.reload_on_change));
-        if let Err(why) = watched {
-            if let Err(error) = self.store.set_full(full(old)) {
-                warn!("{error}");
-            }
-            if let Err(error) = signals(&self.ports, old) {
-                warn!("{error}");
-            }
-            return Err(why);
+            .and_then(|()| match self.watch_config(new.1.reload_on_change) {
+                // What was so before is no reason to refuse what may mend it.
+                Some(why) if !old.1.reload_on_change => Err(why),
+                Some(_) | None => Ok(()),
+            });
+        if watched.is_err() {
+            self.take_back(old);
         }
-        Ok(())
+        watched
     }
 
-    /// Watches the configuration's files, or does so no longer.
-    pub(super) fn watch_config(&mut self, wanted: bool) -> Result<(), String> {
-        let Some(reloader) = &mut self.ports.reloader else { return Ok(()) };
-        let watched = reloader.watch_files(wanted);
-        watched.map_err(|why| format!("cannot watch the configuration's files: {why}"))?;
-        self.status.unwatched = None;
-        Ok(())
+    /// Makes good what [`Engine::prepare`] did, as far as that goes.
+    fn take_back(&mut self, (model, settings): (&Model, &Settings)) {
+        if let Err(error) = self.store.set_full(settings.durability == Durability::Full) {
+            warn!("{error}");
+        }
+        if let Err(error) = self.set_signals(model) {
+            warn!("{error}");
+        }
+        self.watch_config(settings.reload_on_change);
+    }
+
+    /// Catches the signals that triggers of a configuration want. Errors: why not all can be.
+    fn set_signals(&self, model: &Model) -> Result<(), String> {
+        let set = self.ports.signals.as_ref().map(|of| of.set(&standard_signals(model)));
+        let set = set.transpose().map(drop);
+        set.map_err(|error| format!("failed to install signal handlers: {error}"))
+    }
+
+    /// Watches the configuration's files, or does so no longer. Returns why not all of them are
+    /// watched, if they are not.
+    pub(super) fn watch_config(&mut self, wanted: bool) -> Option<String> {
+        let reloader = self.ports.reloader.as_mut()?;
+        reloader.watch_files(wanted);
+        reloader.unwatched()
     }
 
     /// What the answer is if nothing goes wrong from now on.

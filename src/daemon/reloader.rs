@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::settling::Settling;
 use crate::config::Resolved;
 use crate::io::config_files::{self, Print};
-use crate::io::config_watch::{ConfigWatch, is_being_written};
+use crate::io::config_watch::{ConfigWatch, Writing, writing};
 use crate::io::process::Means;
 use crate::wire;
 
@@ -58,6 +58,8 @@ pub struct Reloader {
     /// What was read last, whether it was valid or not.
     print: Print,
     watch: Option<ConfigWatch>,
+    /// Why there is none although there should be.
+    deaf: Option<String>,
 }
 
 /// A load's outcome, on its way to the engine, or the end of an arming, on its way back.
@@ -75,7 +77,7 @@ pub enum Loading {
 impl Reloader {
     /// Nothing is loaded yet but what dagd has begun with.
     pub fn new(config: PathBuf, print: Print, means: Arc<Means>, out: Sender<Loading>) -> Self {
-        Self { config, means, out, current: None, next: None, print, watch: None }
+        Self { config, means, out, current: None, next: None, print, watch: None, deaf: None }
     }
 
     /// Begins a load, or has it follow the one that is under way. Returns whether it has begun.
@@ -118,8 +120,11 @@ impl Reloader {
             // A file that is being written once more tells when that is done.
             let loaded = match known {
                 None => Some(config_files::load_printed(&config)),
-                Some(known) => config_files::load_settled(&config, || is_being_written(&config))
-                    .filter(|(print, _)| *print != known),
+                Some(known) => {
+                    let is_being_written = || writing(&config) != Writing::Over;
+                    config_files::load_settled(&config, is_being_written)
+                        .filter(|(print, _)| *print != known)
+                }
             };
             let loading = loaded.map_or(Loading::Same, |(print, read)| {
                 let read = read.map(|loaded| Box::new(loaded.resolved));
@@ -166,16 +171,28 @@ impl Reloader {
         std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work).map(drop)
     }
 
-    /// Watches the configuration's files, or does so no longer.
-    /// Errors: they cannot be watched, with the reason and the remedy.
-    pub(super) fn watch_files(&mut self, wanted: bool) -> Result<(), String> {
-        if wanted && self.watch.is_none() {
-            let out = self.out.clone();
-            let changed = move || out.send(Loading::Changed).is_ok();
-            self.watch = Some(ConfigWatch::start(self.config.clone(), changed)?);
-        } else if !wanted {
-            self.watch = None;
+    /// Watches the configuration's files, or does so no longer. What could not be watched before is
+    /// tried again. Whether it could be tells [`Reloader::unwatched`].
+    pub(super) fn watch_files(&mut self, wanted: bool) {
+        self.deaf = None;
+        match &self.watch {
+            _ if !wanted => self.watch = None,
+            Some(watch) if watch.problem().is_some() => watch.try_again(),
+            Some(_) => {}
+            None => {
+                let out = self.out.clone();
+                let changed = move || out.send(Loading::Changed).is_ok();
+                match ConfigWatch::start(self.config.clone(), changed) {
+                    Ok(watch) => self.watch = Some(watch),
+                    Err(why) => self.deaf = Some(why),
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// Why changes of the configuration's files may go unnoticed for a while, if they should not.
+    pub(super) fn unwatched(&self) -> Option<String> {
+        let why = self.deaf.clone().or_else(|| self.watch.as_ref()?.problem())?;
+        Some(format!("cannot watch the configuration's files: {why}"))
     }
 }

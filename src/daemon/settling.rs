@@ -101,6 +101,8 @@ impl Engine {
                 Settling::Start(ready) => self.tell_started(ready),
                 Settling::Reload { mut outcome, armed } => {
                     outcome.warnings.extend(self.uncovered(&armed));
+                    let reloader = self.ports.reloader.as_ref();
+                    outcome.warnings.extend(reloader.and_then(Reloader::unwatched));
                     if scans {
                         let told = "dagd is stopping: the first scan goes on at the next start";
                         outcome.warnings.push(told.to_owned());

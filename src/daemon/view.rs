@@ -38,8 +38,6 @@ pub struct Facts {
     pub unsynced: Option<String>,
     /// The last reload.
     pub reload: Option<wire::Reload>,
-    /// Why changes of the configuration's files are not noticed, if they should be.
-    pub unwatched: Option<String>,
     /// The triggers in force, shared with the control server.
     pub triggers: Shared,
     /// What was committed since the start.
@@ -78,7 +76,6 @@ impl Facts {
             stalled: None,
             unsynced: None,
             reload: None,
-            unwatched: None,
             triggers: Shared::default(),
             counters: Counters::default(),
         }
@@ -92,12 +89,13 @@ impl Facts {
     }
 }
 
-/// The daemon at a glance. `overflows` is how often hints were lost.
+/// The daemon at a glance. `overflows` is how often hints were lost; `unwatched` why changes of the
+/// configuration's files may go unnoticed, if they should not.
 pub fn status(
     machine: &Machine,
     facts: &Facts,
     coverage: &[Coverage],
-    overflows: u64,
+    (overflows, unwatched): (u64, Option<String>),
     now: Now,
 ) -> wire::Status {
     let covered: HashMap<&str, &Coverage> = coverage.iter().map(|c| (&*c.trigger, c)).collect();
@@ -109,7 +107,7 @@ pub fn status(
         facts.stall().into_iter().map(|why| format!("stalled: {why}")).collect();
     problems.extend(lanes.clone().filter_map(|lane| stuck_problem(machine, lane)));
     problems.extend(short_problem(machine));
-    problems.extend(facts.unwatched.clone());
+    problems.extend(unwatched);
     problems.extend(coverage.iter().flat_map(|c| c.problems.iter().cloned()));
     problems.extend(machine.lanes().values().filter_map(loops));
     let state = match (facts.stall(), machine.is_stopping()) {

@@ -1,22 +1,26 @@
 //! Tells that the configuration's files may have changed, once nobody is writing them.
 //!
 //! Watches the folders of the main file and of `conf.d`, and those of every symbolic link on the
-//! way to them. Reads nothing and decides nothing: whether anything has changed is for who is told.
+//! way to them. Where one of them cannot be watched, the files are looked at now and then, until it
+//! can be. Reads nothing and decides nothing: whether anything has changed is for who is told.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::mem;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::Builder;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, select};
-use notify::{Event, PathOp, RecommendedWatcher, RecursiveMode, WatchPathConfig, Watcher as _};
-use tracing::warn;
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use notify::{Event, PathOp, RecommendedWatcher, Watcher as _};
+use tracing::{info, warn};
 
 use super::config_files;
-use super::disk::{Found, Prober, find, open_root};
+use super::disk::{DirId, Found, Prober, dir_id, find, open_root};
+use super::watch::backend::Outcome;
 use super::watch::inotify;
 use crate::core::candidate::{Disk, Probe};
 use crate::core::path::Bytes;
@@ -26,8 +30,17 @@ use crate::core::trigger::{FollowSymlinks, ReadLock};
 /// more leads nowhere.
 const LINKS_MAX: usize = 40;
 
+/// Looks at the way in a row, at most, when it changes while it is being watched.
+const LOOKS_MAX: usize = 8;
+
+/// First and longest pause between tries to watch what cannot be watched.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
+/// How long files have to stay as they are where the kernel does not tell who writes them.
+const STABLE: Duration = Duration::from_secs(2);
+
 /// What is of interest: entries of folders, and all of `conf.d`.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entries {
     paths: BTreeSet<PathBuf>,
     conf_d: PathBuf,
@@ -45,9 +58,14 @@ impl Entries {
         Self { paths, conf_d }
     }
 
-    fn folders(&self) -> BTreeSet<PathBuf> {
+    /// The folders that have them, each with what tells it from another one at its path.
+    fn folders(&self) -> BTreeMap<PathBuf, DirId> {
         let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
-        parents.chain([self.conf_d.clone()]).filter(|path| path.is_dir()).collect()
+        let id = |path: PathBuf| {
+            let id = open_root(&path).and_then(|folder| dir_id(folder.as_fd())).ok()?;
+            Some((path, id))
+        };
+        parents.chain([self.conf_d.clone()]).filter_map(id).collect()
     }
 
     fn concerns(&self, path: &Path) -> bool {
@@ -98,50 +116,82 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     })
 }
 
-// lock: written by the thread when the way to a file changes, read by notify's thread for each
-// event; held for a look-up
+// lock: written by whoever looks at the way to a file, read by notify's thread for each event; held
+// for a look-up
 type Shared = Arc<Mutex<Entries>>;
+
+// lock: written by whoever has tried to watch, read by the engine for whoever asks; held for a copy
+type Problem = Arc<Mutex<Option<String>>>;
 
 /// A watch on the configuration's files; ends when it is dropped.
 #[derive(Debug)]
 pub struct ConfigWatch {
     /// Dropped: the thread ends.
     _stop: Sender<()>,
+    // lock: the thread looks at the way to the files, or the engine does at a reload; held for such
+    // a look, for which the engine does not wait
+    watching: Arc<Mutex<Watching>>,
+    problem: Problem,
+    hint: Sender<()>,
 }
 
-/// The thread's side.
+/// What is watched.
 struct Watching {
     main: PathBuf,
     entries: Shared,
-    watcher: RecommendedWatcher,
-    folders: BTreeSet<PathBuf>,
+    /// Tells the thread that something has changed.
+    hint: Sender<()>,
+    /// `None`: the system grants none.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeMap<PathBuf, DirId>,
+    problem: Problem,
+}
+
+impl std::fmt::Debug for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.folders.keys()).finish()
+    }
 }
 
 impl ConfigWatch {
-    /// Watches from now on. `changed` is called at first, and then whenever the files may have
-    /// changed and nobody is writing them any more; `false` ends the watch. Errors: the files cannot
-    /// be watched, with the reason and the remedy.
+    /// Watches from now on, as far as that is possible. `changed` is called at first, and then
+    /// whenever the files may have changed and nobody is writing them any more; `false` ends the
+    /// watch. Errors: there is no thread for it.
     pub fn start(
         main: PathBuf,
         changed: impl Fn() -> bool + Send + 'static,
     ) -> Result<Self, String> {
-        let entries = Shared::default();
         let (hint, hints) = crossbeam_channel::bounded(1);
-        let shared = entries.clone();
-        let handler = move |event: notify::Result<Event>| {
-            if concerns(&shared, event) {
-                // Full: a hint is waiting already.
-                hint.try_send(()).ok();
-            }
-        };
-        let watcher = inotify::open(handler).map_err(|problem| problem.why(1))?;
-        let folders = BTreeSet::new();
-        let mut watching = Watching { main, entries, watcher, folders };
-        watching.follow()?;
+        let (entries, problem) = (Shared::default(), Problem::default());
+        let (folders, of, told) = (BTreeMap::new(), main.clone(), problem.clone());
+        let mut watching =
+            Watching { main, entries, hint: hint.clone(), watcher: None, folders, problem: told };
+        watching.look(false);
+        // lock: see the field
+        let watching = Arc::new(Mutex::new(watching));
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let work = move || watching.run(&hints, &stopped, changed);
+        let shared = watching.clone();
+        let work = move || run(&shared, &of, (&hints, &stopped), changed);
         let thread = Builder::new().name("dagd-config".to_owned()).spawn(work);
-        thread.map(|_| Self { _stop: stop }).map_err(|error| format!("no thread for it: {error}"))
+        let started = thread.map(|_| Self { _stop: stop, watching, problem, hint });
+        started.map_err(|error| format!("no thread for it: {error}"))
+    }
+
+    /// Why not all is watched, if it is not, with the remedy.
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tries again to watch what is not watched, unless that is just being done.
+    pub fn try_again(&self) {
+        let mut watching = match self.watching.try_lock() {
+            Ok(watching) => watching,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        watching.look(true);
+        // What has changed before is found now. Full: a hint is waiting already.
+        self.hint.try_send(()).ok();
     }
 }
 
@@ -151,67 +201,158 @@ fn concerns(entries: &Shared, event: notify::Result<Event>) -> bool {
     event.need_rescan() || event.paths.iter().any(|path| entries.concerns(path))
 }
 
-impl Watching {
-    fn run(mut self, hints: &Receiver<()>, stop: &Receiver<()>, changed: impl Fn() -> bool) {
-        loop {
-            // What came before it was watched brought no hint; so it is looked at after that.
-            if let Err(why) = self.follow() {
-                warn!("the configuration's files are not watched in full: {why}");
-            }
-            if !is_being_written(&self.main) && !changed() {
-                return;
-            }
-            select! {
-                recv(hints) -> hint => if hint.is_err() { return },
-                recv(stop) -> _ => return,
-            }
+/// The thread: looks whenever it is told to, and later by itself where nobody would tell.
+fn run(
+    watching: &Mutex<Watching>,
+    main: &Path,
+    (hints, stop): (&Receiver<()>, &Receiver<()>),
+    changed: impl Fn() -> bool,
+) {
+    let mut pause = RETRY_PAUSE.0;
+    loop {
+        // What came before it was watched brought no hint; so the files are looked at after that.
+        let whole = watching.lock().unwrap_or_else(PoisonError::into_inner).look(true);
+        let writing = writing(main);
+        if writing == Writing::Over && !changed() {
+            return;
+        }
+        let again = (!whole).then_some(pause);
+        pause = if whole { RETRY_PAUSE.0 } else { RETRY_PAUSE.1.min(pause * 2) };
+        let stable = match writing {
+            Writing::Perhaps(left) => Some(left),
+            Writing::Over | Writing::Open => None,
+        };
+        let timer = again.into_iter().chain(stable).min().map_or_else(never, after);
+        select! {
+            recv(hints) -> hint => if hint.is_err() { return },
+            recv(stop) -> _ => return,
+            recv(timer) -> _ => {}
         }
     }
+}
 
-    /// Watches what there is by now. Errors: a folder cannot be watched.
+impl Watching {
+    /// Watches what there is by now, and notes why it cannot if it cannot; `tell`: news of that are
+    /// logged. Returns whether all is watched.
+    fn look(&mut self, tell: bool) -> bool {
+        let now = self.follow().err();
+        let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*problem, &now) {
+            (Some(_), None) if tell => info!("the configuration's files are watched again"),
+            (was, Some(why)) if tell && was.as_ref() != Some(why) => {
+                warn!("cannot watch the configuration's files: {why}");
+            }
+            _ => {}
+        }
+        *problem = now;
+        problem.is_none()
+    }
+
+    /// Watches what there is by now. Errors: why a folder cannot be watched.
     fn follow(&mut self) -> Result<(), String> {
-        loop {
+        if self.watcher.is_none() {
+            let (entries, hint) = (self.entries.clone(), self.hint.clone());
+            let handler = move |event: notify::Result<Event>| {
+                if concerns(&entries, event) {
+                    // Full: a hint is waiting already.
+                    hint.try_send(()).ok();
+                }
+            };
+            self.watcher = Some(inotify::open(handler).map_err(|problem| problem.why(1))?);
+        }
+        for _ in 0..LOOKS_MAX {
             let entries = Entries::of(&self.main);
             let folders = entries.folders();
-            *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = entries;
-            self.watch(folders)?;
+            entries.clone_into(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner));
+            let whole = self.watch(&folders)?;
             // The way may have changed before all of it was watched.
             let now = Entries::of(&self.main);
-            if *self.entries.lock().unwrap_or_else(PoisonError::into_inner) == now {
+            if whole && now.folders() == folders && now == entries {
                 return Ok(());
             }
         }
+        Err("they change all the time".to_owned())
     }
 
-    /// A folder that was exchanged has the path of the one before: all are watched anew.
-    fn watch(&mut self, folders: BTreeSet<PathBuf>) -> Result<(), String> {
-        for folder in mem::replace(&mut self.folders, folders) {
-            // What is not there any more is not watched any more.
-            self.watcher.update_paths(vec![PathOp::Unwatch(folder)]).ok();
+    /// Watches these folders and no others. Returns whether all of them were still there. Errors:
+    /// why one cannot be watched; those that can be are.
+    fn watch(&mut self, folders: &BTreeMap<PathBuf, DirId>) -> Result<bool, String> {
+        let Some(watcher) = &mut self.watcher else { return Ok(false) };
+        for (folder, id) in mem::take(&mut self.folders) {
+            if folders.get(&folder) != Some(&id) {
+                // What is not there any more is not watched any more.
+                watcher.update_paths(vec![PathOp::Unwatch(folder)]).ok();
+            }
         }
-        let config =
-            || WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(true);
-        let watch = |folder: &PathBuf| PathOp::Watch(folder.clone(), config());
-        let watched = self.watcher.update_paths(self.folders.iter().map(watch).collect());
-        watched.map_err(|error| error.source.to_string())
+        // What is watched already stays so.
+        let outcomes = inotify::watch_all(watcher, folders.keys().cloned(), true);
+        let (mut gone, mut failed) = (false, Vec::new());
+        for ((folder, id), outcome) in folders.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Watched => drop(self.folders.insert(folder.clone(), id.clone())),
+                Outcome::Gone => gone = true,
+                Outcome::Failed(problem) => failed.push((folder, problem)),
+            }
+        }
+        match failed.first() {
+            Some((folder, problem)) => {
+                Err(format!("{}: {}", folder.display(), problem.why(failed.len())))
+            }
+            None => Ok(!gone),
+        }
     }
 }
 
-/// Whether somebody has one of the files open for writing, as far as the kernel tells: its end will
-/// be told.
-pub fn is_being_written(main: &Path) -> bool {
-    let mut prober = Prober::new();
-    config_files::files(main).iter().any(|file| is_open(&mut prober, file))
+/// Whether somebody is still writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// Nobody is.
+    Over,
+    /// Somebody has a file open for writing: its end will be told.
+    Open,
+    /// The kernel does not tell of a file, and it has changed a moment ago: whether it stays as it
+    /// is will be known after this time.
+    Perhaps(Duration),
 }
 
-fn is_open(prober: &mut Prober, file: &Path) -> bool {
-    let (Some(folder), Some(name)) = (file.parent(), file.file_name()) else { return false };
-    let Ok(root) = open_root(folder) else { return false };
+/// Whether somebody is still writing one of the configuration's files.
+pub fn writing(main: &Path) -> Writing {
+    let mut prober = Prober::new();
+    let mut perhaps = Duration::ZERO;
+    for file in config_files::files(main) {
+        match probe(&mut prober, &file) {
+            Some(Probe::WriterOpen) => return Writing::Open,
+            Some(Probe::Unproved) => perhaps = perhaps.max(unstable(&file)),
+            Some(_) | None => {}
+        }
+    }
+    if perhaps.is_zero() { Writing::Over } else { Writing::Perhaps(perhaps) }
+}
+
+fn probe(prober: &mut Prober, file: &Path) -> Option<Probe> {
+    let (folder, name) = (file.parent()?, file.file_name()?);
+    let root = open_root(folder).ok()?;
     let name = Bytes::from(Path::new(name));
-    let found = find(root.as_fd(), &name, FollowSymlinks::Files);
-    let Ok(Found::File(found)) = found else { return false };
-    let disk = prober.probe(found, ReadLock::Auto);
-    matches!(disk, Disk::File { probe: Probe::WriterOpen, .. })
+    let Ok(Found::File(found)) = find(root.as_fd(), &name, FollowSymlinks::Files) else {
+        return None;
+    };
+    match prober.probe(found, ReadLock::Auto) {
+        Disk::File { probe, .. } => Some(probe),
+        Disk::Absent | Disk::Other => None,
+    }
+}
+
+/// How much longer a file has to stay as it is. A time that is still to come tells nothing.
+fn unstable(file: &Path) -> Duration {
+    let Ok(meta) = file.metadata() else { return Duration::ZERO };
+    let now = SystemTime::now();
+    let left = |(s, ns): (i64, i64)| {
+        let since = Duration::new(u64::try_from(s).ok()?, u32::try_from(ns).ok()?);
+        let age = now.duration_since(UNIX_EPOCH.checked_add(since)?).ok()?;
+        STABLE.checked_sub(age)
+    };
+    let stamps = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
+    stamps.into_iter().filter_map(left).max().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::common::Env;
-use crate::world::{TASKS, can, exactly, inside, problems, while_it_goes_on, world};
+use crate::common::namespaces::{set, start_with};
+use crate::world::{TASKS, exactly, problems, while_it_goes_on, world};
 
 const TRIGGER: &str = r#"
 [triggers.in]
@@ -14,23 +15,6 @@ drop = "in"
 recursive = true
 run = "each"
 "#;
-
-/// Starts the daemon in a user namespace of its own, where `setting` has this value: what is
-/// limited there concerns nobody else. Returns `false` where there are no such namespaces.
-fn start_with(env: &mut Env, setting: &str, value: u32) -> bool {
-    if !can("no user namespaces here", &["unshare", "-Ur", "true"]) {
-        return false;
-    }
-    let script = format!("echo {value} > /proc/sys/user/{setting}; exec \"$@\"");
-    let mut command = env.run_by(&["unshare", "-Ur", "sh", "-ec", &script, "sh"]);
-    env.spawn(&mut command);
-    env.await_ready();
-    true
-}
-
-fn set(env: &Env, setting: &str, value: u32) {
-    inside(env, "-U", &format!("echo {value} > /proc/sys/user/{setting}"), &[]);
-}
 
 /// How often the watch thread has gone to sleep.
 fn sleeps(env: &Env) -> u64 {

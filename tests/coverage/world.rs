@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Instant;
 
-use crate::common::{Env, PATIENCE, skip};
+pub(crate) use crate::common::namespaces::{can, inside};
+use crate::common::{Env, PATIENCE};
 
 /// Tasks that write down what they got: `batch` for a run with many files, `each` for a run with
 /// one, whose few bytes no other run's can get between.
@@ -93,25 +92,4 @@ pub(crate) fn problems(env: &Env) -> Vec<String> {
     let status = env.json(&["status"]);
     let problems = status["problems"].as_array().unwrap().iter();
     problems.map(|line| line.as_str().unwrap().to_owned()).collect()
-}
-
-/// Runs a script in namespaces of the daemon, such as `-m` or `-U`; it must succeed. `$1` and so on
-/// are `args`.
-pub(crate) fn inside(env: &Env, namespaces: &str, script: &str, args: &[&Path]) -> Output {
-    let pid = env.pid().to_string();
-    let mut command = Command::new("nsenter");
-    command.args(["-t", &pid, namespaces, "sh", "-ec", script, "sh"]).args(args);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{script}: {output:?}\n{}", env.log());
-    output
-}
-
-/// Whether a command works here. If not, says aloud that the test is skipped.
-pub(crate) fn can(what: &str, command: &[&str]) -> bool {
-    let done = Command::new(command[0]).args(&command[1..]).output();
-    let works = done.as_ref().is_ok_and(|done| done.status.success());
-    if !works {
-        skip(&format!("{what}: {done:?}"));
-    }
-    works
 }

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::Env;
+use crate::common::namespaces::{can, set, start_with};
 use crate::common::process::held;
+use crate::common::{Env, is_root, skip};
 
 const DAEMON: &str = "[daemon]\nreload_on_change = true\n";
 
@@ -30,8 +32,10 @@ fn await_text(env: &Env, part: &str) {
 
 /// Writes a part of the configuration in place.
 fn put(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    // Whatever the mask: nobody else may ever write it.
+    let mut file = fs::File::options();
+    let file = file.create(true).truncate(true).write(true).mode(0o600).open(path);
+    file.unwrap().write_all(text.as_bytes()).unwrap();
 }
 
 fn part(task: &str) -> String {
@@ -146,5 +150,141 @@ fn the_option_comes_and_goes_with_a_reload() {
     env.configure(&config("two").replace("true\n", "false\n"));
     await_text(&env, "reload_on_change true → false");
     env.wait("the end of the watch", || held(env.pid()) == before);
+    assert!(env.stop());
+}
+
+const WATCHES: &str = "max_inotify_watches";
+
+/// What `status` tells of the configuration's files.
+fn problems(env: &Env) -> Vec<String> {
+    let status = env.json(&["status"]);
+    let lines = status["problems"].as_array().unwrap().iter();
+    lines.map(|line| line.as_str().unwrap().to_owned()).collect()
+}
+
+fn is_deaf(env: &Env) -> bool {
+    let told = problems(env);
+    let is = |line: &String| line.starts_with("cannot watch the configuration's files: ");
+    assert!(told.iter().all(is), "{told:?}");
+    assert!(told.iter().all(|line| line.contains("; sysctl -w user.max_inotify_")), "{told:?}");
+    !told.is_empty()
+}
+
+#[test]
+fn what_is_watched_stays_watched_without_a_watch_to_be_had() {
+    let mut env = Env::new(&config("one"));
+    if !start_with(&mut env, WATCHES, 64) {
+        return;
+    }
+    set(&env, WATCHES, 0);
+    for task in ["two", "three", "four"] {
+        env.configure(&config(task));
+        await_text(&env, &format!("+ task {task}"));
+        assert!(!is_deaf(&env));
+    }
+    assert!(env.stop());
+}
+
+#[test]
+fn what_cannot_be_watched_is_told_and_looked_at_until_it_can() {
+    let mut env = Env::new(&config("one"));
+    if !start_with(&mut env, WATCHES, 64) {
+        return;
+    }
+    set(&env, WATCHES, 0);
+    let parts = env.mkdir("conf.d");
+    fs::set_permissions(&parts, fs::Permissions::from_mode(0o700)).unwrap();
+    env.wait("a word on it", || is_deaf(&env));
+    assert!(env.log().contains("WARN cannot watch the configuration's files: "), "{}", env.log());
+    // Nobody tells of it, and it is found all the same.
+    put(&parts.join("a.toml"), &part("two"));
+    await_text(&env, "+ task two");
+    set(&env, WATCHES, 64);
+    env.wait("an end of it", || !is_deaf(&env));
+    assert!(env.log().contains("the configuration's files are watched again"), "{}", env.log());
+    put(&parts.join("b.toml"), &part("three"));
+    await_text(&env, "+ task three");
+    assert!(env.stop());
+}
+
+#[test]
+fn a_reload_is_not_refused_for_what_was_so_before_and_mends_it() {
+    for setting in [WATCHES, "max_inotify_instances"] {
+        let mut env = Env::new(&config("one"));
+        if !start_with(&mut env, setting, 0) {
+            return;
+        }
+        assert!(is_deaf(&env));
+        env.hear();
+        env.configure(&config("two"));
+        let answer = env.json(&["reload"]);
+        assert_eq!(answer["ok"], true, "{answer}");
+        let warnings = answer["warnings"].as_array().unwrap().clone();
+        let of = |line: &Value| line.as_str().unwrap().starts_with("cannot watch the conf");
+        assert!(warnings.iter().any(of), "{answer}");
+        set(&env, setting, 64);
+        env.hear();
+        let warnings = env.json(&["reload"])["warnings"].as_array().unwrap().clone();
+        assert!(!warnings.iter().any(of), "{warnings:?}");
+        assert!(!is_deaf(&env));
+        env.configure(&config("three"));
+        await_text(&env, "+ task three");
+        assert!(env.stop());
+    }
+}
+
+#[test]
+fn the_option_is_refused_where_it_cannot_be_had() {
+    let mut env = Env::new(&config("one").replace("true\n[tasks", "false\n[tasks"));
+    if !start_with(&mut env, WATCHES, 0) {
+        return;
+    }
+    env.configure(&config("two"));
+    let told = env.run(&["reload"]);
+    assert_eq!(told.status.code(), Some(78), "{told:?}");
+    assert!(String::from_utf8_lossy(&told.stderr).contains("cannot watch the configuration's"));
+    assert!(!is_deaf(&env), "nothing of it is in force");
+    assert!(env.stop());
+}
+
+#[test]
+fn half_of_a_file_is_not_read_where_the_kernel_does_not_tell_who_writes() {
+    if !is_root() {
+        return skip("only root can have files of which another user cannot tell who writes them");
+    }
+    let mut env = Env::new(&config("one"));
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let program = [&nobody[..], &["test", "-x", env!("CARGO_BIN_EXE_dagd")]].concat();
+    if !can("nobody cannot be asked", &program) {
+        return;
+    }
+    let parts = env.mkdir("conf.d");
+    fs::set_permissions(&parts, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(env.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(env.at("notify"), fs::Permissions::from_mode(0o666)).unwrap();
+    for dir in ["state", "run"] {
+        std::os::unix::fs::chown(env.mkdir(dir), Some(65534), Some(65534)).unwrap();
+    }
+    let readable = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o644));
+    let slow = parts.join("slow.toml");
+    put(&slow, &(part("two") + &part("three")));
+    readable(&slow).unwrap();
+    let mut command = env.run_by(&nobody);
+    env.spawn(&mut command);
+    env.await_ready();
+    // A slow writer: at each moment there is half of a file, which is valid.
+    let mut file = fs::File::create(&slow).unwrap();
+    file.write_all(part("two").as_bytes()).unwrap();
+    put(&parts.join("beside.toml"), &part("four"));
+    readable(&parts.join("beside.toml")).unwrap();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        file.write_all(b"# more\n").unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    file.write_all(part("three").as_bytes()).unwrap();
+    drop(file);
+    await_text(&env, "+ task four");
+    assert!(!env.log().contains("- task"), "no half of a file was read: {}", env.log());
     assert!(env.stop());
 }

@@ -92,29 +92,7 @@ impl Inotify {
             return failed(&replaced());
         };
         gate.watches.store(others + paths.len(), Ordering::Relaxed);
-        let config =
-            || WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(false);
-        let mut ops: Vec<_> = paths.iter().map(|p| PathOp::Watch(path_of(p), config())).collect();
-        let mut outcomes = Vec::with_capacity(paths.len());
-        while outcomes.len() < paths.len() {
-            let tried = ops.len();
-            let Err(error) = watcher.update_paths(mem::take(&mut ops)) else {
-                outcomes.resize(paths.len(), Outcome::Watched);
-                break;
-            };
-            let UpdatePathsError { source, origin, remaining } = error;
-            let done = if origin.is_some() { tried - remaining.len() - 1 } else { 0 };
-            outcomes.resize(outcomes.len() + done, Outcome::Watched);
-            let outcome = outcome_of(source.kind);
-            // The limit concerns all that follow; so does a watcher that does not answer.
-            if origin.is_none() || matches!(outcome, Outcome::Failed(Problem::Limit)) {
-                outcomes.resize(paths.len(), outcome);
-            } else {
-                outcomes.push(outcome);
-                ops = remaining;
-            }
-        }
-        outcomes
+        watch_all(watcher, paths.iter().map(path_of), false)
     }
 
     /// Stops watching a few directories; each costs as much as there are watches.
@@ -190,6 +168,39 @@ fn start(inbox: &Arc<Inbox>) -> Result<Watcher, Problem> {
             Err(problem)
         }
     }
+}
+
+/// Has a watcher watch these directories, through links to them only if it is to `follow` them; the
+/// outcomes have the order of the paths.
+pub fn watch_all(
+    watcher: &mut RecommendedWatcher,
+    paths: impl Iterator<Item = PathBuf>,
+    follow: bool,
+) -> Vec<Outcome> {
+    let config =
+        || WatchPathConfig::new(RecursiveMode::NonRecursive).with_dereference_symlinks(follow);
+    let mut ops: Vec<_> = paths.map(|path| PathOp::Watch(path, config())).collect();
+    let many = ops.len();
+    let mut outcomes = Vec::with_capacity(many);
+    while outcomes.len() < many {
+        let tried = ops.len();
+        let Err(error) = watcher.update_paths(mem::take(&mut ops)) else {
+            outcomes.resize(many, Outcome::Watched);
+            break;
+        };
+        let UpdatePathsError { source, origin, remaining } = error;
+        let done = if origin.is_some() { tried - remaining.len() - 1 } else { 0 };
+        outcomes.resize(outcomes.len() + done, Outcome::Watched);
+        let outcome = outcome_of(source.kind);
+        // The limit concerns all that follow; so does a watcher that does not answer.
+        if origin.is_none() || matches!(outcome, Outcome::Failed(Problem::Limit)) {
+            outcomes.resize(many, outcome);
+        } else {
+            outcomes.push(outcome);
+            ops = remaining;
+        }
+    }
+    outcomes
 }
 
 /// A watcher that watches nothing yet and answers. Errors: the system grants no inotify instance or
