@@ -3,7 +3,7 @@
 use super::id::{RunId, Wall};
 use super::path::Bytes;
 use super::record::SignalInfo;
-use super::template::{Slot, date};
+use super::template::{Slot, Template, date};
 
 /// The facts of an event, as far as they are known where a template is filled.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +42,21 @@ pub fn fill(slot: &Slot, facts: &Facts<'_>) -> Option<Vec<u8>> {
         }
         Slot::Task | Slot::Attempt | Slot::Failed | Slot::Paths | Slot::Out { .. } => None,
     }
+}
+
+/// What a template makes of an event of a trigger, before there is a run; `None` if the event lacks
+/// something that it asks for. The file is relative to `root`.
+pub fn expand(
+    template: &Template,
+    trigger: &str,
+    root: Option<&Bytes>,
+    file: Option<&Bytes>,
+    signal: Option<&SignalInfo>,
+) -> Option<Bytes> {
+    let path = root.zip(file).map(|(root, rel)| root.join(rel.as_bytes()));
+    let file = file.zip(path.as_ref());
+    let facts = Facts { trigger: Some(trigger), root, file, signal, ..Facts::default() };
+    template.expand(|slot| fill(slot, &facts)).ok().map(Bytes::from)
 }
 
 /// A name without its last extension, and the extension. A leading dot begins no extension.

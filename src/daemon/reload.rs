@@ -20,6 +20,7 @@ use crate::core::candidate::Stage;
 use crate::core::effect::Out;
 use crate::core::event::Event;
 use crate::core::id::{Name, Now};
+use crate::core::machine::LEAVING_MAX;
 use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
 use crate::io::systemd;
@@ -86,6 +87,14 @@ impl Engine {
         if !fixed.is_empty() {
             let lines = fixed.iter().map(|change| format!("{change}: restart dagd to change it"));
             return Err(lines.collect::<Vec<_>>().join("\n"));
+        }
+        let (now_left, left) = self.machine.would_leave(&resolved.model);
+        if left > LEAVING_MAX.max(now_left) {
+            return Err(format!(
+                "{left} accepted events of triggers that go would still wait to be run, more than \
+                 {LEAVING_MAX}: take fewer triggers away at once, let the events run first, or have \
+                 them dropped by `on_removal = \"drop\"`"
+            ));
         }
         let changes = diff(&old, &resolved);
         let outcome = self.outcome_of(&changes, &resolved.warnings);

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::candidate::{Candidate, Pending, Stage};
-use crate::core::id::{Mono, Now, RunId};
+use crate::core::id::{Mono, Name, Now, RunId};
 use crate::core::machine::lane::{Gate, Lane, Wait};
 use crate::core::machine::{Machine, Stuck};
 use crate::core::path::Bytes;
@@ -52,9 +52,7 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
         });
     }
     for item in machine.items().values() {
-        let lane = item.trigger.as_ref().and_then(|name| machine.lanes().get(name));
-        let waits = lane.and_then(Lane::rated).map(|at| rate_limited(now, at));
-        let waits = waits.unwrap_or_else(|| "waits for its turn".to_owned());
+        let waits = item_reason(machine, item.trigger.as_ref(), now);
         entries.push(wire::PendingEntry {
             trigger: item.trigger.as_ref().map(ToString::to_string),
             file: item.files.first().map(|file| (&file.path).into()),
@@ -65,6 +63,28 @@ pub fn pending(machine: &Machine, now: Now) -> Vec<wire::PendingEntry> {
         });
     }
     entries
+}
+
+/// What an accepted event waits for.
+fn item_reason(machine: &Machine, trigger: Option<&Name>, now: Now) -> String {
+    let turn = || "waits for its turn".to_owned();
+    let Some(name) = trigger else { return turn() };
+    let (lane, gone) = (machine.lanes().get(name), machine.dormant().get(name));
+    let stored = lane.map(|lane| &lane.stored).or(gone);
+    let rated = lane.map_or_else(|| machine.rated_leaving(name, now), Lane::rated);
+    let paused = stored.and_then(|stored| stored.paused.as_ref());
+    let rate = || rated.map(|at| rate_limited(now, at));
+    let waits = paused.map(|why| format!("paused: {why}")).or_else(rate).unwrap_or_else(turn);
+    match (lane, paused) {
+        (Some(_), _) => waits,
+        (None, None) => format!("{waits}; its trigger is not configured any more"),
+        (None, Some(_)) => {
+            format!(
+                "{waits}; its trigger is not configured any more, `dagd resume {name}` runs it all \
+                 the same"
+            )
+        }
+    }
 }
 
 /// The files that runs cannot move yet: that is told of the run, not of the candidate.

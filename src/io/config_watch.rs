@@ -203,6 +203,7 @@ fn concerns(entries: &Shared, event: notify::Result<Event>) -> bool {
 
 /// The thread: looks whenever it is told to, and later by itself where nobody would tell.
 fn run(
+    // lock: see `ConfigWatch`
     watching: &Mutex<Watching>,
     main: &Path,
     (hints, stop): (&Receiver<()>, &Receiver<()>),

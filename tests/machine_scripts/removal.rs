@@ -84,8 +84,8 @@ fn it_is_dropped_where_that_is_the_policy() {
         > signal s
         item #1 of s: signal
         > reload
-        dropped #1: the trigger is no longer configured
         left s
+        dropped #1: the trigger is no longer configured
         > signal s
         > end 1.a 0
         ended 1.a#1 0: succeeded
@@ -401,6 +401,222 @@ fn a_run_that_gave_way_comes_back_all_the_same() {
         run 2 succeeded: a=succeeded
         drained in
         -> finished 2 succeeded
+    ",
+    );
+}
+
+#[test]
+fn a_run_that_gives_way_when_its_trigger_is_gone_is_dropped_where_that_is_the_policy() {
+    check_reload(
+        r"
+        drop in overlap=restart key={ext} move=/done/{name} removal=drop
+        task a
+    ",
+        r"
+        task z
+    ",
+        r"
+        see in x.c v1
+        see in y.c v2
+        reload
+        end 1.a sig15
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x.c v1
+        run 1 of in: event [x.c created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in y.c v2
+        cancel 1: restart
+        -> term 1.a#1
+        > reload
+        left in
+        > end 1.a sig15
+        ended 1.a#1 sig15 by Cancel: cancelled
+        run 1 cancelled: a=cancelled
+        item #0 of in: event [x.c created v1]
+        dropped #0: the trigger is no longer configured
+        drained in
+        -> finished 1 cancelled
+    ",
+    );
+}
+
+#[test]
+fn its_rate_holds_while_it_is_gone_and_when_it_is_back() {
+    check_reload(
+        r"
+        signal s rate=1/60s
+        task a
+    ",
+        r"
+        task z
+    ",
+        r"
+        signal s
+        end 1.a 0
+        reload
+        +20s
+        reload
+        signal s
+        +39s
+        +1s
+    ",
+        r"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        -> finished 1 succeeded
+        > reload
+        left s
+        drained s
+        > +20s
+        > reload
+        back s
+        > signal s
+        item #1 of s: signal
+        > +39s
+        > +1s
+        run 2 of s: signal items #1
+        started 2.a#1
+        -> start 2.a#1
+    ",
+    );
+}
+
+#[test]
+fn its_runs_keep_their_keys_when_it_is_gone() {
+    check_reload(
+        r"
+        signal s key={value} max_runs=9
+        task a
+    ",
+        r"
+        task z
+    ",
+        r"
+        signal s 1
+        signal s 1
+        reload
+        end 1.a 0
+        reload
+        signal s 1
+        signal s 2
+        end 2.a 0
+        end 3.a 0
+    ",
+        r"
+        > signal s 1
+        item #0 of s: signal
+        run 1 of s: signal items #0 value 1
+        started 1.a#1
+        -> start 1.a#1
+        > signal s 1
+        item #1 of s: signal
+        > reload
+        left s
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        run 1 succeeded: a=succeeded
+        run 2 of s: signal items #1 value 1
+        started 2.a#1
+        -> finished 1 succeeded
+        -> start 2.a#1
+        > reload
+        back s
+        > signal s 1
+        item #2 of s: signal
+        > signal s 2
+        item #3 of s: signal
+        run 3 of s: signal items #3 value 2
+        started 3.a#1
+        -> start 3.a#1
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        run 2 succeeded: a=succeeded
+        run 4 of s: signal items #2 value 1
+        started 4.a#1
+        -> finished 2 succeeded
+        -> start 4.a#1
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        run 3 succeeded: a=succeeded
+        -> finished 3 succeeded
+    ",
+    );
+}
+
+#[test]
+fn what_cannot_be_moved_holds_up_nobody() {
+    check_reload(
+        r"
+        drop in overlap=restart key={ext} move=/done/{name}
+        task a
+    ",
+        r"
+        task z
+    ",
+        r"
+        see in x.a v1
+        see in x.b v2
+        see in y.b v3
+        end 1.a 0
+        moved 1.0 stuck
+        reload
+        end 2.a sig15
+        end 3.a 0
+        moved 3.0 ok
+        moved 1.0 ok
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x.a v1
+        run 1 of in: event [x.a created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in x.b v2
+        run 2 of in: event [x.b created v2]
+        started 2.a#1
+        -> start 2.a#1
+        > see in y.b v3
+        cancel 2: restart
+        -> term 2.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x.a
+        -> move 1.0 /in/x.a to /done/x.a
+        > moved 1.0 stuck
+        > reload
+        left in
+        > end 2.a sig15
+        ended 2.a#1 sig15 by Cancel: cancelled
+        run 2 cancelled: a=cancelled
+        item #0 of in: event [x.b created v2]
+        run 3 of in: event items #0 [x.b created v2] after 2
+        started 3.a#1
+        -> finished 2 cancelled
+        -> start 3.a#1
+        > end 3.a 0
+        ended 3.a#1 0: succeeded
+        move 3.0 to /done/x.b
+        -> move 3.0 /in/x.b to /done/x.b
+        > moved 3.0 ok
+        moved 3.0: moved
+        run 3 succeeded: a=succeeded
+        -> finished 3 succeeded
+        > moved 1.0 ok
+        moved 1.0: moved
+        run 1 succeeded: a=succeeded
+        drained in
+        -> finished 1 succeeded
     ",
     );
 }

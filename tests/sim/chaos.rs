@@ -193,7 +193,7 @@ fn reload(world: &mut World) -> Event {
     if world.rng.chance(15) {
         return Event::Expired { before: world.now().wall };
     }
-    let model = models::changed(&mut world.rng, &world.model, world.restless);
+    let model = models::changed(&mut world.rng, &world.model, &world.former, world.restless);
     Event::Reloaded(Arc::new(model))
 }
 
@@ -209,10 +209,12 @@ fn signals(world: &mut World, trigger: &Name) -> Option<Event> {
     Some(reload(world))
 }
 
-fn signal(world: &World, trigger: Name) -> Option<Event> {
+fn signal(world: &mut World, trigger: Name) -> Option<Event> {
     let spec = world.model.triggers.get(&trigger)?;
     let signal = matches!(spec.source, Source::Signal { .. });
-    signal.then(|| Event::Signalled { trigger, info: SignalInfo::bare("SIGUSR1") })
+    let value = Some(i32::from(world.rng.chance(50)));
+    let info = SignalInfo { value, ..SignalInfo::bare("SIGUSR1") };
+    signal.then_some(Event::Signalled { trigger, info })
 }
 
 fn fire(world: &mut World, trigger: Name) -> Option<Event> {

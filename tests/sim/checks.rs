@@ -7,6 +7,7 @@ use dagd::core::calendar::TimeMark;
 use dagd::core::candidate::{Candidate, Kind, Pending, Stage};
 use dagd::core::check::key_of;
 use dagd::core::disposition::{MoveResult, Phase};
+use dagd::core::fill::{Facts as Known, fill};
 use dagd::core::id::{Name, RunId};
 use dagd::core::ledger::Noted;
 use dagd::core::machine::Machine;
@@ -107,6 +108,9 @@ fn renamed(world: &mut World, from: &Name, to: &Name) {
     world.deliveries = deliveries.map(|((of, place, v), n)| ((other(&of), place, v), n)).collect();
     let keyed = std::mem::take(&mut world.keyed).into_iter();
     world.keyed = keyed.map(|(of, key)| (other(&of), key)).collect();
+    // Whose bucket it has depends on how full both were.
+    world.starts.remove(from);
+    world.starts.remove(to);
     world.marks.remove(to);
     world.told.remove(to);
     let (mark, told) = (world.marks.remove(from), world.told.take(from));
@@ -163,8 +167,10 @@ fn run_created(world: &mut World, created: &RunCreated) {
     let Some(spec) = world.model.triggers.get(&trigger).cloned() else {
         return leaving(world, &trigger, created);
     };
-    rate(world, &spec);
+    rate(world, &trigger, spec.rate_limit);
+    alone(world, &spec, created);
     let in_order = spec.folder().is_none() && spec.overlap == Overlap::Queue;
+    let in_order = in_order && spec.order_key.is_none();
     if in_order && created.reason == Reason::Signal {
         for item in &created.items {
             let last = world.last_item.insert(trigger.clone(), *item);
@@ -200,7 +206,41 @@ fn leaving(world: &mut World, trigger: &Name, created: &RunCreated) {
     }
     let bound = world.store.bound(trigger).expect("a trigger that accepts events is bound");
     assert_eq!(created.rev, bound.rev, "what waited for {trigger} is run by its own graph");
+    assert_eq!(bound.on_removal, OnRemoval::Drain, "{trigger} has nothing to run");
+    let limit = bound.rate_limit;
+    let spec = &world.specs[&bound.spec];
+    assert_eq!(created.key, busy_key(spec, created), "a run of {trigger} keeps its key");
+    rate(world, trigger, limit);
     world.drained += 1;
+}
+
+/// The key under which a run is to be busy.
+fn busy_key(spec: &TriggerSpec, created: &RunCreated) -> Bytes {
+    let rel = created.files.first().map(|file| &file.rel);
+    if let Some(group) = rel.and_then(|rel| spec.group(rel)) {
+        return group.key().clone();
+    }
+    let trigger = created.trigger.as_deref().expect("a run of a trigger");
+    let root = created.root.as_ref();
+    let path = root.zip(rel).map(|(root, rel)| root.join(rel.as_bytes()));
+    let (file, signal) = (rel.zip(path.as_ref()), created.signal.as_ref());
+    let facts = Known { trigger: Some(trigger), root, file, signal, ..Known::default() };
+    let template = spec.order_key.as_ref();
+    let key = template.and_then(|template| template.expand(|slot| fill(slot, &facts)).ok());
+    key.map_or_else(|| Bytes::from(trigger), Bytes::from)
+}
+
+/// A run does not start beside another one of its key, whether its trigger has been away or not.
+fn alone(world: &World, spec: &TriggerSpec, created: &RunCreated) {
+    let keyed = match spec.overlap {
+        Overlap::Parallel => false,
+        Overlap::Queue => spec.has_keys(),
+        Overlap::Coalesce | Overlap::Restart | Overlap::Skip | Overlap::Signal(_) => true,
+    };
+    let other = |run: &&RunCreated| run.trigger == created.trigger && run.key == created.key;
+    if let Some(run) = world.store.runs().find(other).filter(|_| keyed) {
+        panic!("run {} of {} starts beside {run:?}", created.run, spec.name);
+    }
 }
 
 /// What is delivered was checked, and is the only one of its key.
@@ -231,15 +271,15 @@ fn is_told_against(world: &World, place: &Place, candidate: &Candidate) -> bool 
 }
 
 /// Of a bucket that was full once, any stretch of time gets the burst and what flows in, no more.
-fn rate(world: &mut World, spec: &TriggerSpec) {
-    let Some(RateLimit { runs, per }) = spec.rate_limit else { return };
-    let now = world.now;
-    let starts = world.starts.entry(spec.name.clone()).or_default();
+fn rate(world: &mut World, name: &Name, limit: Option<RateLimit>) {
+    let Some(RateLimit { runs, per }) = limit else { return };
+    let (now, none) = (world.now, (RateLimit { runs, per }, Vec::new()));
+    let (_, starts) = world.starts.entry(name.clone()).or_insert(none);
     starts.push(now);
     for (at, since) in starts.iter().enumerate() {
         let many = (starts.len() - at) as u128;
         let most = u128::from(runs) + u128::from(now - since) * u128::from(runs) / per.as_nanos();
-        assert!(many <= most, "{}: {many} runs in {} ns", spec.name, now - since);
+        assert!(many <= most, "{name}: {many} runs in {} ns", now - since);
     }
 }
 
@@ -343,6 +383,11 @@ pub(crate) fn turn(world: &World) {
     let machine = world.machine();
     for id in world.exec.live() {
         assert!(machine.in_flight().contains_key(id), "{id:?} runs, and the machine knows it");
+    }
+    let gone = machine.items().values().filter_map(|item| item.trigger.as_ref());
+    for trigger in gone.filter(|name| !machine.lanes().contains_key(*name)) {
+        let policy = world.store.bound(trigger).map(|bound| bound.on_removal);
+        assert_eq!(policy, Some(OnRemoval::Drain), "what waits for {trigger} is to be run");
     }
     let ready = machine
         .runs()

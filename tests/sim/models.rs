@@ -9,6 +9,7 @@ use dagd::core::calendar::Schedule;
 use dagd::core::candidate::Kind;
 use dagd::core::filter::{Filter, KeyPattern, Pattern};
 use dagd::core::graph::Graph;
+use dagd::core::id::Name;
 use dagd::core::model::Model;
 use dagd::core::selector::Selector;
 use dagd::core::sidecar::{Checksum, Sidecar};
@@ -80,8 +81,14 @@ pub(crate) fn checks(rng: &mut Rng) -> Model {
 }
 
 /// Another configuration, as a reload would bring it.
-/// `renames`: most of it only has other names.
-pub(crate) fn changed(rng: &mut Rng, old: &Model, renames: bool) -> Model {
+/// `former`: triggers that were there once, and may come back as they were. `renames`: most of it
+/// only has other names.
+pub(crate) fn changed(
+    rng: &mut Rng,
+    old: &Model,
+    former: &BTreeMap<Name, Arc<TriggerSpec>>,
+    renames: bool,
+) -> Model {
     let graph = if rng.chance(50) { Arc::new(graph(rng)) } else { old.graph.clone() };
     let fresh = !Arc::ptr_eq(&graph, &old.graph);
     let mut triggers = BTreeMap::new();
@@ -93,7 +100,11 @@ pub(crate) fn changed(rng: &mut Rng, old: &Model, renames: bool) -> Model {
         let next = names[usize::from(name == names[0])];
         let known = old.triggers.get(name).filter(|_| !fresh);
         let folder = old.triggers.get(name).is_some_and(|spec| spec.folder().is_some());
+        let gone = former.get(name).filter(|_| !old.triggers.contains_key(name));
+        let back = gone.filter(|spec| !spec.select.eval(&graph).is_empty());
         let spec = match known {
+            _ if rng.chance(8) => continue,
+            None if back.is_some() && rng.chance(60) => back.cloned().expect("it was just there"),
             _ if folder && rng.chance(if renames { 60 } else { 15 }) => {
                 Arc::new(renamed(rng, name, next, graph.len()))
             }
@@ -237,6 +248,10 @@ fn trigger(rng: &mut Rng, name: &str, tasks: usize) -> TriggerSpec {
                 (Overlap::Signal(12), Some(1)),
                 (Overlap::Parallel, None),
             ]);
+            if spec.overlap == Overlap::Queue && rng.chance(40) {
+                spec.order_key = Some(template("{value}"));
+                spec.max_runs = None;
+            }
         }
     }
     if rng.chance(25) {

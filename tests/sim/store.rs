@@ -305,6 +305,14 @@ impl Store {
         }
     }
 
+    /// The live runs.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &RunCreated> {
+        self.live.keys().filter_map(|of| match of {
+            Aggregate::Run(run) => self.created(*run),
+            _ => None,
+        })
+    }
+
     pub(crate) fn has_started(&self, id: AttemptId) -> bool {
         self.started.contains(&id) && self.live.contains_key(&Aggregate::Run(id.run))
     }

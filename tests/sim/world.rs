@@ -16,6 +16,7 @@ use dagd::core::machine::lane::Lane;
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
 use dagd::core::record::{ItemQueued, Reason, Record};
+use dagd::core::trigger::{RateLimit, TriggerSpec};
 
 use super::check::Checker;
 use super::checks;
@@ -67,8 +68,12 @@ pub(crate) struct World {
     /// Keys that a trigger has delivered.
     pub(crate) keyed: BTreeSet<(Name, Bytes)>,
     pub(crate) last_item: BTreeMap<Name, ItemId>,
-    /// When runs started since their bucket was full, in nanoseconds.
-    pub(crate) starts: BTreeMap<Name, Vec<u64>>,
+    /// When runs started since their bucket was full, in nanoseconds, and under which limit.
+    pub(crate) starts: BTreeMap<Name, (RateLimit, Vec<u64>)>,
+    /// Every trigger that was ever configured, by revision.
+    pub(crate) specs: BTreeMap<Arc<str>, Arc<TriggerSpec>>,
+    /// Each of them, as it was before it was another one or went.
+    pub(crate) former: BTreeMap<Name, Arc<TriggerSpec>>,
     pub(crate) accepted: BTreeSet<ItemId>,
     /// Occurrences that were accepted, by trigger and schedule, with how often.
     pub(crate) occurred: BTreeMap<(Name, Name), BTreeSet<i64>>,
@@ -101,6 +106,7 @@ impl World {
         let (checks, calm) = (seed % 4 == 3, seed % 4 == 2);
         let model =
             Arc::new(if checks { models::checks(&mut rng) } else { models::random(&mut rng) });
+        let specs = model.triggers.values().map(|spec| (spec.rev.clone(), spec.clone())).collect();
         let threads = (0..=rng.below(2)).map(|_| Thread::default()).collect();
         Self {
             rng,
@@ -125,6 +131,8 @@ impl World {
             keyed: BTreeSet::new(),
             last_item: BTreeMap::new(),
             starts: BTreeMap::new(),
+            specs,
+            former: BTreeMap::new(),
             accepted: BTreeSet::new(),
             occurred: BTreeMap::new(),
             marks: BTreeMap::new(),
@@ -277,6 +285,7 @@ impl World {
 
     fn commit(&mut self, records: &[Record]) {
         if records.is_empty() {
+            self.machine.as_mut().expect("the daemon runs").forget();
             return;
         }
         let machine = self.machine.take().expect("the daemon runs");
@@ -446,7 +455,13 @@ impl World {
                 for thread in &mut self.threads {
                     thread.rearm(&changed);
                 }
-                self.starts.clear();
+                // One that is gone keeps its limit until it is back with another one.
+                self.starts.retain(|name, (limit, _)| {
+                    model.triggers.get(name).is_none_or(|spec| spec.rate_limit == Some(*limit))
+                });
+                let specs = model.triggers.values();
+                self.specs.extend(specs.map(|spec| (spec.rev.clone(), spec.clone())));
+                self.former.extend(self.model.triggers.clone());
                 self.model = model.clone();
                 self.lax = true;
                 self.look_early();

@@ -272,6 +272,8 @@ fn a_graph_that_only_a_triggers_last_word_kept_goes_with_that_word() {
             drop: false,
             root: None,
             disposition: Disposition::default(),
+            order_key: None,
+            grouping: None,
         };
         let (trigger, bound) = ("s".into(), Box::new(bound));
         let record = Record::TriggerBound { trigger, bound, at: at(1) };

@@ -13,7 +13,7 @@ impl Machine {
     /// Admits what may be admitted.
     pub(super) fn admit(&mut self, now: Now, out: &mut Out) {
         let stuck: usize = self.lanes.values().map(|lane| lane.stuck.len().min(STUCK_MAX)).sum();
-        let most = self.model.max_live_runs.saturating_add(stuck);
+        let most = self.model.max_live_runs.saturating_add(stuck + self.stuck_leaving());
         while self.stopping.is_none() && self.runs.len() < most {
             if let Some(item) = self.loose.first().copied() {
                 self.create(now, None, Unit::Items(vec![item]), out);
@@ -125,10 +125,7 @@ impl Machine {
     fn run_for_items(&self, now: Now, lane: Option<&Name>, ids: Vec<ItemId>) -> RunCreated {
         let last = &self.items[ids.last().expect("a unit is never empty")];
         let blank = self.blank_run(now, lane);
-        let blank = match &last.trigger {
-            Some(name) if lane.is_none() => self.run_leaving(name, blank),
-            _ => blank,
-        };
+        let blank = if lane.is_none() { self.run_leaving(last, blank) } else { blank };
         let ItemQueued { select, reason, signal, scheduled, mut files, parent, keep, .. } =
             last.clone();
         // It gets what lies there, not what lay there when it was asked for.
@@ -156,7 +153,7 @@ impl Machine {
             parent,
             keep,
             key: key.unwrap_or_else(|| blank.key.clone()),
-            group,
+            group: group.or_else(|| blank.group.clone()),
             utc_offset_s: offset.unwrap_or(blank.utc_offset_s),
             ..blank
         }

@@ -30,7 +30,8 @@ impl Machine {
     /// # Panics
     /// When a limit is exceeded.
     pub fn check_limits(&self) {
-        let most = self.model.max_live_runs + self.lanes.len() * STUCK_MAX;
+        let of_all = self.lanes.len() + self.dormant.len();
+        let most = self.model.max_live_runs + of_all * STUCK_MAX;
         assert!(self.runs.len() <= most, "max_live_runs holds");
         assert!(self.in_flight().len() <= self.model.slots, "slots hold");
         for lane in self.lanes.values().filter(|lane| lane.spec.overlap != Overlap::Parallel) {
@@ -61,7 +62,7 @@ impl Machine {
             ("items", self.items.len() + self.loose.len() + self.leaving.len()),
             ("candidates", of_lanes(|lane| lane.candidates.len() + lane.away.len())),
             ("busy keys", of_lanes(|lane| lane.live.len() + lane.stuck.len())),
-            ("dormant", self.dormant.len()),
+            ("dormant", self.dormant.len() + self.buckets.len()),
             ("tasks", self.in_flight().len() + self.ready_tasks()),
             ("stuck", self.stuck.len()),
             ("timers", self.timers.len() + self.due.len()),

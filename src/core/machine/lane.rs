@@ -16,7 +16,7 @@ use crate::core::bound::Bound;
 use crate::core::calendar::TimeMark;
 use crate::core::candidate::{Candidate, Lineage, Stage};
 use crate::core::effect::{Command, Out};
-use crate::core::fill::{Facts, fill};
+use crate::core::fill::expand;
 use crate::core::id::{ItemId, Mono, Name, Now, RunId, Wall};
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, SignalInfo};
@@ -252,17 +252,10 @@ impl Lane {
         if let Some(group) = file.and_then(|rel| self.spec.group(rel)) {
             return group.key().clone();
         }
-        let Some(template) = &self.spec.order_key else { return whole() };
         let root = self.spec.folder().map(|folder| Bytes::from(folder.root.as_path()));
-        let path = root.as_ref().zip(file).map(|(root, rel)| root.join(rel.as_bytes()));
-        let facts = Facts {
-            trigger: Some(&self.spec.name),
-            root: root.as_ref(),
-            file: file.zip(path.as_ref()),
-            signal,
-            ..Facts::default()
-        };
-        template.expand(|slot| fill(slot, &facts)).map_or_else(|_| whole(), Bytes::from)
+        let template = self.spec.order_key.as_ref();
+        let key = template.and_then(|of| expand(of, &self.spec.name, root.as_ref(), file, signal));
+        key.unwrap_or_else(whole)
     }
 
     /// Whether a run with this key is alive, and is all that what has just come has to wait for: a

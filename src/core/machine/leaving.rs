@@ -6,26 +6,23 @@
 //! whether it goes by a reload or between a stop and a start. Files that no run has claimed stay
 //! where they are: the folder keeps them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::rate::Bucket;
+use super::lane::{ITEMS_MAX, STUCK_MAX};
 use super::{Machine, Timer};
-use crate::core::bound::{Bound, OnRemoval};
+use crate::core::bound::{Bound, Grouping, OnRemoval};
 use crate::core::disposition::Disposition;
 use crate::core::effect::Out;
 use crate::core::id::{ItemId, Name, Now, Rev};
+use crate::core::model::Model;
 use crate::core::path::Bytes;
 use crate::core::record::{ItemQueued, Record, RunCreated};
 use crate::core::trigger::{Folder, Overlap, TriggerSpec};
 
-/// What waits of a trigger that is not configured any more.
-#[derive(Debug, Default)]
-pub(super) struct Leaving {
-    /// Its accepted events, by arrival.
-    pub(super) items: BTreeSet<ItemId>,
-    /// What its `rate_limit` still holds.
-    bucket: Option<Bucket>,
-}
+/// Accepted events that may wait of triggers which are not configured any more, of all together: as
+/// many as four of them can have. A reload that would leave more behind is refused. Only a start with
+/// another configuration, and runs that give way later, can exceed it.
+pub const LEAVING_MAX: usize = 4 * ITEMS_MAX;
 
 impl Bound {
     /// What a trigger's accepted events need, when the graph is `rev`.
@@ -41,6 +38,8 @@ impl Bound {
             drop: folder.is_some_and(|folder| folder.folder == Folder::Drop),
             root: folder.map(|folder| Bytes::from(folder.root.as_path())),
             disposition: folder.map(Disposition::of).unwrap_or_default(),
+            order_key: spec.order_key.clone(),
+            grouping: folder.and_then(Grouping::of),
         }
     }
 }
@@ -76,24 +75,42 @@ impl Machine {
     }
 
     /// A trigger goes: what waits of it is kept apart from now on.
-    pub(super) fn leave(&mut self, name: &Name) {
+    pub(super) fn leave(&mut self, now: Now, name: &Name) {
         let Some(lane) = self.lanes.get_mut(name) else { return };
         let items: BTreeSet<ItemId> = lane.items.ids().collect();
-        let bucket = lane.bucket.take();
+        self.buckets.keep(name, lane.bucket.take(), now.mono);
         if !items.is_empty() {
-            self.leaving.insert(name.clone(), Leaving { items, bucket });
+            self.leaving.insert(name.clone(), items);
         }
     }
 
+    /// How many accepted events wait of triggers that are not configured, and how many would under
+    /// another configuration. Those count that are to be run, not those that are dropped.
+    pub fn would_leave(&self, model: &Model) -> (usize, usize) {
+        let renamed =
+            model.triggers.values().filter_map(|spec| spec.folder()?.renamed_from.as_ref());
+        let renamed: BTreeSet<&Name> = renamed.collect();
+        let goes = |name: &Name| !model.triggers.contains_key(name) && !renamed.contains(name);
+        let lanes = self
+            .lanes
+            .iter()
+            .filter(|(name, lane)| goes(name) && lane.spec.on_removal == OnRemoval::Drain);
+        let of_lanes: usize = lanes.map(|(_, lane)| lane.items.len()).sum();
+        let stay = self.leaving.iter().filter(|(name, _)| goes(name));
+        let stay: usize = stay.map(|(_, items)| items.len()).sum();
+        (self.leaving.values().map(BTreeSet::len).sum(), stay + of_lanes)
+    }
+
     /// Drops what waits of triggers that are not configured, where that is their policy, or where
-    /// nobody knows how to run it.
+    /// nobody knows how to run it: whether it did when they left, or came back since from a run that
+    /// gave way.
     pub(super) fn drop_leaving(&mut self, now: Now, out: &mut Out) {
         let drops = |name: &Name| {
             let bound = self.dormant.get(name).and_then(|stored| stored.bound.as_ref());
             bound.is_none_or(|bound| bound.on_removal == OnRemoval::Drop)
         };
         let leaving = self.leaving.iter().filter(|(name, _)| drops(name));
-        let gone = leaving.flat_map(|(name, of)| of.items.iter().map(|item| (name.clone(), *item)));
+        let gone = leaving.flat_map(|(name, of)| of.iter().map(|item| (name.clone(), *item)));
         for (name, item) in gone.collect::<Vec<_>>() {
             let reason = "the trigger is no longer configured".to_owned();
             let trigger = Some(name);
@@ -101,47 +118,80 @@ impl Machine {
         }
     }
 
-    /// What is next of a trigger that is not configured any more. One run of each is alive, which
-    /// no policy forbids.
+    /// What is next of a trigger that is not configured any more. One run of each is at work, which
+    /// no policy forbids; those that wait for nothing but a move of their files hold up nobody.
     pub(super) fn next_leaving(&mut self, now: Now) -> Option<(Name, Vec<ItemId>)> {
-        let Self { leaving, dormant, runs, items, timers, .. } = self;
+        if self.leaving.is_empty() {
+            return None;
+        }
+        let (busy, moving) = self.at_work();
+        let Self { leaving, dormant, buckets, items, timers, .. } = self;
         for (name, of) in leaving {
             let Some(stored) = dormant.get(name).filter(|stored| stored.paused.is_none()) else {
                 continue;
             };
             let Some(bound) = stored.bound.as_ref() else { continue };
-            if runs.values().any(|run| run.info().trigger.as_ref() == Some(name)) {
+            let moving = moving.get(name).map_or(&[][..], Vec::as_slice);
+            if busy.contains(name) || moving.len() >= STUCK_MAX {
                 continue;
             }
-            let bucket = of.bucket.take().or(bound.rate_limit.map(Bucket::full));
-            of.bucket = bucket;
-            if let Some(at) = of.bucket.as_ref().and_then(|bucket| bucket.fills(now.mono)) {
+            if let Some(at) = buckets.fills(name, now.mono) {
                 timers.insert((at, Timer::Lane(name.clone())));
                 continue;
             }
-            let Some(first) = of.items.first().copied() else { continue };
+            let Some(first) = of.first().copied() else { continue };
+            let has_keys = bound.order_key.is_some() || bound.grouping.is_some();
+            if has_keys && moving.contains(&bound.key_of(&items[&first])) {
+                continue;
+            }
             let merges = |id: &ItemId| bound.merge && items[id].merges();
             let unit = if merges(&first) {
-                of.items.iter().filter(|id| merges(id)).copied().collect()
+                of.iter().filter(|id| merges(id)).copied().collect()
             } else {
                 vec![first]
             };
-            if let Some(bucket) = &mut of.bucket {
-                bucket.take(now.mono);
-            }
+            buckets.spend(name, bound.rate_limit, now.mono);
             return Some((name.clone(), unit));
         }
         None
     }
 
+    /// Triggers that are not configured: those of which a run is at work, and the keys of those runs
+    /// that wait for a move which cannot be done at present, with all their tasks ended.
+    fn at_work(&self) -> (BTreeSet<Name>, BTreeMap<Name, Vec<Bytes>>) {
+        let (mut busy, mut moving) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
+        let gone = self.runs.values().filter_map(|run| {
+            let name = run.info().trigger.clone()?;
+            (!self.lanes.contains_key(&name)).then_some((name, run))
+        });
+        for (name, run) in gone {
+            let info = run.info();
+            if run.verdict().is_some() && self.stuck_of(info.run).next().is_some() {
+                moving.entry(name).or_default().push(info.key.clone());
+            } else {
+                busy.insert(name);
+            }
+        }
+        (busy, moving)
+    }
+
+    /// Runs of triggers that are not configured which wait for a move: so many count towards no
+    /// limit but their trigger's.
+    pub(super) fn stuck_leaving(&self) -> usize {
+        let moving = if self.stuck.is_empty() { BTreeMap::new() } else { self.at_work().1 };
+        moving.into_values().map(|runs| runs.len().min(STUCK_MAX)).sum()
+    }
+
     /// A run of a trigger that is not configured any more, with nothing in it but what the trigger
     /// said.
-    pub(super) fn run_leaving(&self, name: &Name, blank: RunCreated) -> RunCreated {
+    pub(super) fn run_leaving(&self, item: &ItemQueued, blank: RunCreated) -> RunCreated {
+        let Some(name) = &item.trigger else { return blank };
         let bound = self.dormant.get(name).and_then(|stored| stored.bound.as_deref());
         let Some(bound) = bound.cloned() else { return blank };
+        let (key, group) = (bound.key_of(item), bound.group_of(item));
         let Bound { rev, select, root, disposition, .. } = bound;
-        let key = Bytes::from(&**name);
-        RunCreated { trigger: Some(name.clone()), rev, select, root, disposition, key, ..blank }
+        let trigger = Some(name.clone());
+        RunCreated { trigger, rev, select, root, disposition, key, group, ..blank }
     }
 
     /// Whether a trigger delivers each version of a file, so that a run that gave way comes back.
@@ -174,14 +224,14 @@ impl Machine {
 
     /// An event of a trigger that is not configured waits.
     pub(super) fn enqueue_leaving(&mut self, name: &Name, item: ItemId) {
-        self.leaving.entry(name.clone()).or_default().items.insert(item);
+        self.leaving.entry(name.clone()).or_default().insert(item);
     }
 
     /// It waits no longer.
     pub(super) fn dequeue_leaving(&mut self, name: &Name, item: ItemId) {
         let Some(leaving) = self.leaving.get_mut(name) else { return };
-        leaving.items.remove(&item);
-        if leaving.items.is_empty() {
+        leaving.remove(&item);
+        if leaving.is_empty() {
             self.leaving.remove(name);
         }
     }

@@ -60,7 +60,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::lane::{Gate, Lane, Stored};
-use self::leaving::Leaving;
+use self::rate::Buckets;
 use self::recent::Recent;
 use self::schedule::Schedule;
 use self::stop::Stopping;
@@ -76,6 +76,7 @@ use super::selector::Selector;
 use super::task::{Ended, StopCause, TaskState};
 
 pub use self::evolve::Illegal;
+pub use self::leaving::LEAVING_MAX;
 pub use self::moves::Stuck;
 pub use self::recover::{By, Left, Recovering, Start};
 pub use self::schedule::InFlight;
@@ -101,7 +102,9 @@ pub struct Machine {
     loose: BTreeSet<ItemId>,
     lanes: BTreeMap<Name, Lane>,
     /// What waits of triggers that the configuration does not have any more.
-    leaving: BTreeMap<Name, Leaving>,
+    leaving: BTreeMap<Name, BTreeSet<ItemId>>,
+    /// What the rate limits of such triggers still let start.
+    buckets: Buckets,
     /// What is stored of triggers that the configuration does not have: it may have them again.
     dormant: BTreeMap<Name, Stored>,
     schedule: Schedule,
@@ -225,6 +228,17 @@ impl Machine {
         &self.lanes
     }
 
+    /// What is stored of triggers that are not configured.
+    pub fn dormant(&self) -> &BTreeMap<Name, Stored> {
+        &self.dormant
+    }
+
+    /// When the rate of a trigger that is not configured lets another run of it start, if that is
+    /// in the way.
+    pub fn rated_leaving(&self, trigger: &Name, now: Now) -> Option<Mono> {
+        self.buckets.fills(trigger, now.mono)
+    }
+
     /// Accepted events that wait for a run.
     pub fn items(&self) -> &BTreeMap<ItemId, ItemQueued> {
         &self.items
@@ -278,6 +292,7 @@ impl Machine {
     fn settle(&mut self, now: Now, out: &mut Out) {
         loop {
             self.finish_runs(now, out);
+            self.drop_leaving(now, out);
             self.admit(now, out);
             let freed = self.settle_keys(now, out);
             self.start_tasks(now, out);

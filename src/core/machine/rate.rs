@@ -2,8 +2,54 @@
 //!
 //! Whole numbers only, so that it neither drifts nor loses a fraction of a token.
 
-use crate::core::id::Mono;
+use std::collections::BTreeMap;
+
+use crate::core::id::{Mono, Name};
 use crate::core::trigger::RateLimit;
+
+/// Triggers that left the configuration whose buckets are remembered, at most. With one more, that
+/// bucket is forgotten which is full first, as if it were full by now.
+const LEFT_MAX: usize = 1024;
+
+/// Buckets of triggers that are not configured at present, as far as they are not full: one that
+/// comes back finds its own as it would be had it stayed.
+#[derive(Debug, Default)]
+pub(super) struct Buckets(BTreeMap<Name, Bucket>);
+
+impl Buckets {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// A trigger leaves.
+    pub(super) fn keep(&mut self, name: &Name, bucket: Option<Bucket>, now: Mono) {
+        self.0.extend(bucket.map(|bucket| (name.clone(), bucket)));
+        self.0.retain(|_, bucket| bucket.lacks(now) > 0);
+        if self.0.len() > LEFT_MAX {
+            let first = self.0.iter().min_by_key(|(_, bucket)| bucket.lacks(now));
+            if let Some(name) = first.map(|(name, _)| name.clone()) {
+                self.0.remove(&name);
+            }
+        }
+    }
+
+    /// It is back, with this limit: its bucket, unless that is full or for another one.
+    pub(super) fn take(&mut self, name: &Name, limit: Option<RateLimit>) -> Option<Bucket> {
+        self.0.remove(name).filter(|bucket| Some(bucket.limit()) == limit)
+    }
+
+    /// When a run of a trigger with this limit may start; `None` if it may now.
+    pub(super) fn fills(&self, name: &Name, now: Mono) -> Option<Mono> {
+        self.0.get(name)?.fills(now)
+    }
+
+    /// A run of such a trigger starts.
+    pub(super) fn spend(&mut self, name: &Name, limit: Option<RateLimit>, now: Mono) {
+        let Some(limit) = limit else { return };
+        self.0.entry(name.clone()).or_insert_with(|| Bucket::full(limit)).take(now);
+    }
+}
 
 /// A bucket of a `rate_limit`. Not durable: it is full at a start.
 #[derive(Clone, Debug)]
@@ -36,6 +82,11 @@ impl Bucket {
     fn level(&self, now: Mono) -> u128 {
         let came = self.at.until(now).as_nanos() * self.runs();
         self.level.saturating_add(came).min(self.token() * self.runs())
+    }
+
+    /// How many nanoseconds it takes until it is full.
+    fn lacks(&self, now: Mono) -> u128 {
+        (self.token() * self.runs() - self.level(now)).div_ceil(self.runs())
     }
 
     /// When it holds a token; `None` if it does.

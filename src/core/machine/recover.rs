@@ -78,6 +78,7 @@ impl Recovering {
         let machine = Machine {
             lanes: lanes.collect(),
             leaving: BTreeMap::new(),
+            buckets: super::rate::Buckets::default(),
             graphs: past.chain([current]).collect(),
             dormant: triggers
                 .into_iter()
@@ -156,7 +157,6 @@ impl Recovering {
             machine.take_over(now, name, out);
         }
         machine.note_presence(now, out);
-        machine.drop_leaving(now, out);
         machine.bind_waiting(now, out);
         out.commands.extend(machine.outstanding_moves());
         machine.find_listeners();

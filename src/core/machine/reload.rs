@@ -28,7 +28,7 @@ impl Machine {
         self.model = model;
         self.graphs.insert(self.model.graph.rev().clone(), self.model.graph.clone());
         for (name, _) in gone {
-            self.leave(&name);
+            self.leave(now, &name);
             self.remove_lane(&name, out);
         }
         self.find_listeners();
@@ -60,7 +60,6 @@ impl Machine {
             self.end_time(&name);
             self.begin_lane(now, &name, out);
         }
-        self.drop_leaving(now, out);
         self.note_presence(now, out);
         self.recount();
         self.bind_waiting(now, out);
@@ -112,9 +111,9 @@ impl Machine {
     fn new_lane(&mut self, now: Now, spec: &Arc<TriggerSpec>) -> Lane {
         let mut lane = Lane::new(spec.clone());
         lane.stored = self.dormant.remove(&spec.name).unwrap_or_default();
-        let leaving = self.leaving.remove(&spec.name).unwrap_or_default();
-        for item in &leaving.items {
-            lane.enqueue(&self.items[item]);
+        lane.bucket = self.buckets.take(&spec.name, spec.rate_limit).or(lane.bucket);
+        for item in self.leaving.remove(&spec.name).unwrap_or_default() {
+            lane.enqueue(&self.items[&item]);
         }
         for run in self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(&spec.name)) {
             lane.add(run.info());

@@ -84,6 +84,7 @@ impl Machine {
                 lane.claim(run.info(), &file.claim, now, self.seq);
             }
         }
+        lane.bucket = self.buckets.take(from, lane.spec.rate_limit).or(lane.bucket.take());
         self.leaving.remove(from);
         self.recent.mark_all(self.seq, to);
         self.hot.insert(to.clone());
