@@ -1,7 +1,8 @@
 //! A new configuration: read and checked beside the engine, swapped in by it in one step.
 //!
 //! Whatever goes wrong, the old configuration stays as it is, whole: what may fail is done first,
-//! and taken back if another part of it does.
+//! and taken back if another part of it does. What is left for then cannot fail: folders that cannot
+//! be watched are polled, or waited for, and that is a warning.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -97,7 +98,7 @@ impl Engine {
             ));
         }
         let changes = diff(&old, &resolved);
-        let outcome = self.outcome_of(&changes, &resolved.warnings);
+        let outcome = self.outcome_of(&changes, &resolved);
         let Resolved { model, settings, warnings: _ } = resolved;
         let ack = crossbeam_channel::bounded(1);
         let fresh = changed(&old.model, &model);
@@ -181,8 +182,9 @@ impl Engine {
     }
 
     /// What the answer is if nothing goes wrong from now on.
-    fn outcome_of(&self, changes: &[Change], warnings: &[String]) -> wire::Reload {
-        let changes: Vec<_> = changes.iter().map(|change| (change, self.remains(change))).collect();
+    fn outcome_of(&self, changes: &[Change], new: &Resolved) -> wire::Reload {
+        let remains = |change| (change, self.remains(change, &new.model));
+        let changes: Vec<_> = changes.iter().map(remains).collect();
         let line = |(change, remains): &(&Change, Vec<String>)| {
             let rest = if remains.is_empty() { "" } else { ": " };
             format!("{change}{rest}{}", remains.join(", "))
@@ -194,24 +196,33 @@ impl Engine {
             wire::ReloadChange { remains, ..of }
         });
         let changes = changes.collect();
-        wire::Reload { changes, warnings: warnings.to_vec(), ..outcome(true, text) }
+        wire::Reload { changes, warnings: new.warnings.clone(), ..outcome(true, text) }
     }
 
     /// What is left of a trigger that goes, and what becomes of it.
-    fn remains(&self, change: &Change) -> Vec<String> {
+    fn remains(&self, change: &Change, new: &Model) -> Vec<String> {
         let removed = change.how == How::Removed && change.what == "trigger";
         let lane = self.machine.lanes().get(&*change.name).filter(|_| removed);
         let Some(lane) = lane else { return Vec::new() };
         let is_free = |stage: &Stage| !matches!(stage, Stage::Claimed { .. });
         let files = lane.candidates.values().filter(|of| is_free(&of.stage)).count();
-        let become_of = match lane.spec.on_removal {
-            OnRemoval::Drain => "still run",
-            OnRemoval::Drop => "dropped",
+        let name = &lane.spec.name;
+        let called = |spec: &&Arc<TriggerSpec>| {
+            spec.folder().is_some_and(|folder| folder.renamed_from.as_ref() == Some(name))
         };
+        let successor = new.triggers.values().find(called).map(|spec| &spec.name);
+        let become_of = match (successor, lane.spec.on_removal, &lane.stored.paused) {
+            (Some(to), ..) => format!("are those of `{to}`"),
+            (None, OnRemoval::Drop, _) => "dropped".to_owned(),
+            (None, OnRemoval::Drain, None) => "still run".to_owned(),
+            (None, OnRemoval::Drain, Some(_)) => format!("wait for `dagd resume {name}`"),
+        };
+        let files_of =
+            if successor.is_some() { "are looked at anew" } else { "stay where they are" };
         let parts = [
             (lane.live_runs, "live runs go on".to_owned()),
             (lane.items.len(), format!("waiting events {become_of}")),
-            (files, "waiting files stay where they are".to_owned()),
+            (files, format!("waiting files {files_of}")),
         ];
         let some = parts.into_iter().filter(|(many, _)| *many > 0);
         some.map(|(many, what)| format!("{many} {what}")).collect()

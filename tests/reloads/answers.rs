@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::common::Env;
+use crate::common::process::sigqueue;
 
 const FIRST: &str = r#"
 [daemon]
@@ -78,6 +79,8 @@ fn what_changed_is_told_key_by_key_and_what_remains() {
     assert_eq!(remains, json!(["1 live runs go on", "1 waiting events still run"]));
     assert_eq!(last(&env), answer, "whoever looks is told the same");
     assert!(env.log().contains("- trigger s: 1 live runs go on, 1 waiting events still run"));
+    let pending = env.json(&["pending"])[0]["reason"].clone();
+    assert_eq!(pending, "signal: waits for its turn; its trigger is not configured any more");
     // Both run by the task that is gone from the configuration.
     fs::write(env.at("go"), "").unwrap();
     env.await_ended(2);
@@ -197,13 +200,83 @@ fn what_waits_of_a_paused_trigger_that_has_left_can_be_resumed() {
         let triggers = status["triggers"].as_array().unwrap();
         triggers.iter().any(|trigger| trigger["name"] == "s" && trigger["queued"] == 1)
     });
+    let reason = || env.json(&["pending"])[0]["reason"].as_str().unwrap().to_owned();
+    assert_eq!(reason(), "signal: paused: by request");
     env.configure(SECOND);
-    env.ok(&["reload"]);
+    let told = env.ok(&["reload"]);
+    assert!(told.contains("1 waiting events wait for `dagd resume s`"), "{told}");
     assert!(env.runs().is_empty());
+    assert_eq!(
+        reason(),
+        "signal: paused: by request; its trigger is not configured any more, `dagd resume s` runs \
+         it all the same"
+    );
     env.ok(&["resume", "s"]);
     env.await_ended(1);
     assert_eq!(fs::read_to_string(env.at("ran")).unwrap(), "old\n");
     // Now nobody knows it any more.
     assert_eq!(env.run(&["resume", "nobody"]).status.code(), Some(3));
+    assert!(env.stop());
+}
+
+#[test]
+fn a_trigger_with_another_name_takes_over_what_waits() {
+    let config = |of: &str| {
+        format!(
+            "[tasks.t]\ncommand = [\"true\"]\n{of}drop = \"in\"\nrun = \"t\"\nsettle = \"1h\"\n"
+        )
+    };
+    let mut env = Env::new(&config("[triggers.a]\n"));
+    env.mkdir("in");
+    env.start();
+    fs::write(env.at("in/file"), "x").unwrap();
+    env.wait("the file", || env.json(&["status"])["triggers"][0]["pending"] == 1);
+    env.configure(&config("[triggers.b]\nrenamed_from = \"a\"\n"));
+    let told = env.ok(&["reload"]);
+    assert!(told.contains("- trigger a: 1 waiting files are looked at anew"), "{told}");
+    env.wait("the file", || env.json(&["status"])["triggers"][0]["pending"] == 1);
+    assert!(env.stop());
+}
+
+#[test]
+fn a_reload_that_leaves_too_much_behind_is_refused() {
+    const SIGNALS: i32 = 3000;
+    const GROUPS: usize = 6;
+    let trigger = |n: usize| format!("[triggers.s{n}]\nsignal = \"SIGRTMIN+1\"\nrun = \"t\"\n");
+    let config = |from: usize| {
+        let triggers: String = (from..GROUPS).map(trigger).collect();
+        format!("[tasks.t]\ncommand = [\"true\"]\n{triggers}")
+    };
+    let mut env = Env::new(&config(0));
+    env.start();
+    for n in 0..GROUPS {
+        env.ok(&["pause", &format!("s{n}")]);
+    }
+    (0..SIGNALS).for_each(|value| sigqueue(env.pid(), 35, value));
+    let queued = |env: &Env| {
+        let status = env.json(&["status"]);
+        let triggers = status["triggers"].as_array().unwrap().iter();
+        triggers.map(|trigger| trigger["queued"].as_u64().unwrap()).sum::<u64>()
+    };
+    let many = GROUPS as u64 * u64::from(SIGNALS.unsigned_abs());
+    env.wait_for("all signals", many, || queued(&env));
+    env.configure(&config(GROUPS));
+    let told = env.run(&["reload"]);
+    assert_eq!(told.status.code(), Some(78));
+    let why = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(why.contains("18000 accepted events of triggers that go would still wait"), "{why}");
+    assert!(why.contains("on_removal = \"drop\""), "{why}");
+    assert_eq!(queued(&env), many, "all stays as it was");
+    // One of them stays: the others may go. Then no more may.
+    env.configure(&config(GROUPS - 1));
+    assert!(env.ok(&["reload"]).contains("3000 waiting events wait for `dagd resume s0`"));
+    env.configure(&config(GROUPS));
+    assert_eq!(env.run(&["reload"]).status.code(), Some(78));
+    // What has left is not more for that.
+    env.configure(&format!("{}[pools]\np = 1\n", config(GROUPS - 1)));
+    env.ok(&["reload"]);
+    env.configure(&config(0));
+    env.ok(&["reload"]);
+    assert_eq!(queued(&env), many);
     assert!(env.stop());
 }
