@@ -15,6 +15,8 @@ mod common;
 mod answers;
 #[path = "reloads/by_change.rs"]
 mod by_change;
+#[path = "reloads/failing.rs"]
+mod failing;
 #[path = "reloads/flood.rs"]
 mod flood;
 #[path = "reloads/settling.rs"]

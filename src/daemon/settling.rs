@@ -19,7 +19,7 @@ use crate::io::systemd;
 use crate::io::watch::{Coverage, FromWatch, Told, WatchHandle};
 use crate::wire;
 
-/// How much longer than its tasks may a stop takes: they are killed, their ends are committed, the
+/// How much longer a stop takes than its tasks may: they are killed, their ends are committed, the
 /// database is closed.
 const STOP_LONGER: Duration = Duration::from_secs(30);
 

@@ -135,8 +135,6 @@ fn places(around: &Surroundings, xdg_config_home: Option<PathBuf>) -> Vec<PathBu
     user.into_iter().chain([here]).collect()
 }
 
-/// The folder that a variable names; one that is not absolute is ignored, as the XDG
-/// specification demands.
 /// The first of the folders that the service manager has made and tells of.
 fn made(variable: &str) -> Option<PathBuf> {
     let all = std::env::var_os(variable)?;
@@ -144,6 +142,8 @@ fn made(variable: &str) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(first))).filter(|path| path.is_absolute())
 }
 
+/// The folder that a variable names; one that is not absolute is ignored, as the XDG
+/// specification demands.
 fn folder_from(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }

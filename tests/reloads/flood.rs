@@ -1,11 +1,12 @@
 //! Reload after reload, while files are dropped and signals arrive: none is lost, none doubled, and
 //! nothing is left behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use dagd::io::client::Client;
+use dagd::wire::FireRequest;
 
 use crate::common::Env;
 use crate::common::process::{Held, held, sigqueue};
@@ -30,6 +31,7 @@ fn config(round: usize) -> String {
          [tasks.t]\ncommand = [\"true\"]\npriority = {}\n\
          [tasks.v]\nshell = \"echo $DAGD_VALUE >> values\"\ncwd = \"{{dir}}\"\n\
          [triggers.in]\ndrop = \"in\"\nrun = \"t\"\nsettle = \"{}ms\"\nrecursive = true\n\
+         [tasks.h]\nshell = \"echo $DAGD_RUN >> fired\"\ncwd = \"{{dir}}\"\n\
          [triggers.v]\nsignal = \"SIGRTMIN+1\"\nrun = \"v\"\n",
         !of(16),
         round % 5,
@@ -37,6 +39,11 @@ fn config(round: usize) -> String {
     );
     if !of(1) {
         text.push_str("[triggers.beside]\nwatch = \"beside\"\nrun = \"t\"\nread_lock = \"none\"\n");
+    }
+    if of(3) {
+        // They get work, and go and come back.
+        text.push_str("[triggers.away]\ndrop = \"away\"\nrun = \"t\"\n");
+        text.push_str("[triggers.hand]\nsignal = \"SIGRTMIN+2\"\nrun = \"h\"\n");
     }
     if !of(4) {
         text.push_str("[triggers.usr]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n");
@@ -76,6 +83,7 @@ fn nothing_is_lost_doubled_or_left_behind() {
     let mut env = Env::new(&config(0));
     let inbox = env.mkdir("in");
     env.mkdir("beside/a/b");
+    let away = env.mkdir("away");
     for folder in 0..=rounds * FILES / 100 {
         env.mkdir(&format!("in/{folder}"));
     }
@@ -88,11 +96,12 @@ fn nothing_is_lost_doubled_or_left_behind() {
     let before = held(env.pid());
     let pid = env.pid();
     let client = Client::new(&env.at("run/dagd.sock")).unwrap();
-    let (mut good, mut bad) = (0, 0);
+    let (mut good, mut bad, mut fired) = (0, 0, 0);
     std::thread::scope(|scope| {
         let dropping = scope.spawn(|| {
             for round in 0..rounds {
                 drop_files(&inbox, round * FILES, (round + 1) * FILES);
+                fs::write(away.join(format!("w{round}")), "x").unwrap();
                 if round.is_multiple_of(SIGNAL_EVERY) {
                     sigqueue(pid, SIGNO, i32::try_from(round).unwrap());
                 }
@@ -113,6 +122,12 @@ fn nothing_is_lost_doubled_or_left_behind() {
             let (valid, other) = (round % 8 != 7, &answer.text);
             assert_eq!(answer.ok, valid, "{other}");
             *(if answer.ok { &mut good } else { &mut bad }) += 1;
+            // So many that some wait when it goes.
+            for _ in 0..4 {
+                let trigger = Some("hand".to_owned());
+                let hand = FireRequest { trigger, select: None, paths_b64: Vec::new() };
+                fired += u64::from(client.fire(&hand).is_ok());
+            }
         }
         dropping.join().unwrap();
     });
@@ -122,27 +137,36 @@ fn nothing_is_lost_doubled_or_left_behind() {
     println!(
         "{rounds} reloads: {good} put in force and {bad} refused, of those that were asked for"
     );
-    check(&env, rounds, &before);
+    check(&env, rounds, fired, &before);
     assert!(env.stop());
 }
 
 /// All is delivered once, and the daemon holds what it held before.
-fn check(env: &Env, rounds: usize, before: &Held) {
+fn check(env: &Env, rounds: usize, fired: u64, before: &Held) {
     let signals = rounds.div_ceil(SIGNAL_EVERY);
     let count = |sql: &str| {
         let db = rusqlite::Connection::open(env.at("state/dagd.db")).unwrap();
         db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
     };
     let files = (rounds * FILES + 10) as u64;
-    let delivered = "select count(*) from run_files where rel not like 'a/%'";
+    let delivered = "select count(*) from run_files where rel not like 'a/%' and rel like '%/%'";
+    let away = "select count(*) from run_files where rel like 'w%'";
     env.wait_for("all files", files, || count(delivered));
+    env.wait_for("all files of the folder that came and went", rounds as u64, || count(away));
+    env.wait_for("all starts by hand", fired, || lines(env, "fired").len() as u64);
     env.wait_for("all signals", signals as u64 + 1, || {
         fs::read_to_string(env.at("values")).map_or(0, |text| text.lines().count() as u64)
     });
     env.await_idle();
 
     assert_eq!(count(delivered), files, "no file is delivered twice");
-    assert_eq!(count("select count(distinct rel) from run_files"), files, "and none is lost");
+    let all = files + rounds as u64;
+    assert_eq!(count("select count(distinct rel) from run_files"), all, "and none is lost");
+    assert_eq!(count(away), rounds as u64, "nor of a trigger that was away");
+    let runs: BTreeSet<String> = lines(env, "fired").into_iter().collect();
+    assert!(fired > rounds as u64 / 4, "{fired} starts by hand");
+    assert_eq!(lines(env, "fired").len() as u64, fired, "each start by hand ran once");
+    assert_eq!(runs.len() as u64, fired, "each as a run of its own");
     assert_eq!(count("select count(*) from runs where state <> 'succeeded'"), 0);
     let mut values: BTreeMap<i32, usize> = BTreeMap::new();
     for line in fs::read_to_string(env.at("values")).unwrap().lines() {
@@ -164,11 +188,17 @@ fn check(env: &Env, rounds: usize, before: &Held) {
     let after = held(env.pid());
     assert_eq!(inodes(&after), inodes(before), "no watch is left behind, and none is missing");
     println!(
-        "{files} files, {signals} signals; {} watches, {} descriptors, {} threads before and after",
+        "{files} files, {signals} signals, {fired} starts by hand; {} watches, {} descriptors, {} threads before and after",
         after.watches.len(),
         after.descriptors.len(),
         after.threads.len()
     );
+}
+
+/// The lines that tasks wrote.
+fn lines(env: &Env, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(env.at(name)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// A signal by the kernel's call: to start a program for each takes too long.

@@ -1,10 +1,12 @@
 //! A trigger that stays the same keeps its watches, what it waits for, and when it is due.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::Env;
+use crate::common::faults::Faults;
 use crate::common::process::held;
 
 fn config(rest: &str) -> String {
@@ -54,7 +56,6 @@ fn watches_timers_and_what_waits_stay() {
     env.signal(10);
     env.wait("a signal that waits", || trigger(&env, "s")["queued"] == 1);
     env.await_scanned();
-    let scans = env.counter("overflows");
     let waiting = |env: &Env| {
         let all = env.json(&["pending"]);
         let entries = all.as_array().unwrap().iter();
@@ -66,6 +67,15 @@ fn watches_timers_and_what_waits_stay() {
     let next = trigger(&env, "daily")["next_at"].clone();
     assert!(before.watches.len() > 150, "{}", before.watches.len());
 
+    // Whoever reads one of their folders would tell that it cannot.
+    let mut folders = vec![env.at("a"), env.at("b")];
+    for at in 0..50 {
+        let names = [format!("a/{at}"), format!("a/{at}/x"), format!("b/{at}")];
+        folders.extend(names.map(|name| env.at(&name)));
+    }
+    let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+    let Some(unread) = Faults::inject(&env, "getdents64:error=EACCES", &folders) else { return };
+
     let more = "[triggers.c]\nwatch = \"c\"\nrun = \"t\"\n";
     env.configure(&config(more));
     assert!(env.ok(&["reload"]).contains("+ trigger c"));
@@ -74,7 +84,8 @@ fn watches_timers_and_what_waits_stay() {
     assert!(with.watches.is_superset(&before.watches), "watches stay");
     assert_eq!(with.watches.len(), before.watches.len() + 3, "c, c/1 and c/1/2");
     assert_eq!(waiting(&env), waits, "what waits goes on waiting since when it did");
-    assert_eq!(trigger(&env, "b")["scanning"], false, "nothing is scanned anew");
+    env.await_scanned();
+    assert_eq!(env.json(&["status"])["problems"], json!([]), "nothing is scanned anew");
 
     env.configure(&config(""));
     assert!(env.ok(&["reload"]).contains("- trigger c"));
@@ -82,7 +93,15 @@ fn watches_timers_and_what_waits_stay() {
     env.wait("the end of its threads", || held(env.pid()) == before);
     assert_eq!(waiting(&env), waits);
     assert_eq!(trigger(&env, "daily")["next_at"], next);
-    assert_eq!(env.counter("overflows"), scans);
+    // What does change is, and then it is told.
+    assert_eq!(env.json(&["status"])["problems"], json!([]));
+    env.configure(&config("").replace("1h", "2h"));
+    env.ok(&["reload"]);
+    env.wait("a look at the folders", || {
+        let told = env.json(&["status"])["problems"].to_string();
+        told.contains("permission denied") && !told.contains(env.at("a").to_str().unwrap())
+    });
+    drop(unread);
     fs::write(env.at("go"), "").unwrap();
     env.await_ended(2);
     assert!(env.stop());
