@@ -13,6 +13,7 @@ use crate::core::id::{AttemptId, Now, RunId};
 use crate::core::machine::{Left, Recovering};
 use crate::core::model::Model;
 use crate::core::task::{Ended, OnDaemonStop};
+use crate::io::process::age::age;
 use crate::io::process::blot::Secrets;
 use crate::io::process::left::{self, Found};
 use crate::io::process::prepare::secrets_of;
@@ -113,12 +114,13 @@ impl Past {
             }
             Found::Running(left) => {
                 self.kept.insert(id.run);
+                let passed = age(left.pid);
                 let (label, left) = (format!("{instance}/{stem}"), Arc::new(left));
                 let (log_max, task) = (task.log_max, task.name.clone());
                 let adopted =
                     Adopted { id, task, label, left, place, log, log_max, output, secrets };
                 self.running.push(adopted);
-                Left::Running
+                Left::Running(passed)
             }
         };
         self.recovering.found(id, left);

@@ -600,3 +600,38 @@ fn what_is_written_anew_is_no_change_of_it() {
     ",
     );
 }
+
+#[test]
+fn a_clock_that_was_set_does_not_change_how_long_an_attempt_has_run() {
+    check(
+        r"
+        signal s
+        task a timeout=60s
+    ",
+        r"
+        signal s
+        down 10s
+        clock +2h
+        takeover 1.a 10s
+        +49s
+        clock -4h
+        takeover 1.a 59s
+        +1s
+    ",
+        r"
+        > signal s
+        item #0 of s: signal
+        run 1 of s: signal items #0
+        started 1.a#1
+        -> start 1.a#1
+        > down 10s
+        > clock +2h
+        > takeover 1.a 10s
+        > +49s
+        > clock -4h
+        > takeover 1.a 59s
+        > +1s
+        -> term 1.a#1
+    ",
+    );
+}

@@ -17,6 +17,7 @@
 //! | `expired` | what left the configuration before now is not remembered any more |
 //! | `clock +2h`, `clock -2h` | the calendar clock is set |
 //! | `down 5s` | time passes, and nobody notices; with a `crash` behind it dagd was down |
+//! | `takeover 1.a 5s` | a restart; the attempt goes on, and has run for so long |
 //! | `crash`, `reload` | a restart; the other model comes into force |
 //! | `idle` | none: no deadline is left |
 
@@ -36,7 +37,7 @@ use dagd::core::disposition::{Disposed, MoveResult, Phase};
 use dagd::core::effect::{Command, Out};
 use dagd::core::event::{Event, Fire, FireFile, FireWhat, Request, RetryOf};
 use dagd::core::id::{Attempt, AttemptId, Mono, Name, Now, RunId, Seq, Wall};
-use dagd::core::machine::Machine;
+use dagd::core::machine::{Left, Machine};
 use dagd::core::model::Model;
 use dagd::core::path::Bytes;
 use dagd::core::record::{Record, SignalInfo};
@@ -88,18 +89,25 @@ fn play(model: &str, second: &str, script: &str) -> String {
     let mut models = vec![models::model(if second.is_empty() { model } else { second })];
     models.push(models::model(model));
     let start = 1_000_000_000;
-    let mut play = Play::boot(models[1].clone(), Store::default(), start, 0, String::new());
+    let mut play = Play::boot(models[1].clone(), Store::default(), (start, 0), String::new(), None);
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         play.tell(&format!("> {line}"));
         match line {
             "crash" => {
                 let Play { model, store, now, set, text, .. } = play;
-                play = Play::boot(model, store, now, set, text);
+                play = Play::boot(model, store, (now, set), text, None);
+            }
+            _ if line.starts_with("takeover") => {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let left = Left::Running(Some(models::time(words[2])));
+                let id = play.attempt(words[1]);
+                let Play { model, store, now, set, text, .. } = play;
+                play = Play::boot(model, store, (now, set), text, Some((id, left)));
             }
             "restart" => {
                 models.rotate_left(1);
                 let Play { store, now, set, text, .. } = play;
-                play = Play::boot(models[1].clone(), store, now, set, text);
+                play = Play::boot(models[1].clone(), store, (now, set), text, None);
             }
             "reload" => {
                 models.rotate_left(1);
@@ -131,10 +139,20 @@ fn version(text: &str) -> Version {
 }
 
 impl Play {
-    fn boot(model: Arc<Model>, store: Store, now: u64, set: i64, text: String) -> Self {
+    fn boot(
+        model: Arc<Model>,
+        store: Store,
+        (now, set): (u64, i64),
+        text: String,
+        left: Option<(AttemptId, Left)>,
+    ) -> Self {
         let mut out = Out::default();
         let at = now_by(now, set);
-        let machine = store.fold(&model, 7, at).finish(at, Seq(1), &mut out);
+        let mut recovering = store.fold(&model, 7, at);
+        for (id, left) in left {
+            recovering.found(id, left);
+        }
+        let machine = recovering.finish(at, Seq(1), &mut out);
         let asked = BTreeMap::new();
         let mut play = Self { model, machine, store, now, seq: 0, set, text, asked };
         play.commit(&out);
@@ -311,9 +329,9 @@ impl Play {
         Event::Checked(Checked { number, trigger, seq, finding })
     }
 
-    /// `end RUN.TASK[#ATTEMPT] CODE|sigN|lost|unstarted [KEY=VALUE]`
-    fn end(&self, words: &[&str]) -> Event {
-        let (run, task) = words[1].split_once('.').expect("run.task");
+    /// `RUN.TASK[#ATTEMPT]`
+    fn attempt(&self, text: &str) -> AttemptId {
+        let (run, task) = text.split_once('.').expect("run.task");
         let (task, attempt) = match task.split_once('#') {
             Some((task, attempt)) => (task, Some(attempt.parse().expect("an attempt"))),
             None => (task, None),
@@ -324,6 +342,12 @@ impl Play {
         let node = node.expect("a task");
         let current = || of.and_then(|of| Some(of.nodes()[of.place(node)?].attempt.0));
         let attempt = Attempt(attempt.or_else(current).unwrap_or(1));
+        AttemptId { run, node, attempt }
+    }
+
+    /// `end RUN.TASK[#ATTEMPT] CODE|sigN|lost|unstarted [KEY=VALUE]`
+    fn end(&self, words: &[&str]) -> Event {
+        let id = self.attempt(words[1]);
         let exit = match words[2] {
             "unstarted" => Exit::NotStarted("no such program".into()),
             "oom" => Exit::Oom,
@@ -337,7 +361,7 @@ impl Play {
         for (key, value) in words[3..].iter().filter_map(|word| word.split_once('=')) {
             ended.outputs.insert(key.to_owned(), value.to_owned());
         }
-        Event::Ended { id: AttemptId { run, node, attempt }, ended }
+        Event::Ended { id, ended }
     }
 
     fn fire(&self, words: &[&str]) -> Fire {

@@ -162,11 +162,13 @@ impl Exec {
     }
 
     /// What an attempt that was in flight has come to.
-    pub(crate) fn found(&self, id: AttemptId) -> Left {
+    pub(crate) fn found(&self, id: AttemptId, now: Wall) -> Left {
         match self.left.get(&id) {
             Some((ended, by)) => Left::Ended(Box::new(ended.clone()), *by),
-            None if self.live.get(&id).is_some_and(|process| process.leaves) => Left::Running,
-            None => Left::Gone(0),
+            None => match self.live.get(&id).filter(|process| process.leaves) {
+                Some(process) => Left::Running(Some(process.since.until(now))),
+                None => Left::Gone(0),
+            },
         }
     }
 

@@ -235,7 +235,7 @@ impl World {
             recovering.view().check_invariants();
             let flying: Vec<_> = recovering.view().in_flight().keys().copied().collect();
             for id in flying {
-                recovering.found(id, self.exec.found(id));
+                recovering.found(id, self.exec.found(id, self.now().wall));
             }
             // The folders are watched before the first commit.
             self.look_early();

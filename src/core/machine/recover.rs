@@ -33,8 +33,9 @@ pub enum Left {
     Gone(u64),
     /// It has ended meanwhile.
     Ended(Box<Ended>, By),
-    /// It is still running, and whoever watches it will tell its end.
-    Running,
+    /// It is still running, and whoever watches it will tell its end. For how long it has run, where
+    /// that is known: the calendar clock may have been set since it began.
+    Running(Option<Duration>),
 }
 
 /// What may have ended an attempt that has ended without a dagd.
@@ -140,7 +141,10 @@ impl Recovering {
         machine.drop_graphs();
         for id in machine.in_flight().keys().copied().collect::<Vec<_>>() {
             match self.left.remove(&id).unwrap_or(Left::Gone(0)) {
-                Left::Running => machine.stop_again(now, id, out),
+                Left::Running(passed) => {
+                    machine.retime(now, id, passed);
+                    machine.stop_again(now, id, out);
+                }
                 Left::Ended(ended, by) => {
                     machine.stop_again(now, id, out);
                     machine.note_cause(id, &ended, by);
@@ -171,6 +175,17 @@ impl Recovering {
 }
 
 impl Machine {
+    /// It is known for how long an attempt has run: its time limit goes by that.
+    fn retime(&mut self, now: Now, id: AttemptId, passed: Option<Duration>) {
+        let timeout = self.runs[&id.run].graph().task(id.node).timeout;
+        let Some((timeout, passed)) = timeout.zip(passed) else { return };
+        let limit = now.mono.after(timeout.saturating_sub(passed));
+        if let Some((was, is)) = self.schedule.move_limit(id, limit) {
+            self.timers.remove(&was);
+            self.timers.insert(is);
+        }
+    }
+
     /// An attempt was not over when dagd was: if it was to be cancelled, it still is.
     fn stop_again(&mut self, now: Now, id: AttemptId, out: &mut Out) {
         let run = &self.runs[&id.run];

@@ -118,6 +118,20 @@ impl Schedule {
         limit
     }
 
+    /// The time limit of an attempt in flight is reached at `due`. Returns the deadline that it had
+    /// and the one that it has; `None` if it has no limit.
+    pub(super) fn move_limit(
+        &mut self,
+        id: AttemptId,
+        due: Mono,
+    ) -> Option<((Mono, Timer), (Mono, Timer))> {
+        let deadlines = &mut self.in_flight.get_mut(&id)?.deadlines;
+        let limit = deadlines.iter_mut().find(|(_, timer)| *timer == Timer::Limit(id))?;
+        let was = limit.clone();
+        limit.0 = due;
+        Some((was, limit.clone()))
+    }
+
     /// An attempt is no longer in flight: its pools are offered to who waits for them. Returns the
     /// deadlines that it had.
     pub(super) fn end(&mut self, id: AttemptId, model: &Model, now: Mono) -> Vec<(Mono, Timer)> {
