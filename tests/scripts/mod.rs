@@ -149,7 +149,7 @@ impl Play {
         let mut out = Out::default();
         let at = now_by(now, set);
         let mut recovering = store.fold(&model, 7, at);
-        for (id, left) in left {
+        if let Some((id, left)) = left {
             recovering.found(id, left);
         }
         let machine = recovering.finish(at, Seq(1), &mut out);

@@ -238,9 +238,8 @@ fn alone(world: &World, spec: &TriggerSpec, created: &RunCreated) {
         Overlap::Coalesce | Overlap::Restart | Overlap::Skip | Overlap::Signal(_) => true,
     };
     let other = |run: &&RunCreated| run.trigger == created.trigger && run.key == created.key;
-    if let Some(run) = world.store.runs().find(other).filter(|_| keyed) {
-        panic!("run {} of {} starts beside {run:?}", created.run, spec.name);
-    }
+    let beside = world.store.runs().find(other).filter(|_| keyed);
+    assert!(beside.is_none(), "run {} of {} starts beside {beside:?}", created.run, spec.name);
 }
 
 /// What is delivered was checked, and is the only one of its key.
