@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use common::{Env, have, is_root, skip, through};
 
@@ -160,6 +160,45 @@ fn a_daemon_of_its_own_user_is_controlled_by_that_user_and_root() {
     assert!(env.log().contains("it belongs to user 4241003"), "{}", env.log());
 }
 
+/// Many who came in and do not go: connections of one process.
+struct Crowd(Child);
+
+impl Crowd {
+    /// Somebody in these groups, who sends this on each of 200 connections and reads nothing.
+    fn of(env: &Env, groups: &[&str], request: &str) -> Self {
+        let many = r#"
+            use Socket;
+            $| = 1;
+            $SIG{PIPE} = 'IGNORE';
+            for (1..200) {
+                socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
+                connect($s, pack_sockaddr_un($ARGV[0])) or die;
+                syswrite($s, $ARGV[1]);
+                push @held, $s;
+            }
+            print "held\n";
+            <STDIN>;
+        "#;
+        let mut perl = Command::new("perl");
+        perl.args(["-e", many]).arg(env.at("run/dagd.sock")).arg(request);
+        let first = format!("--regid={}", groups[0]);
+        let around = [&SOMEBODY[..], &[&first, "--clear-groups"]].concat();
+        let mut perl = through(&around, &perl);
+        let mut perl = perl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(perl.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        Self(perl)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn strangers_take_no_room_from_others() {
     let Some(mut env) = world(&format!("[control]\nwrite_group = \"{OPERATORS}\"\n")) else {
@@ -169,28 +208,41 @@ fn strangers_take_no_room_from_others() {
         return;
     }
     env.start();
-    let many = r#"
-        use Socket;
-        $| = 1;
-        for (1..200) {
-            socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
-            connect($s, pack_sockaddr_un($ARGV[0])) or die;
-            push @held, $s;
-        }
-        print "held\n";
-        <STDIN>;
-    "#;
-    let mut perl = Command::new("perl");
-    perl.args(["-e", many]).arg(env.at("run/dagd.sock"));
-    let around = [&SOMEBODY[..], &["--regid=4241001", "--clear-groups"]].concat();
-    let mut strangers =
-        through(&around, &perl).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(strangers.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "held\n");
+    let crowd = Crowd::of(&env, &["4241001"], "");
     acts(&env, &[OPERATORS]);
+    looks(&env, &["0"], &[]);
     env.ok(&["fire", "--select", "a", "--wait"]);
-    drop(strangers.stdin.take());
-    strangers.wait().unwrap();
+    drop(crowd);
     assert!(env.stop());
+}
+
+#[test]
+fn who_may_only_look_takes_no_room_from_who_may_act() {
+    let big = "[tasks.big]\nshell = \"head -c 4000000 /dev/zero\"\n";
+    let Some(mut env) = world(&format!("[control]\nwrite_group = \"{OPERATORS}\"\n{big}")) else {
+        return;
+    };
+    if !have("perl") {
+        return;
+    }
+    env.start();
+    env.ok(&["fire", "--select", "big", "--wait"]);
+    // More than fits into the socket, and nobody takes it.
+    let unread = |query| format!("GET /v1/runs/1/logs/big?{query} HTTP/1.1\r\nHost: d\r\n\r\n");
+    for request in [unread("follow=0"), unread("follow=1"), String::new()] {
+        let crowd = Crowd::of(&env, &["0"], &request);
+        if !request.is_empty() {
+            refused(&env, &["0"], &["status"], &["32 clients who may look and not act"]);
+        }
+        acts(&env, &[OPERATORS]);
+        env.ok(&["fire", "--select", "a", "--wait"]);
+        env.ok(&["reload"]);
+        drop(crowd);
+        env.wait("room to look", || ask(&env, &["0"], &["status"]).0 == 0);
+    }
+    // Who may act does not keep the stop from going on by not reading.
+    let crowd = Crowd::of(&env, &["0"], &unread("follow=0"));
+    env.ok(&["stop"]);
+    assert!(env.await_end().success());
+    drop(crowd);
 }

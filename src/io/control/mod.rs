@@ -9,8 +9,10 @@ mod door;
 mod explain;
 mod files;
 mod logs;
+mod patience;
 mod place;
 mod reply;
+mod room;
 mod routes;
 mod server;
 

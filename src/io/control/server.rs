@@ -22,18 +22,17 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::door::{Access, Door};
-use super::reply::{App, LONG_MAX};
+use super::patience::Patient;
+use super::reply::{App, Fault, LONG_MAX};
+use super::room::{Admitted, LOOKERS_MAX, Room};
 use super::{Sources, routes};
-
-/// Connections at once, at most; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
-
-/// Connections at once of those who may do nothing, at most; further ones are closed. They take no
-/// room from others.
-const STRANGERS_MAX: usize = 8;
 
 /// Time for a request's head to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// Time in which a peer must take something of its answer. So long, because it may be somebody who
+/// reads a log page by page.
+const TAKE_TIME: Duration = Duration::from_hours(1);
 
 /// Bytes of a request's head, at most: a path of 4 KiB in base64 and then some.
 const HEAD_MAX: usize = 16 << 10;
@@ -194,11 +193,10 @@ async fn serve(
     let listener = UnixListener::from_std(listener)?;
     let app = App { sources: Arc::new(sources), long: Arc::new(Semaphore::new(LONG_MAX)) };
     let routers = Routers::new(app, &door);
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let yard = Arc::new(Semaphore::new(STRANGERS_MAX));
+    let room = Room::new();
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&room).acquire_owned() => permit.map_err(io::Error::other)?,
+        let place = tokio::select! {
+            place = room.place() => place.map_err(io::Error::other)?,
             _ = &mut closed => break,
         };
         let accepted = tokio::select! {
@@ -208,17 +206,14 @@ async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let access = door.access(&stream);
-                let permit = match access {
-                    Access::Write | Access::Read => permit,
-                    Access::None => match Arc::clone(&yard).try_acquire_owned() {
-                        Ok(permit) => permit,
-                        Err(_) => continue,
-                    },
+                let (router, taken) = match room.admit(place, access) {
+                    Admitted::Served(taken) => (routers.of(access), taken),
+                    Admitted::Crowded(taken) => (routers.crowded.clone(), taken),
+                    Admitted::Closed => continue,
                 };
-                let router = routers.of(access);
                 tokio::spawn(async move {
                     converse(stream, router).await;
-                    drop(permit);
+                    drop(taken);
                 });
             }
             Err(error) => {
@@ -228,9 +223,7 @@ async fn serve(
         }
     }
     drop(listener);
-    let all = u32::try_from(CONNECTIONS_MAX).expect("the limit is small");
-    // Whoever still waits or follows after that is cut off.
-    drop(tokio::time::timeout(CLOSE_TIME, room.acquire_many(all)).await);
+    room.empty(CLOSE_TIME).await;
     Ok(())
 }
 
@@ -239,6 +232,8 @@ struct Routers {
     all: Router,
     looking: Router,
     none: Router,
+    /// For those who may look and find no room.
+    crowded: Router,
 }
 
 impl Routers {
@@ -256,7 +251,13 @@ impl Routers {
         };
         let looking = all.clone().layer(middleware::from_fn(look));
         let none = Router::new().fallback(async move || closed.closed());
-        Self { all, looking, none }
+        let crowded = Router::new().fallback(async || {
+            Fault::unavailable(format!(
+                "{LOOKERS_MAX} clients who may look and not act are there already; try again when \
+                 one has left"
+            ))
+        });
+        Self { all, looking, none, crowded }
     }
 
     fn of(&self, access: Access) -> Router {
@@ -278,7 +279,8 @@ async fn converse(stream: UnixStream, router: Router) {
         .max_buf_size(HEAD_MAX)
         .max_headers(HEADERS_MAX)
         .keep_alive(false);
-    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let stream = TokioIo::new(Patient::new(stream, TAKE_TIME));
+    let served = builder.serve_connection(stream, TowerToHyperService::new(router));
     if let Err(error) = served.await {
         tracing::debug!(%error, "a control connection broke");
     }
