@@ -8,9 +8,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Env, PATIENCE, is_root, skip, through};
 use serde_json::Value;
@@ -197,4 +198,99 @@ fn json_is_an_object_a_line() {
     assert_eq!(about, [&Value::from(1), &"check".into(), &1.into(), &"in".into()]);
     let line = log.lines().find(|line| line.contains("run failed")).unwrap();
     assert!(line.starts_with("{\"time\":\""), "{line}");
+}
+
+/// A pipe that is full: what reads it, and what is to be written to.
+fn full_pipe() -> (fs::File, fs::File) {
+    let (read, write) = rustix::pipe::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&write, true).unwrap();
+    while rustix::io::write(&write, &[b'.'; 4096]).is_ok() {}
+    while rustix::io::write(&write, b".").is_ok() {}
+    rustix::io::ioctl_fionbio(&write, false).unwrap();
+    (read.into(), write.into())
+}
+
+#[test]
+fn a_reader_that_takes_nothing_stops_nothing_and_hears_what_it_missed() {
+    // Several lines each: more than may wait.
+    const FILES: usize = 1200;
+    let mut env = Env::new(&CONFIG.replace("shell = ", "command = [\"true\"] # "));
+    env.mkdir("inbox");
+    let (read, write) = full_pipe();
+    // As `2>&1 | less` does it.
+    let mut dagd = env.command(&["run", "--log", "debug", "--log-format", "text"]);
+    env.spawn_to(&mut dagd, write);
+    env.await_ready();
+    for number in 0..FILES {
+        fs::write(env.at(&format!("inbox/{number}")), "x").unwrap();
+    }
+    env.await_ended(FILES as u64);
+    env.ok(&["reload"]);
+    // Now somebody reads, and nothing more is logged.
+    let mut lines = BufReader::new(read).lines().map(Result::unwrap);
+    let told = lines.find(|line| line.contains("WARN standard error did not take ")).unwrap();
+    let lost = told.split(' ').rev().nth(4).unwrap();
+    assert!(lost.parse::<u64>().unwrap() > 0, "{told}");
+    env.signal(15);
+    // The last lines come before the end.
+    let rest: Vec<_> = lines.collect();
+    assert!(rest.iter().any(|line| line.contains("INFO stopped")), "{rest:?}");
+    assert!(env.await_end().success());
+}
+
+#[test]
+fn a_daemon_ends_although_nobody_takes_its_last_lines() {
+    let mut env = Env::new(CONFIG);
+    env.mkdir("inbox");
+    let (read, write) = full_pipe();
+    let mut dagd = env.command(&["run", "--log-format", "json"]);
+    env.spawn_to(&mut dagd, write);
+    env.await_ready();
+    fs::write(env.at("inbox/bad"), "x").unwrap();
+    env.await_ended(1);
+    assert!(env.stop());
+    drop(read);
+}
+
+#[test]
+fn the_last_lines_of_a_short_life_are_read() {
+    let env = Env::new(CONFIG);
+    env.mkdir("inbox");
+    fs::write(env.at("inbox/bad"), "x").unwrap();
+    for form in ["text", "json"] {
+        // Standard error is a pipe.
+        let mut dagd = env.command(&["run", "--log-format", form]);
+        dagd.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let dagd = dagd.spawn().unwrap();
+        env.wait("an answer", || env.run(&["status"]).status.success());
+        env.ok(&["stop"]);
+        let output = dagd.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(log.lines().last().unwrap().contains("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn a_service_manager_that_hears_nothing_stops_nothing() {
+    let mut env = Env::new(CONFIG);
+    env.mkdir("inbox");
+    env.start();
+    // More than may wait, each with two words.
+    let queue = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+    let reloads = queue.trim().parse::<u64>().unwrap().min(300) + 5;
+    for _ in 0..reloads {
+        env.ok(&["reload"]);
+    }
+    fs::write(env.at("inbox/bad"), "x").unwrap();
+    env.await_ended(1);
+    // Each reload is told from its beginning to its end as soon as there is room.
+    let heard: Vec<String> = (0..2 * reloads).map(|_| env.next_word()).collect();
+    for pair in heard.chunks(2) {
+        assert!(pair[0].starts_with("RELOADING=1\n"), "{heard:?}");
+        assert!(pair[1].starts_with("READY=1\n"), "{heard:?}");
+    }
+    env.signal(15);
+    assert!(env.next_word().starts_with("STOPPING=1\n"));
+    assert!(env.await_end().success());
 }

@@ -175,7 +175,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         screen: Screen::new(cli.global.color),
         history: crate::daemon::history,
     };
-    match dispatch(cli.verb, &mut context) {
+    let outcome = dispatch(cli.verb, &mut context);
+    crate::io::log::finish();
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             context.screen.failure(&failure);

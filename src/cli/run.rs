@@ -69,8 +69,11 @@ pub fn run(args: &RunArgs, context: &mut Context) -> Outcome {
     let config = context.finder.config()?;
     args.log.start()?;
     let ready = Box::new(|| {
-        // Nobody needs to listen.
-        drop(Screen::new(Color::Never).line(&format!("{WATCHING} (pid {})", std::process::id())));
+        // Nobody needs to listen, and whoever does not is not waited for: the caller is the engine.
+        drop(std::thread::Builder::new().name("dagd-ready".to_owned()).spawn(|| {
+            let line = format!("{WATCHING} (pid {})", std::process::id());
+            drop(Screen::new(Color::Never).line(&line));
+        }));
     });
     let socket = context.finder.socket.clone();
     daemon::run(DaemonArgs { config, socket, ready: Some(ready), reopen: None })?;

@@ -5,19 +5,24 @@
 //! caller waiting for long: who logs may be the engine.
 
 mod journal;
+mod lane;
 mod line;
 
 use std::io::{self, Write as _};
+use std::sync::OnceLock;
 
+use rustix::fs::{FileType, fstat};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::core::id::Wall;
+use lane::{Lane, Notice};
 use line::{Fields, Line};
 
 pub use journal::Journal;
@@ -36,34 +41,59 @@ pub enum Form {
     Journal(Journal),
 }
 
+/// The way to standard error, where that may stop taking anything.
+static LANE: OnceLock<Lane> = OnceLock::new();
+
 /// Logs in this form from here on. A second call in one process keeps the first.
 pub fn start(level: LevelFilter, form: Form) {
     let sink = match form {
         Form::Text { ansi } => {
+            let writer = match way(line::text_notice) {
+                None => BoxMakeWriter::new(io::stderr),
+                Some(lane) => BoxMakeWriter::new(move || lane.clone()),
+            };
             let subscriber = tracing_subscriber::fmt()
                 .with_max_level(level)
                 .with_ansi(ansi)
                 .with_target(false)
-                .with_writer(io::stderr);
+                .with_writer(writer);
             return drop(subscriber.finish().try_init());
         }
-        Form::Json => Sink::Json,
+        Form::Json => Sink::Json(way(line::json_notice)),
         Form::Journal(journal) => Sink::Journal(journal),
     };
     drop(tracing_subscriber::registry().with(level).with(sink).try_init());
 }
 
+/// Waits until what was logged so far is written, but no longer than a second: to be called when the
+/// process is about to end.
+pub fn finish() {
+    if let Some(lane) = LANE.get() {
+        lane.flush();
+    }
+}
+
+/// The way to standard error; `None` if that is a file, which takes a line or fails, but waits for
+/// nobody.
+fn way(notice: Notice) -> Option<Lane> {
+    let is_file = |mode| FileType::from_raw_mode(mode).is_file();
+    let file = fstat(io::stderr()).is_ok_and(|stat| is_file(stat.st_mode));
+    (!file).then(|| LANE.get_or_init(|| Lane::new(rustix::stdio::stderr(), notice)).clone())
+}
+
 /// Where whole lines go.
 enum Sink {
-    Json,
+    /// To standard error, by a way if that is no file.
+    Json(Option<Lane>),
     Journal(Journal),
 }
 
 impl Sink {
     fn write(&self, line: &Line<'_>) {
         match self {
+            Self::Json(Some(lane)) => lane.put(line.json(now()).into_bytes()),
             // Nobody is left to be told if standard error is gone.
-            Self::Json => drop(io::stderr().lock().write_all(line.json(now()).as_bytes())),
+            Self::Json(None) => drop(io::stderr().lock().write_all(line.json(now()).as_bytes())),
             Self::Journal(journal) => journal.send(line),
         }
     }

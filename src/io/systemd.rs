@@ -1,15 +1,30 @@
 //! What dagd tells its service manager, and how often it must say that it is alive.
 //!
 //! A call is one datagram to `$NOTIFY_SOCKET`, and does nothing without it. It never fails a caller:
-//! a service manager that cannot be told is logged, not obeyed. Owns the instant of the last sign of
-//! life, so that [`watchdog`] can be called after each turn of a loop and costs nothing.
+//! a service manager that cannot be told is logged, not obeyed; nor is one waited for that hears
+//! nothing. What it must know waits for it on a thread of its own, in order; the rest is left out.
+//! Owns the instant of the last sign of life, so that [`watchdog`] can be called after each turn of a
+//! loop and costs nothing.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Sender, bounded};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, SocketAddrUnix, sendto};
 use sd_notify::NotifyState;
 use tracing::warn;
+
+/// Words that wait for a manager that hears nothing, at most: those of a few hundred reloads.
+/// Further ones are lost, which is logged.
+const LATE_MAX: usize = 1024;
+
+const UNREACHED: &str = "cannot reach the service manager; is $NOTIFY_SOCKET right?";
 
 /// How much longer a start may take after each sign that it goes on.
 const START_LONGER: Duration = Duration::from_mins(1);
@@ -41,12 +56,12 @@ pub fn start_interval() -> Option<Duration> {
 
 /// The start goes on, and may take that much longer.
 pub fn starting(text: &str) {
-    tell(&[NotifyState::Status(&one_line(text)), NotifyState::Custom(&extended(START_LONGER))]);
+    mention(&[NotifyState::Status(&one_line(text)), NotifyState::Custom(&extended(START_LONGER))]);
 }
 
 /// The line that `systemctl status` shows. Line breaks become spaces.
 pub fn status(text: &str) {
-    tell(&[NotifyState::Status(&one_line(text))]);
+    mention(&[NotifyState::Status(&one_line(text))]);
 }
 
 /// How often [`watchdog`] is due: half of the unit's `WatchdogSec=`, so that one late call is
@@ -71,7 +86,7 @@ pub fn watchdog() {
     if due {
         let passed_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX - 1);
         LAST.store(passed_ms + 1, Ordering::Relaxed);
-        tell(&[NotifyState::Watchdog]);
+        mention(&[NotifyState::Watchdog]);
     }
 }
 
@@ -79,9 +94,106 @@ fn extended(limit: Duration) -> String {
     format!("EXTEND_TIMEOUT_USEC={}", limit.as_micros())
 }
 
+/// Tells what the manager must know: it waits for this.
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "cannot reach the service manager; is $NOTIFY_SOCKET right?");
+    with_manager(|manager| manager.tell(&text(states), true));
+}
+
+/// Tells what is out of date with the next word anyway.
+fn mention(states: &[NotifyState<'_>]) {
+    with_manager(|manager| manager.tell(&text(states), false));
+}
+
+fn text(states: &[NotifyState<'_>]) -> String {
+    states.iter().map(|state| format!("{state}\n")).collect()
+}
+
+fn with_manager(tell: impl FnOnce(&Manager) -> io::Result<()>) {
+    static MANAGER: OnceLock<Option<Manager>> = OnceLock::new();
+    let manager = MANAGER.get_or_init(|| {
+        let path = std::env::var_os("NOTIFY_SOCKET")?;
+        Manager::at(&path).inspect_err(|error| warn!(%error, "{UNREACHED}")).ok()
+    });
+    if let Some(Err(error)) = manager.as_ref().map(tell) {
+        warn!(%error, "{UNREACHED}");
+    }
+}
+
+/// The other end of `$NOTIFY_SOCKET`.
+struct Manager {
+    way: Arc<Way>,
+    /// To the thread that waits in our place; there is none until one has to.
+    late: OnceLock<Sender<String>>,
+}
+
+struct Way {
+    socket: UnixDatagram,
+    address: SocketAddrUnix,
+    /// Words that wait, the one included that is being sent.
+    waiting: AtomicUsize,
+}
+
+impl Manager {
+    fn at(path: &OsStr) -> io::Result<Self> {
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+            _ => SocketAddrUnix::new(path)?,
+        };
+        let (socket, waiting) = (UnixDatagram::unbound()?, AtomicUsize::new(0));
+        let way = Arc::new(Way { socket, address, waiting });
+        Ok(Self { way, late: OnceLock::new() })
+    }
+
+    /// Sends a word at once. If the manager takes nothing now, one that it must hear waits for it, in
+    /// order with others; another is left out. To be called by one thread at a time.
+    fn tell(&self, word: &str, must: bool) -> io::Result<()> {
+        let free = self.way.waiting.load(Ordering::SeqCst) == 0;
+        if free {
+            match self.way.send(word, SendFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => {}
+                sent => return Ok(sent?),
+            }
+        }
+        if !must {
+            return Ok(());
+        }
+        let late = self.late()?;
+        self.way.waiting.fetch_add(1, Ordering::SeqCst);
+        late.try_send(word.to_owned()).map_err(|_| {
+            self.way.waiting.fetch_sub(1, Ordering::SeqCst);
+            io::Error::other("it hears nothing")
+        })
+    }
+
+    /// The way by the thread that waits.
+    fn late(&self) -> io::Result<&Sender<String>> {
+        if let Some(late) = self.late.get() {
+            return Ok(late);
+        }
+        let (sender, receiver) = bounded::<String>(LATE_MAX);
+        let way = Arc::clone(&self.way);
+        std::thread::Builder::new().name("dagd-notify".to_owned()).spawn(move || {
+            for word in receiver {
+                if let Err(error) = way.send(&word, SendFlags::empty()) {
+                    warn!(%error, "{UNREACHED}");
+                }
+                way.waiting.fetch_sub(1, Ordering::SeqCst);
+            }
+        })?;
+        Ok(self.late.get_or_init(|| sender))
+    }
+}
+
+impl Way {
+    fn send(&self, word: &str, flags: SendFlags) -> Result<(), Errno> {
+        let flags = flags | SendFlags::NOSIGNAL;
+        let send = || sendto(&self.socket, word.as_bytes(), flags, &self.address);
+        loop {
+            match send() {
+                Err(Errno::INTR) => {}
+                sent => return sent.map(drop),
+            }
+        }
     }
 }
 

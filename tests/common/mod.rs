@@ -153,20 +153,27 @@ impl Env {
 
     /// Starts the daemon as the given command, without waiting.
     pub(crate) fn spawn(&mut self, command: &mut Command) {
+        let log =
+            fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
+        self.spawn_to(command, log);
+    }
+
+    /// The same with another place for what it says.
+    pub(crate) fn spawn_to(&mut self, command: &mut Command, log: fs::File) {
         assert!(self.daemon.is_none(), "one daemon at a time");
         if self.starting.is_none() {
             let lock = start_lock();
             lock.lock_shared().unwrap();
             self.starting = Some(lock);
         }
-        let log =
-            fs::File::options().create(true).append(true).open(self.at("daemon.log")).unwrap();
         let child = command
             .env("NOTIFY_SOCKET", self.at("notify"))
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
+        // Of a pipe the daemon alone is to have the ends.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         self.daemon = Some(child);
     }
 
@@ -250,8 +257,16 @@ impl Env {
         panic!("the daemon did not end in time\n{}", self.log());
     }
 
-    /// Takes in what the daemon has told its service manager: when a few messages wait, the daemon
-    /// waits as well.
+    /// The next that the daemon tells its service manager.
+    pub(crate) fn next_word(&self) -> String {
+        self.notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 4096];
+        let n = self.notify.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..n].to_vec()).unwrap()
+    }
+
+    /// Takes in what the daemon has told its service manager: while a few messages wait, what is not
+    /// important is left out.
     pub(crate) fn hear(&self) -> Vec<String> {
         self.notify.set_nonblocking(true).unwrap();
         let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
@@ -264,14 +279,7 @@ impl Env {
 
     /// Waits until the daemon tells its service manager this word.
     pub(crate) fn await_told(&self, word: &str) {
-        self.notify.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut buffer = [0; 4096];
-        loop {
-            let length = self.notify.recv(&mut buffer).unwrap();
-            if buffer[..length].split(|&byte| byte == b'\n').any(|line| line == word.as_bytes()) {
-                return;
-            }
-        }
+        while !self.next_word().lines().any(|line| line == word) {}
     }
 
     /// What the daemon logged.

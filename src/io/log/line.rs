@@ -8,6 +8,7 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Level, Metadata};
 
+use super::now;
 use crate::core::id::Wall;
 use crate::wire;
 
@@ -144,6 +145,22 @@ pub(super) fn notice(lost: u64) -> Vec<u8> {
     entry
 }
 
+fn missing(lost: u64) -> String {
+    format!("standard error did not take {lost} lines of this log")
+}
+
+/// The same of standard error, for people.
+pub(super) fn text_notice(lost: u64) -> Vec<u8> {
+    format!("{}  WARN {}\n", wire::time(now()), missing(lost)).into_bytes()
+}
+
+/// The same as an object.
+pub(super) fn json_notice(lost: u64) -> Vec<u8> {
+    let (time, message) = (Value::from(wire::time(now())), Value::from(missing(lost)));
+    let level = word(Level::WARN);
+    format!("{{\"time\":{time},\"level\":\"{level}\",\"message\":{message}}}\n").into_bytes()
+}
+
 /// `NAME=value` and a line break; where there is one within: the name, a line break, the length in
 /// eight bytes, the value. Names of fields are identifiers, which is what the journal asks for.
 fn variable(entry: &mut Vec<u8>, name: &str, value: &str) {
@@ -175,5 +192,21 @@ fn priority(level: Level) -> &'static str {
         Level::WARN => "4",
         Level::INFO => "6",
         Level::DEBUG | Level::TRACE => "7",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_notice_has_the_form_of_the_lines_around_it() {
+        let json: serde_json::Value = serde_json::from_slice(&super::json_notice(7)).unwrap();
+        assert_eq!(json["message"], "standard error did not take 7 lines of this log");
+        assert_eq!(json["level"], "warn");
+        assert!(json["time"].as_str().unwrap().ends_with('Z'));
+        let text = String::from_utf8(super::text_notice(7)).unwrap();
+        assert!(
+            text.ends_with("Z  WARN standard error did not take 7 lines of this log\n"),
+            "{text}"
+        );
     }
 }
