@@ -1,7 +1,8 @@
 //! `doctor`: what the machine allows, and what to do where it does not allow enough.
 //!
 //! Looks with or without a daemon: with one, at that one's rights and mounts and at what it says of
-//! its folders; without, at those of whoever asks. Changes nothing. Tells each finding when it is
+//! its folders; without, at those of whoever asks. Changes nothing, and wakes no daemon that its
+//! socket would start. Tells each finding when it is
 //! known, so that a slow look is seen to go on. The facts come from [`crate::io`]; what they mean
 //! for dagd is decided here: [`folders`], [`machine`], [`state`].
 
@@ -51,7 +52,7 @@ impl Finding {
 
 /// Looks at everything. Exit code 1 if there is a problem; warnings are none.
 pub fn doctor(args: Json, context: &mut Context) -> Outcome {
-    let daemon = context.finder.answering().ok().and_then(|client| client.status().ok());
+    let daemon = context.finder.awake().ok().and_then(|client| client.status().ok());
     let pid = daemon.as_ref().map_or_else(std::process::id, |status| status.pid);
     let patient = Patient { daemon, pid };
     let config = match &patient.daemon {

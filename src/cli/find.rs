@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::exit::{Exit, Failure};
 use crate::io::client::Client;
 use crate::io::config_files;
+use crate::io::control::is_served;
 
 /// Name of the socket in the runtime folder.
 pub const SOCKET: &str = "dagd.sock";
@@ -115,9 +116,21 @@ impl Finder {
 
     /// The same, where a daemon is not needed: the failure names no remedy.
     pub fn answering(&self) -> Result<Client, Failure> {
-        let sockets = self.sockets();
+        self.first_of(&self.sockets())
+    }
+
+    /// The same, and nobody is woken: a socket at which the service manager waits in the place of a
+    /// daemon is left alone.
+    pub fn awake(&self) -> Result<Client, Failure> {
+        let mut sockets = self.sockets();
+        // Where nobody can be seen to serve it, it is asked.
+        sockets.retain(|socket| is_served(socket).unwrap_or(true));
+        self.first_of(&sockets)
+    }
+
+    fn first_of(&self, sockets: &[PathBuf]) -> Result<Client, Failure> {
         let (mut tried, mut denied) = (Vec::new(), None);
-        for socket in &sockets {
+        for socket in sockets {
             match UnixStream::connect(socket) {
                 Ok(_) => return Client::new(socket).map_err(Failure::from),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {

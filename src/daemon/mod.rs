@@ -21,11 +21,12 @@ pub mod tell;
 pub mod view;
 pub mod waiting;
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use crate::config::Diagnostics;
 use crate::io::store::StoreError;
-use crate::io::{handover, signals};
+use crate::io::{control, handover, signals};
 
 pub use self::history::history;
 pub use self::once::{OnceArgs, OnceWhat, Progress, once};
@@ -112,13 +113,31 @@ fn trying(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError
     move |source| DaemonError::Io { what, source }
 }
 
+/// Tells those who wait at a socket that was handed over that nobody will come. For other reasons than
+/// the configuration dagd is started again soon, and they may wait.
+fn refuse(waiting: Option<&UnixListener>, error: &DaemonError) {
+    if let Some(listener) = waiting
+        && error.is_configuration()
+        && let Err(error) = control::refuse(
+            listener,
+            "dagd does not start because its configuration is not valid; `dagd check` tells why",
+        )
+    {
+        tracing::warn!(%error, "who waits at the control socket could not be told");
+    }
+}
+
 /// Runs the daemon in the foreground until it is asked to stop.
 pub fn run(args: DaemonArgs) -> Result<(), DaemonError> {
     // Before any thread: all inherit it.
     signals::block_realtime().map_err(trying("block the real-time signals"))?;
     handover::keep_capabilities().map_err(trying("keep capabilities from tasks"))?;
     let handed = handover::control_socket().map_err(trying("take the control socket"))?;
-    let (mut booted, recovered) = boot::boot(args, handed)?;
+    let waiting = handed.as_ref().map(UnixListener::try_clone).transpose();
+    let waiting = waiting.map_err(trying("take the control socket"))?;
+    let booted = boot::boot(args, handed).inspect_err(|error| refuse(waiting.as_ref(), error));
+    drop(waiting);
+    let (mut booted, recovered) = booted?;
     let ended = booted.engine.run(recovered);
     booted.shut_down();
     ended

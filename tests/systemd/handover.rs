@@ -11,10 +11,16 @@ fn the_socket_is_there_before_dagd_and_outlives_it() {
     );
     let Some(machine) = Machine::installed(&config) else { return };
     machine.ok("systemctl enable --now dagd.socket");
+    // Who only looks at the machine starts nothing.
+    machine.sh("dagd doctor");
     assert_eq!(machine.property("dagd", "ActiveState"), "inactive");
     // Who asks starts it, and is answered.
     machine.ok("dagd status");
     machine.until("systemctl is-active dagd");
+    let found = machine.sh("dagd doctor");
+    let found = String::from_utf8(found.stdout).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(found.contains(&format!("version {version}, pid ")), "{found}");
     machine.ok("dagd fire --wait --select look");
     assert!(!machine.ok("cat /srv/out/env").contains("LISTEN"));
     assert!(
@@ -31,6 +37,37 @@ fn the_socket_is_there_before_dagd_and_outlives_it() {
     machine.ok("dagd runs");
     assert_eq!(machine.ok("stat -c '%U %G %a' /run/dagd/dagd.sock"), "dagd dagd 660\n");
     machine.ok("systemctl stop dagd.socket dagd.service; test ! -e /run/dagd/dagd.sock");
+}
+
+#[test]
+fn a_group_that_may_act_and_cannot_connect_is_told() {
+    let config = format!("[control]\nwrite_group = \"operators\"\n{CONFIG}");
+    let Some(machine) = Machine::installed(&config) else { return };
+    machine.ok("groupadd operators; usermod -aG operators ann; systemctl enable --now dagd.socket
+         dagd status");
+    let acts = "runuser -u ann -- dagd pause in";
+    assert!(machine.fails(acts).contains("permission denied"));
+    let told = "group `operators` may act and cannot connect: `systemctl edit dagd.socket`";
+    assert!(machine.journal().contains(told), "{}", machine.journal());
+    // What it says helps.
+    machine.edit("dagd.socket", "[Socket]\nSocketMode=0666\n");
+    machine.ok("systemctl stop dagd.service; systemctl restart dagd.socket; : > /run/mended");
+    machine.ok(acts);
+    let since = machine.ok("journalctl -u dagd --since=\"$(stat -c %y /run/mended)\"");
+    assert!(!since.contains("cannot connect"), "{since}");
+}
+
+#[test]
+fn who_asks_at_a_socket_hears_that_the_configuration_is_not_valid() {
+    let Some(machine) = Machine::installed("[tasks.a]\n") else { return };
+    machine.ok("systemctl enable --now dagd.socket");
+    let told = machine.fails("dagd status");
+    assert!(told.contains("dagd does not start because its configuration is not valid"), "{told}");
+    machine.until("systemctl is-failed dagd.service");
+    machine.ok("systemctl is-active dagd.socket");
+    // To mend it is enough.
+    machine.write("/etc/dagd/dagd.toml", CONFIG);
+    machine.ok("dagd status");
 }
 
 #[test]

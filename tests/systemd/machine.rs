@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::common::{have, is_root, skip};
 
 /// How long anything may take on a machine that others use, too.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where the sources are, in the machine.
 pub(crate) const SOURCES: &str = "/usr/src/dagd";

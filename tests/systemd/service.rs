@@ -117,3 +117,18 @@ setsid sleep 100007 &
     machine.fails("test -e /sys/fs/cgroup/system.slice/dagd.service || pgrep -u dagd");
     machine.ok("systemctl start dagd; dagd status");
 }
+
+#[test]
+fn a_start_that_fails_for_a_while_comes_true() {
+    let Some(machine) = Machine::installed(CONFIG) else { return };
+    machine.edit("dagd.service", "[Service]\nRestartSec=100ms\n");
+    // A disk that takes nothing yet.
+    machine.ok("install -d -o dagd -g dagd /var/lib/dagd
+         mount -t tmpfs -o ro,uid=$(id -u dagd),gid=$(id -g dagd),mode=750 disk /var/lib/dagd");
+    machine.sh("systemctl start dagd");
+    machine.until("test $(systemctl show --value --property=NRestarts dagd) -gt 6");
+    machine.ok("mount -o remount,rw /var/lib/dagd");
+    machine.until("systemctl is-active dagd");
+    machine.drop_file("file");
+    machine.until("test -e /srv/done/file");
+}

@@ -55,6 +55,20 @@ impl Door {
         self.group
     }
 
+    /// What to do so that the write group can connect to a socket that somebody else made with this
+    /// mode for this group; `None` if it can.
+    pub(super) fn barred(&self, mode: u32, group: u32) -> Option<String> {
+        let Group { name, id } = self.write_group.as_ref()?;
+        let may = mode & 0o002 != 0 || (group == *id && mode & 0o020 != 0);
+        (!may).then(|| {
+            format!(
+                "group `{name}` may act and cannot connect: `systemctl edit dagd.socket`, write \
+                 [Socket] and below it SocketMode=0666, then `systemctl restart dagd.socket`; dagd \
+                 itself tells others apart"
+            )
+        })
+    }
+
     /// What the other end may do.
     pub(super) fn access(&self, stream: &UnixStream) -> Access {
         let Ok(peer) = stream.peer_cred() else { return Access::None };

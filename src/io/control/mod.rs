@@ -9,8 +9,10 @@ mod door;
 mod explain;
 mod files;
 mod logs;
+mod mark;
 mod patience;
 mod place;
+mod refuse;
 mod reply;
 mod room;
 mod routes;
@@ -36,7 +38,9 @@ use crate::wire;
 
 pub use door::make_folder;
 pub use explain::{View, explain};
+pub use mark::is_served;
 pub use place::{below, rule_against};
+pub use refuse::refuse;
 pub use server::{Server, Socket, spawn};
 
 /// Questions that wait for the engine, at most: as many as there can be connections.

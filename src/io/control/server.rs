@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::door::{Access, Door};
+use super::mark::Mark;
 use super::patience::Patient;
 use super::reply::{App, Fault, LONG_MAX};
 use super::room::{Admitted, LOOKERS_MAX, Room};
@@ -103,9 +104,18 @@ pub fn spawn(socket: Socket, sources: Sources) -> io::Result<(Server, JoinHandle
             listener.set_nonblocking(true)?;
             let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
             let nameless = || io::Error::other("the socket that was handed over has no path");
-            (listener, path.ok_or_else(nameless)?, None)
+            let path = path.ok_or_else(nameless)?;
+            let found = std::fs::symlink_metadata(&path)?;
+            if let Some(remedy) = door.barred(found.mode(), found.gid()) {
+                tracing::warn!(socket = %path.display(), "{remedy}");
+            }
+            (listener, path, None)
         }
     };
+    let mark = Mark::set(&path).inspect_err(|error| {
+        let socket = path.display();
+        tracing::warn!(%error, %socket, "`dagd doctor` cannot see that the socket is served");
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
@@ -121,6 +131,7 @@ pub fn spawn(socket: Socket, sources: Sources) -> io::Result<(Server, JoinHandle
             tracing::error!(%error, "the control socket cannot be served");
         }
         runtime.shutdown_timeout(CLOSE_TIME);
+        drop(mark);
         if let Some(own) = own {
             remove_own(&path, own);
         }
