@@ -210,3 +210,54 @@ fn a_state_folder_without_room_or_read_only_is_a_problem() {
     let told = &of(&all, "state")[0];
     assert!(told.starts_with("problem: ") && told.contains("remount,rw"), "{told}");
 }
+
+#[test]
+fn who_may_only_look_hears_of_no_problem_that_there_is_not() {
+    if !have("setpriv") || !is_root() {
+        return skip("to be other users needs root and setpriv");
+    }
+    let mut env = env();
+    // Another user may come to the socket, and to nothing else.
+    fs::set_permissions(env.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_dagd"), env.at("dagd")).unwrap();
+    for dir in ["in", "out"] {
+        fs::set_permissions(env.at(dir), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let config = env.at("dagd.toml");
+    for (mode, owner) in [(0o644, 0), (0o600, 0), (0o644, 4_241_002)] {
+        std::os::unix::fs::chown(&config, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&config, fs::Permissions::from_mode(mode)).unwrap();
+        if owner != 0 {
+            let chown = ["-R", "4241002:4241002"];
+            assert!(Command::new("chown").args(chown).arg(env.path()).status().unwrap().success());
+        }
+        let (own, group) = (format!("--reuid={owner}"), format!("--regid={owner}"));
+        let inner = Command::new(env.at("dagd"));
+        let dagd = env.command(&["run"]);
+        let mut daemon = through(&["setpriv", &own, &group, "--clear-groups"], &inner);
+        daemon.arg("run").current_dir(env.path());
+        daemon.envs(dagd.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        env.spawn(&mut daemon);
+        env.await_ready();
+        env.await_scanned();
+        let mut asked = through(&["setpriv", "--reuid=4241001", &group, "--clear-groups"], &inner);
+        asked.args(["doctor", "--json"]).env("DAGD_SOCKET", env.at("run/dagd.sock"));
+        let output = asked.output().unwrap();
+        let all: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success(), "{all:#?}");
+        let fine = |finding: &Value| finding["level"] == "ok" || finding["level"] == "note";
+        // What the machine allows is the machine's.
+        let own = |finding: &&Value| finding["check"] != "queue" && finding["check"] != "state";
+        assert!(all.iter().filter(own).all(fine), "{all:#?}");
+        assert!(of(&all, "daemon")[0].contains(&format!("pid {}", env.pid())));
+        assert!(of(&all, "watches")[0].contains("at least 0 in use by"), "{all:#?}");
+        if of(&all, "configuration")[0].starts_with("ok") {
+            assert!(of(&all, "folder")[0].contains("changes are noticed by"), "{all:#?}");
+            assert!(of(&all, "readiness")[0].starts_with("ok: proved"), "{all:#?}");
+            assert!(of(&all, "move")[0].starts_with("note: "), "{all:#?}");
+        } else {
+            assert!(of(&all, "configuration")[0].contains("not yours"), "{all:#?}");
+        }
+        assert!(env.stop());
+    }
+}

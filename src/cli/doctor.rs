@@ -136,7 +136,9 @@ fn configuration(loaded: Result<(&Loaded, &Path), &str>, running: bool) -> Findi
         }
         Err(text) => {
             let first = text.lines().next().unwrap_or_default();
-            if running && text.to_lowercase().contains("permission denied") {
+            // What may be read, and by whom written, depends on who reads it.
+            let others = ["permission denied", "who is neither root nor dagd's"];
+            if running && others.iter().any(|why| text.to_lowercase().contains(why)) {
                 let found = format!("the daemon's to read, and not yours: {first}");
                 return finding("configuration", Level::Note, found);
             }

@@ -31,10 +31,15 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Looks at each folder in turn.
 pub fn folders(patient: &Patient, loaded: &Loaded, tell: &mut Tell<'_>) -> Result<(), Failure> {
     let own = patient.daemon.is_none();
-    // Without a right to see the daemon's mounts nothing is said of what depends on them.
     let mounts = if own { Mounts::read() } else { Mounts::of(patient.pid) };
+    let rights = Rights::of(patient.pid);
+    // Who may not see the daemon's mounts sees other folders, and another user sees what the daemon may
+    // not, or less.
+    let asking = rustix::process::geteuid();
+    let other = !asking.is_root() && rights.as_ref().is_ok_and(|r| r.uid != asking.as_raw());
+    let blind = !own && (mounts.is_err() || other);
     let mounts = Arc::new(mounts.unwrap_or_default());
-    let leases = Rights::of(patient.pid).is_ok_and(|rights| rights.has(LEASE));
+    let leases = rights.is_ok_and(|rights| rights.has(LEASE));
     for trigger in loaded.resolved.model.triggers.values() {
         let Some(folder) = trigger.folder() else { continue };
         let told = patient.daemon.iter().flat_map(|status| &status.triggers);
@@ -44,6 +49,8 @@ pub fn folders(patient: &Patient, loaded: &Loaded, tell: &mut Tell<'_>) -> Resul
         let far = || is_far(folder, &mounts);
         let findings = if let Some(why) = inactive {
             vec![finding("folder", Level::Warning, format!("{shown}: {why}"))]
+        } else if let Some(told) = told.as_ref().filter(|_| blind) {
+            as_told(folder, told)
         } else if told.is_some() && far() {
             // The daemon has a thread that may wait for it.
             vec![finding("folder", Level::Ok, format!("{shown} answers the daemon"))]
@@ -62,6 +69,29 @@ pub fn folders(patient: &Patient, loaded: &Loaded, tell: &mut Tell<'_>) -> Resul
         }
     }
     Ok(())
+}
+
+/// What the daemon says of a folder that whoever asks may not look at.
+fn as_told(folder: &FolderSpec, told: &TriggerStatus) -> Vec<Finding> {
+    let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
+    let (noticed, readiness) = (word(&told.noticed_by), word(&told.readiness));
+    let found = format!("{}, changes are noticed by {noticed}", folder.root.display());
+    let mut findings = vec![finding("folder", Level::Ok, found)];
+    findings.push(if readiness == "proved" {
+        proved()
+    } else {
+        let found = format!("{readiness}; why is to be seen by root or the user that dagd runs as");
+        finding("readiness", Level::Note, found)
+    });
+    if folder.pre_move.is_some() || folder.move_to.is_some() || folder.move_failed.is_some() {
+        let found = "whether that is a rename is to be seen by root or the user that dagd runs as";
+        findings.push(finding("move", Level::Note, found));
+    }
+    findings
+}
+
+fn proved() -> Finding {
+    finding("readiness", Level::Ok, "proved: nobody has a file open for writing")
 }
 
 /// Whether the way to a folder leads to a file system that may not answer.
@@ -177,7 +207,7 @@ fn readiness(
     let other = folder.done_file.is_some() || folder.checksum_file.is_some();
     let signs = "set done_file or checksum_file, or have files renamed into place";
     match word.as_str() {
-        "proved" => finding("readiness", Level::Ok, "proved: nobody has a file open for writing"),
+        "proved" => proved(),
         word if other => {
             let found = format!("{word}, and told by the writer's own sign");
             finding("readiness", Level::Ok, found)

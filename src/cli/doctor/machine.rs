@@ -99,13 +99,15 @@ pub fn limits(
     let uid =
         Rights::of(patient.pid).map_or_else(|_| rustix::process::geteuid().as_raw(), |r| r.uid);
     let used = used(uid);
+    let hidden = used.hidden;
     // What a daemon watches is among what is used.
     let running = patient.daemon.is_some();
     let limit = WATCHES.binding().map_or(0, |(_, limit)| limit);
     let more = loaded.filter(|_| !running).map_or(0, |loaded| directories(loaded, limit));
-    tell(room("watches", &WATCHES, (uid, used.watches), (more, "directory", "directories")))?;
+    let seen = |used| (uid, used, hidden);
+    tell(room("watches", &WATCHES, seen(used.watches), (more, "directory", "directories")))?;
     let more = if running { 0 } else { QUEUES };
-    tell(room("instances", &INSTANCES, (uid, used.instances), (more, "queue", "queues")))?;
+    tell(room("instances", &INSTANCES, seen(used.instances), (more, "queue", "queues")))?;
     let Some((name, events)) = QUEUE.binding() else { return Ok(()) };
     let found = format!("{name} = {events}");
     tell(if events >= QUEUE_USUAL {
@@ -117,11 +119,11 @@ pub fn limits(
     })
 }
 
-/// Whether `more` fit under a limit of which a user has used a part.
+/// Whether `more` fit under a limit of which a user has used a part, some of which may be hidden.
 fn room(
     check: &str,
     limit: &Limit,
-    (uid, used): (u32, u64),
+    (uid, used, hidden): (u32, u64, bool),
     (more, one, many): (usize, &str, &str),
 ) -> Finding {
     let Some((name, value)) = limit.binding() else {
@@ -132,11 +134,12 @@ fn room(
         1 => format!(", 1 {one} to be watched"),
         n => format!(", {n} {many} to be watched"),
     };
-    let found = format!("{name} = {value}, {used} in use by user {uid}{needs}");
+    let at_least = if hidden { "at least " } else { "" };
+    let found = format!("{name} = {value}, {at_least}{used} in use by user {uid}{needs}");
     let needed = u64::try_from(more).unwrap_or(u64::MAX);
     // A daemon that has all it wants needs no room; one that starts must find it.
     if used.saturating_add(needed) <= value && (more > 0 || used < value) {
-        return finding(check, Level::Ok, found);
+        return finding(check, if hidden { Level::Note } else { Level::Ok }, found);
     }
     finding(check, Level::Warning, format!("{found}: what does not fit is polled"))
         .remedy(kept(&limit.remedy(more)))

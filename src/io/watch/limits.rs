@@ -5,6 +5,7 @@
 //! all above it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -58,6 +59,8 @@ pub struct Used {
     pub instances: u64,
     /// Watches of them all.
     pub watches: u64,
+    /// Whether there are more processes that may not be looked at.
+    pub hidden: bool,
 }
 
 /// Counts what the processes of user `uid` hold.
@@ -75,7 +78,9 @@ pub fn used(uid: u32) -> Used {
 
 /// Adds what one process holds.
 fn held(process: &Path, used: &mut Used) {
-    for fd in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+    let open = fs::read_dir(process.join("fd"));
+    used.hidden |= open.as_ref().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    for fd in open.into_iter().flatten().flatten() {
         let is_queue = fs::read_link(fd.path())
             .is_ok_and(|to| to.as_os_str().as_encoded_bytes() == b"anon_inode:inotify");
         if !is_queue {
