@@ -28,8 +28,9 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Those of the values that are long enough.
+    /// Those of the values that are long enough, each with what a program that trims it prints.
     pub fn of<'a>(values: impl Iterator<Item = &'a [u8]>) -> Self {
+        let values = values.flat_map(|value| [value, value.trim_ascii()]);
         let mut secrets: Vec<_> =
             values.filter(|value| value.len() >= SECRET_MIN).map(<[u8]>::to_vec).collect();
         // The longest first, whose length counts.
@@ -73,14 +74,17 @@ fn overwrite(file: &File, pattern: &AhoCorasick, longest: usize) -> io::Result<(
     let mut from = 0;
     loop {
         let length = fill(file, &mut stretch, from)?;
-        for found in pattern.find_iter(&stretch[..length]) {
+        // Up to where the longest is whole if it begins there: of two that begin alike the longer one
+        // may be cut beyond. What begins later is whole in the next stretch.
+        let whole = if length < stretch.len() { length } else { length - (longest - 1) };
+        let all = pattern.find_iter(&stretch[..length]);
+        for found in all.take_while(|found| found.start() < whole) {
             file.write_all_at(&vec![b'*'; found.len()], from + found.start() as u64)?;
         }
         if length < stretch.len() {
             return Ok(());
         }
-        // One that begins at the end of this stretch is whole in the next.
-        from += (length - (longest - 1)) as u64;
+        from += whole as u64;
     }
 }
 
@@ -119,7 +123,16 @@ mod tests {
         let clean = b"a **************** **************** short *********hunter2";
         assert_eq!(blotted(&values, text), clean);
         assert_eq!(blotted(&[b"short"], b"short"), b"short");
-        assert_eq!(format!("{:?}", Secrets::of(values.into_iter())), "Secrets(3)");
+        assert_eq!(format!("{:?}", Secrets::of(values.into_iter())), "Secrets(4)");
+    }
+
+    #[test]
+    fn a_value_goes_as_it_is_without_what_surrounds_it_as_well() {
+        let values: [&[u8]; 2] = [b" hunter2-hunter2\r\n", b"  short \t"];
+        let text = b"a hunter2-hunter2\nhunter2-hunter2\r\n  short \t";
+        let clean = b"a ***************\n***************\r\n*********";
+        let blotted = blotted(&values, text);
+        assert_eq!(blotted.escape_ascii().to_string(), clean.escape_ascii().to_string());
     }
 
     #[test]
@@ -128,7 +141,8 @@ mod tests {
         for at in STRETCH - 17..STRETCH + 2 {
             let mut text = vec![b'.'; STRETCH + 40];
             text[at..at + secret.len()].copy_from_slice(secret);
-            let clean = blotted(&[secret, b"unrelated"], &text);
+            // One that begins another is no reason to leave the rest of that.
+            let clean = blotted(&[secret, &secret[..9], b"unrelated"], &text);
             text[at..at + secret.len()].fill(b'*');
             assert!(clean == text, "{at}");
         }
