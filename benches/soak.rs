@@ -32,7 +32,7 @@ fn config(round: usize) -> String {
          reload_on_change = true\nretention = {{ runs = {RUNS}, age = \"10m\", logs = \"8MiB\" }}\n\
          [tasks.t]\nshell = \"echo $DAGD_RUN\"\npriority = {}\n\
          [tasks.odd]\ncommand = [\"sh\", \"-c\", \"exit $((DAGD_RUN % 7 == 0))\"]\nneeds = [\"t\"]\n\
-         [tasks.leaving]\nshell = \"setsid sleep 100 &\"\n\
+         [tasks.leaving]\nshell = \"setsid sleep 100 &\"\non_daemon_stop = \"leave\"\n\
          [triggers.in]\ndrop = \"inbox\"\nrun = \"t+\"\nrecursive = true\ndelete = true\n\
          [triggers.tree]\nwatch = \"tree\"\nrun = \"leaving\"\n\
          [triggers.usr]\nsignal = \"SIGUSR1\"\nrun = \"t\"\n\
