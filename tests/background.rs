@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use common::{Env, kill};
 
@@ -50,7 +50,7 @@ fn refused(env: &Env, code: i32) -> String {
     let output = env.run(&["start"]);
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
-    assert_eq!(pid(env), None, "no pid file is left: {output:?}");
+    assert!(!env.at("run/dagd.pid").exists(), "no pid file is left: {output:?}");
     error(&output)
 }
 
@@ -69,15 +69,17 @@ fn of_many_starts_at_once_one_comes_true() {
             starts.into_iter().map(|start| start.wait_with_output().unwrap()).collect();
         let (good, bad): (Vec<_>, Vec<_>) = ends.iter().partition(|end| end.status.success());
         assert_eq!(good.len(), 1, "{ends:?}");
+        let running = pid(&env).unwrap();
         for end in bad {
             let error = error(end);
             assert_eq!(end.status.code(), Some(1), "{error}");
-            let known = ["a daemon runs already (pid ", "another daemon is just starting ("];
+            let runs = format!("a daemon runs already (pid {running},");
+            let known = [runs.as_str(), "another daemon is just starting ("];
             assert!(known.iter().any(|known| error.contains(known)), "{error}");
         }
-        assert_eq!(env.json(&["status"])["pid"], pid(&env).unwrap());
+        assert_eq!(env.json(&["status"])["pid"], running);
         env.ok(&["stop"]);
-        assert_eq!(pid(&env), None);
+        assert!(!env.at("run/dagd.pid").exists());
     }
 }
 
@@ -165,17 +167,19 @@ fn a_daemon_that_dies_at_its_start_is_told() {
 fn whoever_started_it_may_go() {
     let env = env();
     let _kill = Background(&env);
-    for n in 0..300 {
-        env.mkdir(&format!("in/{n}/below"));
-    }
-    env.configure(&CONFIG.replace("run =", "recursive = true\nrun ="));
+    // The start is held until somebody opens the pipe.
+    let pipe = env.at("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let mut start = env.command(&["start"]);
+    start.env("DAGD_FAILPOINT", format!("<boot.recovered:{}", pipe.display()));
     let mut start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     env.wait("a process of its own", || pid(&env).is_some());
+    assert!(start.try_wait().unwrap().is_none(), "it is under way");
     start.kill().unwrap();
     start.wait().unwrap();
+    drop(fs::File::options().write(true).open(&pipe).unwrap());
     env.wait("an answer", || env.run(&["status"]).status.success());
-    fs::write(env.at("in/7/below/file"), "x").unwrap();
+    fs::write(env.at("in/file"), "x").unwrap();
     env.await_ended(1);
     env.ok(&["stop"]);
 }

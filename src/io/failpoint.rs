@@ -4,7 +4,9 @@
 //! A place is written `failpoint!("dispose.renamed")` and is in the table [`POINTS`], or it does not
 //! compile. Only in a build with debug assertions is anything left of it: there the process ends, as
 //! by `kill -9`, at the n-th time that it comes by the place that `DAGD_FAILPOINT=name:n` names.
-//! With `DAGD_FAILPOINT=!name:n` the thread hangs there instead. With `DAGD_FAILPOINT=@path` it notes each place that it comes by in that file instead.
+//! With `DAGD_FAILPOINT=!name:n` the thread hangs there instead, with `DAGD_FAILPOINT=<name:path` it
+//! waits there until somebody opens the named pipe at that path for writing. With
+//! `DAGD_FAILPOINT=@path` it notes each place that it comes by in that file instead.
 
 /// All places, in the order of a file's way. `tests/failpoints.rs` kills a daemon at each.
 pub const POINTS: [&str; 24] = [
@@ -88,6 +90,7 @@ pub(crate) mod armed {
         Nothing,
         Death(usize, u64),
         Hang(usize, u64),
+        Hold(usize, std::path::PathBuf),
         Note(std::path::PathBuf),
     }
 
@@ -100,11 +103,14 @@ pub(crate) mod armed {
         if let Some(path) = text.strip_prefix('@') {
             return Wanted::Note(path.into());
         }
+        let at = |name: &str| POINTS.iter().position(|point| *point == name);
+        if let Some((name, pipe)) = text.strip_prefix('<').and_then(|text| text.split_once(':')) {
+            return at(name).map_or(Wanted::Nothing, |at| Wanted::Hold(at, pipe.into()));
+        }
         let hangs = text.strip_prefix('!');
         let (name, times) =
             hangs.unwrap_or(text).split_once(':').unwrap_or((hangs.unwrap_or(text), "1"));
-        let at = POINTS.iter().position(|point| *point == name);
-        match (at, times.parse()) {
+        match (at(name), times.parse()) {
             (Some(at), Ok(times)) if hangs.is_some() => Wanted::Hang(at, times),
             (Some(at), Ok(times)) => Wanted::Death(at, times),
             _ => Wanted::Nothing,
@@ -125,6 +131,12 @@ pub(crate) mod armed {
                     std::thread::park();
                 }
             }
+            Wanted::Hold(wanted, pipe) if at == *wanted => {
+                if let Err(error) = std::fs::File::open(pipe) {
+                    tracing::error!(%error, "a failpoint holds nobody");
+                }
+            }
+            Wanted::Hold(..) => {}
             Wanted::Note(path) => {
                 let noted = std::fs::OpenOptions::new().create(true).append(true).open(path);
                 let line = format!("{}\n", POINTS[at]);

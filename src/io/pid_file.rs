@@ -49,7 +49,7 @@ pub enum PidFileError {
 }
 
 impl PidFile {
-    /// Opens, creates and locks the file; who was the owner of one that nobody holds does not matter.
+    /// Opens, creates, locks and empties the file; who was the owner of one that nobody holds does not matter.
     pub fn claim(path: &Path) -> Result<Self, PidFileError> {
         let failed = |error| PidFileError::Io { path: path.to_owned(), error };
         let deadline = Instant::now() + GOING_MAX;
@@ -65,7 +65,11 @@ impl PidFile {
                 .map_err(failed)?;
             match file.try_lock() {
                 // Unless a daemon that ended has removed it in between.
-                Ok(()) if is_at(&file, path) => return Ok(Self { file, path: path.to_owned() }),
+                Ok(()) if is_at(&file, path) => {
+                    // What one that was killed has left is the number of somebody else by now.
+                    file.set_len(0).map_err(failed)?;
+                    return Ok(Self { file, path: path.to_owned() });
+                }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => match told(&mut file) {
                     None => return Err(PidFileError::Starting { path: path.to_owned() }),
@@ -121,4 +125,24 @@ fn lives(pid: u32) -> bool {
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
         !matches!(state, None | Some('Z' | 'X'))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PidFile, PidFileError};
+
+    #[test]
+    fn the_number_of_one_that_was_killed_is_told_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        std::fs::write(&path, "1\n").unwrap();
+        let mut own = PidFile::claim(&path).unwrap();
+        let another = || PidFile::claim(&path).unwrap_err();
+        assert!(matches!(another(), PidFileError::Starting { .. }), "{}", another());
+        own.write().unwrap();
+        let here = std::process::id();
+        assert!(matches!(another(), PidFileError::Running { pid, .. } if pid == here));
+        own.remove();
+        assert!(!path.exists());
+    }
 }
