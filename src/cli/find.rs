@@ -116,7 +116,7 @@ impl Finder {
 
     /// The same, where a daemon is not needed: the failure names no remedy.
     pub fn answering(&self) -> Result<Client, Failure> {
-        self.first_of(&self.sockets())
+        first_of(&self.sockets())
     }
 
     /// The same, and nobody is woken: a socket at which the service manager waits in the place of a
@@ -125,30 +125,7 @@ impl Finder {
         let mut sockets = self.sockets();
         // Where nobody can be seen to serve it, it is asked.
         sockets.retain(|socket| is_served(socket).unwrap_or(true));
-        self.first_of(&sockets)
-    }
-
-    fn first_of(&self, sockets: &[PathBuf]) -> Result<Client, Failure> {
-        let (mut tried, mut denied) = (Vec::new(), None);
-        for socket in sockets {
-            match UnixStream::connect(socket) {
-                Ok(_) => return Client::new(socket).map_err(Failure::from),
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    denied = Some(socket);
-                }
-                Err(error) => tried.push(format!("{} ({error})", socket.display())),
-            }
-        }
-        if let Some(socket) = denied {
-            return Err(Failure::failed(format!(
-                "{}: permission denied; a daemon answers root, the user that it runs as and \
-                 members of its group, and [control] write_group names a group whose members may \
-                 act",
-                socket.display()
-            )));
-        }
-        let text = format!("no daemon answers at {}", tried.join(" or "));
-        Err(Failure { exit: Exit::Unreachable, text })
+        first_of(&sockets)
     }
 
     /// The folder of the socket, under the configuration at `config`.
@@ -177,6 +154,30 @@ impl Finder {
         let own = || self.var_path("XDG_STATE_HOME").or_else(home).map(|own| own.join("dagd"));
         if self.root { None } else { own() }.unwrap_or_else(|| "/var/lib/dagd".into())
     }
+}
+
+/// A client for the first of these at which a daemon answers.
+fn first_of(sockets: &[PathBuf]) -> Result<Client, Failure> {
+    let (mut tried, mut denied) = (Vec::new(), None);
+    for socket in sockets {
+        match UnixStream::connect(socket) {
+            Ok(_) => return Client::new(socket).map_err(Failure::from),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                denied = Some(socket);
+            }
+            Err(error) => tried.push(format!("{} ({error})", socket.display())),
+        }
+    }
+    if let Some(socket) = denied {
+        return Err(Failure::failed(format!(
+            "{}: permission denied; a daemon answers root, the user that it runs as and \
+             members of its group, and [control] write_group names a group whose members may \
+             act",
+            socket.display()
+        )));
+    }
+    let text = format!("no daemon answers at {}", tried.join(" or "));
+    Err(Failure { exit: Exit::Unreachable, text })
 }
 
 /// A path under `[daemon]` of a configuration that need not be valid.

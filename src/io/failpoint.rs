@@ -131,12 +131,13 @@ pub(crate) mod armed {
                     std::thread::park();
                 }
             }
-            Wanted::Hold(wanted, pipe) if at == *wanted => {
-                if let Err(error) = std::fs::File::open(pipe) {
+            Wanted::Hold(wanted, pipe) => {
+                if at == *wanted
+                    && let Err(error) = std::fs::File::open(pipe)
+                {
                     tracing::error!(%error, "a failpoint holds nobody");
                 }
             }
-            Wanted::Hold(..) => {}
             Wanted::Note(path) => {
                 let noted = std::fs::OpenOptions::new().create(true).append(true).open(path);
                 let line = format!("{}\n", POINTS[at]);

@@ -91,7 +91,7 @@ enum Sink {
 impl Sink {
     fn write(&self, line: &Line<'_>) {
         match self {
-            Self::Json(Some(lane)) => lane.put(line.json(now()).into_bytes()),
+            Self::Json(Some(way)) => way.put(line.json(now()).into_bytes()),
             // Nobody is left to be told if standard error is gone.
             Self::Json(None) => drop(io::stderr().lock().write_all(line.json(now()).as_bytes())),
             Self::Journal(journal) => journal.send(line),

@@ -105,7 +105,8 @@ fn mention(states: &[NotifyState<'_>]) {
 }
 
 fn text(states: &[NotifyState<'_>]) -> String {
-    states.iter().map(|state| format!("{state}\n")).collect()
+    let words: Vec<String> = states.iter().map(NotifyState::to_string).collect();
+    words.join("\n") + "\n"
 }
 
 fn with_manager(tell: impl FnOnce(&Manager) -> io::Result<()>) {
@@ -191,7 +192,7 @@ impl Way {
         loop {
             match send() {
                 Err(Errno::INTR) => {}
-                sent => return sent.map(drop),
+                done => return done.map(drop),
             }
         }
     }

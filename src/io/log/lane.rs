@@ -185,13 +185,12 @@ mod tests {
         let mut lines = BufReader::new(File::from(read)).lines().map(Result::unwrap);
         let (mut taken, mut lost) = (0, 0);
         while taken + lost < LINES {
-            let line = lines.next().unwrap();
-            match line.strip_prefix("lost ") {
-                Some(count) => lost += count.parse::<usize>().unwrap(),
-                None => {
-                    assert_eq!(line.trim_start_matches('0').parse().unwrap_or(0), taken + lost);
-                    taken += 1;
-                }
+            let next = lines.next().unwrap();
+            if let Some(count) = next.strip_prefix("lost ") {
+                lost += count.parse::<usize>().unwrap();
+            } else {
+                assert_eq!(next.trim_start_matches('0').parse().unwrap_or(0), taken + lost);
+                taken += 1;
             }
         }
         assert!(lost > 0 && taken >= LINES_MAX, "{taken} {lost}");
