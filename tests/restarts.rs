@@ -1,7 +1,7 @@
 //! Stop, restart and `kill -9` in mid-run, again and again, with tasks of every temper: nothing is
 //! left behind, no attempt runs twice at once, every run ends as it should.
 //!
-//! `DAGD_RESTARTS=300` restarts that often.
+//! `DAGD_RESTARTS=1000` restarts that often.
 
 #![expect(
     clippy::unwrap_used,

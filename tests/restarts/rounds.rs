@@ -8,8 +8,10 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::common::{Env, leftovers};
 
-/// Rounds, unless `DAGD_RESTARTS` says: as many as take no minute on a machine that is busy.
-const ROUNDS: usize = 40;
+/// Rounds in all, unless `DAGD_RESTARTS` says.
+const ROUNDS: usize = 300;
+/// Daemons that go through them side by side: each mostly waits for its tasks.
+const DAEMONS: usize = 5;
 /// Files for each round.
 const FILES: usize = 5;
 
@@ -115,9 +117,25 @@ fn processes(env: &Env, staying: bool) -> Vec<String> {
     found
 }
 
+/// How the daemon was ended, and how often.
+#[derive(Default)]
+struct Ends {
+    stops: usize,
+    hastened: usize,
+    kills: usize,
+}
+
 #[test]
 fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
-    let rounds = rounds();
+    let each = rounds().div_ceil(DAEMONS);
+    std::thread::scope(|scope| {
+        for daemon in 1..=DAEMONS as u64 {
+            scope.spawn(move || world(0x2545_f491_4f6c_dd1d_u64.wrapping_mul(daemon), each));
+        }
+    });
+}
+
+fn world(mut seed: u64, rounds: usize) {
     let mut env = Env::new(CONFIG);
     let inbox = env.mkdir("in");
     env.mkdir("live");
@@ -125,8 +143,7 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
     let staying = env.at("staying");
     let mode = Mode::RUSR | Mode::WUSR;
     mknodat(CWD, &staying, FileType::Fifo, mode, 0).unwrap();
-    let mut seed = 0x2545_f491_4f6c_dd1d;
-    let (mut stops, mut hastened, mut kills) = (0, 0, 0);
+    let mut ends = Ends::default();
     for round in 0..rounds {
         env.start();
         for n in 0..FILES {
@@ -136,7 +153,7 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
         match next(&mut seed) % 4 {
             0 => {
                 assert!(env.stop(), "a graceful stop in round {round}");
-                stops += 1;
+                ends.stops += 1;
             }
             1 => {
                 env.signal(15);
@@ -147,11 +164,11 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
                     env.signal(2);
                 }
                 assert!(env.await_end().success(), "a hastened stop in round {round}");
-                hastened += 1;
+                ends.hastened += 1;
             }
             _ => {
                 env.kill();
-                kills += 1;
+                ends.kills += 1;
                 continue;
             }
         }
@@ -174,6 +191,7 @@ fn nothing_is_left_behind_and_no_attempt_runs_twice_at_once() {
     assert_eq!(two, [""; 0], "two attempts at one task were alive");
     check_ends(&env, &log, files);
     check_staying(&env, &log, files);
+    let Ends { stops, hastened, kills } = ends;
     println!("{rounds} rounds: {stops} stops, {hastened} hastened, {kills} kills; {files} runs");
 }
 
