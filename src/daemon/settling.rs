@@ -150,32 +150,36 @@ impl Engine {
         reloader.is_some_and(|reloader| !self.started || Reloader::is_busy(reloader))
     }
 
-    /// Asks for more time if what the service manager waits for has come further.
-    pub(super) fn tell_awaited(&mut self) {
+    /// Whether it is time to tell the service manager how what it waits for goes on.
+    fn is_telling(&mut self) -> bool {
         if !self.is_awaited() {
             self.awaited = None;
-            return;
+            return false;
         }
         if self.awaited.is_none() {
             self.awaited = Awaited::new();
         }
-        let Some(awaited) = self.awaited.as_ref().filter(|awaited| awaited.left().is_zero()) else {
+        let due = self.awaited.as_mut().filter(|awaited| awaited.left().is_zero());
+        due.map(|awaited| awaited.next = Instant::now() + awaited.every).is_some()
+    }
+
+    /// Asks for more time if what the service manager waits for has come further.
+    pub(super) fn tell_awaited(&mut self) {
+        if !self.is_telling() {
             return;
-        };
-        let folders = self.coverage().iter().map(|of| of.directories).sum();
-        let (files, told) = (awaited.files, awaited.told);
-        if let Some(awaited) = &mut self.awaited {
-            awaited.next = Instant::now() + awaited.every;
-            awaited.told = (files, folders);
         }
-        if (files, folders) != told {
+        let folders = self.coverage().iter().map(|of| of.directories).sum();
+        let Some(awaited) = &mut self.awaited else { return };
+        let files = awaited.files;
+        if std::mem::replace(&mut awaited.told, (files, folders)) != (files, folders) {
             systemd::starting(&format!("the first scan: {folders} folders, {files} files so far"));
         }
     }
 
     /// The same while nothing can be committed: a disk that may come back is waited for.
-    pub(super) fn tell_stalled_start(&self, why: &str) {
-        if self.is_awaited() {
+    pub(super) fn tell_stalled(&mut self) {
+        if self.is_telling() {
+            let why = self.status.stalled.as_deref().unwrap_or_default();
             systemd::starting(&format!("stalled: {why}"));
         }
     }

@@ -114,7 +114,7 @@ impl Engine {
     /// Waits, answers what needs no commit, and obeys a stop.
     fn idle_while_stalled(&mut self, pause: Duration) -> Result<(), DaemonError> {
         systemd::watchdog();
-        self.tell_stalled_start(self.status.stalled.as_deref().unwrap_or_default());
+        self.tell_stalled();
         // However long the pause, the service manager hears in time.
         let pause = systemd::watchdog_interval().map_or(pause, |every| pause.min(every));
         let until = std::time::Instant::now() + pause;
