@@ -493,6 +493,38 @@ fn the_dead_of_a_long_task_are_reaped_while_it_runs() {
     assert_eq!((ended.exit, ended.leftovers), (Exit::Signal(libc::SIGKILL), 0));
 }
 
+/// Everything that six slots leave behind at once goes: while one looks for its own, others end theirs,
+/// and what is found dead may just have forked.
+#[test]
+fn leftovers_of_many_attempts_at_once_are_all_found() {
+    const ATTEMPTS: usize = 1_000;
+    let mut bench = Bench::new(6);
+    // Another process may run the same test.
+    let instance = format!("many-{}", std::process::id());
+    bench.base = Base::from_process(instance.clone());
+    let script = "setsid sh -c 'trap \"\" TERM; sleep 1000' & setsid setsid sleep 1000 &";
+    for _ in 0..ATTEMPTS {
+        bench.start(shell(script));
+    }
+    for _ in 0..ATTEMPTS {
+        assert_eq!(bench.end().1.exit, Exit::Code(0));
+    }
+    assert_eq!(carriers(&format!("{instance}/")), [0; 0], "processes of attempts that have ended");
+    assert!(orphans().is_empty());
+}
+
+/// Processes that carry a token that begins so.
+fn carriers(prefix: &str) -> Vec<i32> {
+    let token = format!("DAGD_ATTEMPT_ID={prefix}");
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let carries = |pid: &i32| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|&byte| byte == 0).any(|entry| entry.starts_with(token.as_bytes()))
+    };
+    pids.filter(carries).collect()
+}
+
 #[test]
 fn a_flood_keeps_head_and_tail() {
     let mut bench = Bench::new(1);

@@ -5,6 +5,9 @@
 //! the list of orphans; when it is empty, as after nearly every task, no attempt has left anything,
 //! and the look costs one read of a file in `/proc`.
 //!
+//! The kernel leaves out entries of the list if others go while it is read (proc(5)). An orphan goes
+//! when it is reaped, which happens here alone: so none is reaped while anybody reads.
+//!
 //! A number from the list may be reused before it is acted on. So a pidfd is opened for each, and
 //! the list is read once more: what is in both lists is held by the pidfd, and everything after goes
 //! through it.
@@ -13,6 +16,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{
@@ -23,13 +27,15 @@ use rustix::process::{
 use super::table::{Table, to_group};
 use super::token::{self, Token};
 
-/// Rounds of killing what the killed have left behind, at most: each round ends a generation.
-const ROUNDS_MAX: usize = 64;
+// lock: the list of orphans is the whole process's. Held shared while it is read, alone while an orphan
+// is reaped.
+static LIST: RwLock<()> = RwLock::new(());
 
 /// Orphans held by a pidfd at the same time, at most: they are descriptors of dagd.
 const HELD_MAX: usize = 256;
 
-/// How long a killed process may take to die. Only one that hangs in the kernel takes longer.
+/// How long the killed may take to die, with what they leave behind in turn. Only one that hangs in the
+/// kernel, or forks without end, takes longer.
 const DEATH_MAX: Duration = Duration::from_secs(5);
 
 /// The orphans of this process.
@@ -50,9 +56,10 @@ pub struct Cleared {
 /// What one round found.
 #[derive(Debug, Default)]
 struct Round {
-    /// How many were ended.
-    ended: u32,
-    /// How many of them count as left behind.
+    /// Whether anything may have come to be meanwhile that was not seen: something was ended, or had
+    /// ended by itself, and its children are orphans now.
+    again: bool,
+    /// How many were ended that count as left behind.
     killed: u32,
     stuck: bool,
     strangers: bool,
@@ -76,22 +83,23 @@ impl Orphans {
     pub fn clear(&self, label: &str, (group, killed): (Pid, bool), table: &Table) -> Cleared {
         let mut cleared = Cleared { killed: 0, clean: true };
         let deadline = Instant::now() + DEATH_MAX;
-        for round in 0..ROUNDS_MAX {
+        let mut first = true;
+        loop {
             let pids = self.pids();
-            if round == 0 && pids.is_empty() {
+            if first && pids.is_empty() {
                 // Nothing to count; there may be a group all the same where dagd is no subreaper.
                 to_group(group, libc::SIGKILL);
                 return cleared;
             }
-            let who = Who { label, group, killed, first: round == 0, table };
+            let who = Who { label, group, killed, first, table };
             let found = self.round(&pids, &who, deadline);
             cleared.killed += found.killed;
-            cleared.clean = !found.stuck && !found.strangers;
-            if found.ended == 0 || found.stuck {
-                break;
+            cleared.clean = !found.stuck && !found.strangers && !found.again;
+            if !found.again || found.stuck || Instant::now() > deadline {
+                return cleared;
             }
+            first = false;
         }
-        cleared
     }
 
     /// Reaps what died as an orphan, so that a long task that leaves many dead does not fill the
@@ -110,16 +118,18 @@ impl Orphans {
         let mut found = Round::default();
         for (index, chunk) in pids.chunks(HELD_MAX).enumerate() {
             let mut mine = Vec::new();
-            for orphan in self.hold(chunk) {
+            let held = self.hold(chunk);
+            found.again |= held.len() < chunk.len();
+            for orphan in held {
                 match orphan.whose(who) {
                     Whose::Mine { counted } => {
                         found.killed += u32::from(counted);
                         mine.push(orphan);
                     }
                     Whose::Stranger => found.strangers = true,
-                    Whose::Other => {}
+                    Whose::Other | Whose::Left => {}
                     Whose::Dead { counted } => {
-                        found.ended += u32::from(counted);
+                        found.again = true;
                         found.killed += u32::from(counted);
                     }
                 }
@@ -129,7 +139,7 @@ impl Orphans {
             }
             for orphan in &mine {
                 orphan.kill();
-                found.ended += 1;
+                found.again = true;
             }
             for orphan in &mine {
                 if !orphan.wait(deadline) {
@@ -159,6 +169,7 @@ impl Orphans {
 
     /// The orphans' numbers. An unreadable list counts as empty: it was readable at the start.
     fn pids(&self) -> Vec<Pid> {
+        let _nobody_reaps = LIST.read().unwrap_or_else(PoisonError::into_inner);
         let mut text = [0; 4096];
         let mut all = Vec::new();
         let mut part = 0;
@@ -199,11 +210,21 @@ enum Whose {
     Other,
     /// Alive, and nothing tells of which attempt.
     Stranger,
-    /// Dead, reaped if it was ours to reap.
+    /// Dead, of another attempt that will count it.
+    Left,
+    /// Dead and reaped.
     Dead {
         /// Whether it belonged to the attempt and was alive when its leader ended.
         counted: bool,
     },
+}
+
+/// How an orphan was found.
+enum Life {
+    Alive,
+    /// Dead, and somebody else's to reap.
+    Dead,
+    Reaped,
 }
 
 /// An orphan whose number cannot come to mean another process.
@@ -215,8 +236,10 @@ struct Orphan {
 impl Orphan {
     fn whose(&self, who: &Who<'_>) -> Whose {
         let in_group = getpgid(Some(self.pid)) == Ok(who.group);
-        if self.reap_if_dead(who.table, Some(who.group)) {
-            return Whose::Dead { counted: in_group && !who.first && !who.killed };
+        match self.reap_if_dead(who.table, Some(who.group)) {
+            Life::Alive => {}
+            Life::Dead => return Whose::Left,
+            Life::Reaped => return Whose::Dead { counted: in_group && !who.first && !who.killed },
         }
         if in_group {
             return Whose::Mine { counted: !who.killed };
@@ -236,18 +259,26 @@ impl Orphan {
     /// Whether it is dead. It is reaped unless it is in the group of another attempt that is being
     /// cleared. Asked in this order: if that attempt is not ending after this one was seen dead, it
     /// is none of its leftovers.
-    fn reap_if_dead(&self, table: &Table, mine: Option<Pid>) -> bool {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        match waitid(WaitId::PidFd(self.fd.as_fd()), look | WaitIdOptions::NOWAIT) {
-            Ok(None) => return false,
+    fn reap_if_dead(&self, table: &Table, mine: Option<Pid>) -> Life {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::PidFd(self.fd.as_fd()), look) {
+            Ok(None) => return Life::Alive,
             Ok(Some(_)) => {}
-            Err(_) => return true,
+            Err(_) => return Life::Reaped,
         }
         let group = getpgid(Some(self.pid)).ok();
-        if group.is_none_or(|group| Some(group) == mine || !table.is_ending(group)) {
-            waitid(WaitId::PidFd(self.fd.as_fd()), look).ok();
+        if group.is_some_and(|group| Some(group) != mine && table.is_ending(group)) {
+            return Life::Dead;
         }
-        true
+        self.reap();
+        Life::Reaped
+    }
+
+    fn reap(&self) {
+        let _nobody_reads = LIST.write().unwrap_or_else(PoisonError::into_inner);
+        // Another slot may have reaped it meanwhile.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        waitid(WaitId::PidFd(self.fd.as_fd()), options).ok();
     }
 
     fn kill(&self) {
@@ -258,9 +289,7 @@ impl Orphan {
     /// Waits for its death until `deadline` and reaps it; `false` if it is still alive.
     fn wait(&self, deadline: Instant) -> bool {
         let dead = token::wait_for_death(&self.fd, deadline);
-        // Another slot may have reaped it meanwhile; it is dead all the same.
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        waitid(WaitId::PidFd(self.fd.as_fd()), options).ok();
+        self.reap();
         dead
     }
 }

@@ -58,15 +58,15 @@ fn environ(pid: Pid) -> std::io::Result<Vec<u8>> {
     Ok(environ)
 }
 
-/// Whether `pid` is between two programs: it has memory, but no environment in it yet, not even an
-/// empty one.
+/// Whether `pid` is between two programs: it has memory, but no program in it yet. The kernel notes
+/// where the program is after the environment is whole.
 fn in_exec(pid: Pid) -> bool {
     let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     // The name may hold anything; it ends at the last parenthesis, before field 3.
     let fields = stat.rsplit(|&b| b == b')').next().unwrap_or_default().trim_ascii();
     let field = |number: usize| fields.split(|&b| b == b' ').nth(number - 3);
-    let (memory, env_end) = (field(23), field(51));
-    memory.is_some_and(|size| size != b"0") && env_end == Some(b"0")
+    let (memory, start_code) = (field(23), field(26));
+    memory.is_some_and(|size| size != b"0") && start_code == Some(b"0")
 }
 
 /// Waits until the process behind `pidfd` is dead, reaped or not, or until `deadline`; `false` if it
