@@ -1,6 +1,6 @@
 //! Reloads of a real daemon: what they tell, what they leave alone, and that nothing is lost by any.
 //!
-//! `DAGD_RELOADS=1000` reloads that often, with ten files for each.
+//! `DAGD_RELOADS=5000` reloads that often, with ten files for each.
 
 #![expect(
     clippy::unwrap_used,

@@ -11,9 +11,8 @@ use dagd::wire::FireRequest;
 use crate::common::Env;
 use crate::common::process::{Held, held, sigqueue};
 
-/// How often it is reloaded, unless `DAGD_RELOADS` says: as often as takes no minute on a machine
-/// that is busy.
-const RELOADS: usize = 500;
+/// How often it is reloaded, unless `DAGD_RELOADS` says.
+const RELOADS: usize = 1000;
 /// Files for each.
 const FILES: usize = 10;
 /// A signal with a value for each so many reloads.

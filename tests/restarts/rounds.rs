@@ -110,8 +110,10 @@ fn processes(env: &Env, staying: bool) -> Vec<String> {
         }
         let cwd = fs::read_link(dir.join("cwd")).unwrap_or_default();
         if has(&environ, path) || has(&cmdline, path) || cwd.starts_with(path) {
+            let mut words = environ.split(|&byte| byte == 0).map(String::from_utf8_lossy);
+            let of = words.find(|word| word.starts_with("DAGD_ATTEMPT_ID="));
             let line = String::from_utf8_lossy(&cmdline).replace('\0', " ");
-            found.push(format!("{pid} {line}"));
+            found.push(format!("{pid} {line}of {}", of.unwrap_or_default()));
         }
     }
     found

@@ -38,6 +38,10 @@ const HELD_MAX: usize = 256;
 /// kernel, or forks without end, takes longer.
 const DEATH_MAX: Duration = Duration::from_secs(5);
 
+/// How long one that is on its way out may take, whosever it is: no longer, as it may hang in the kernel
+/// for ever, such as on a file of a server that is gone.
+const DYING_MAX: Duration = Duration::from_secs(1);
+
 /// The orphans of this process.
 #[derive(Debug)]
 pub struct Orphans {
@@ -117,7 +121,7 @@ impl Orphans {
     fn round(&self, pids: &[Pid], who: &Who<'_>, deadline: Instant) -> Round {
         let mut found = Round::default();
         for (index, chunk) in pids.chunks(HELD_MAX).enumerate() {
-            let mut mine = Vec::new();
+            let (mut mine, mut dying) = (Vec::new(), Vec::new());
             let held = self.hold(chunk);
             found.again |= held.len() < chunk.len();
             for orphan in held {
@@ -127,6 +131,7 @@ impl Orphans {
                         mine.push(orphan);
                     }
                     Whose::Stranger => found.strangers = true,
+                    Whose::Dying => dying.push(orphan),
                     Whose::Other | Whose::Left => {}
                     Whose::Dead { counted } => {
                         found.again = true;
@@ -140,6 +145,16 @@ impl Orphans {
             for orphan in &mine {
                 orphan.kill();
                 found.again = true;
+            }
+            for orphan in &dying {
+                // Its children are orphans when it is dead.
+                let soon = deadline.min(Instant::now() + DYING_MAX);
+                let dead = token::wait_for_death(&orphan.fd, soon);
+                if dead {
+                    orphan.reap_if_dead(who.table, Some(who.group));
+                }
+                found.again |= dead;
+                found.strangers |= !dead;
             }
             for orphan in &mine {
                 if !orphan.wait(deadline) {
@@ -210,6 +225,8 @@ enum Whose {
     Other,
     /// Alive, and nothing tells of which attempt.
     Stranger,
+    /// On its way out, and nothing tells any more of which attempt; it may just have forked.
+    Dying,
     /// Dead, of another attempt that will count it.
     Left,
     /// Dead and reaped.
@@ -236,10 +253,13 @@ struct Orphan {
 impl Orphan {
     fn whose(&self, who: &Who<'_>) -> Whose {
         let in_group = getpgid(Some(self.pid)) == Ok(who.group);
-        match self.reap_if_dead(who.table, Some(who.group)) {
-            Life::Alive => {}
-            Life::Dead => return Whose::Left,
-            Life::Reaped => return Whose::Dead { counted: in_group && !who.first && !who.killed },
+        let dead = || match self.reap_if_dead(who.table, Some(who.group)) {
+            Life::Alive => None,
+            Life::Dead => Some(Whose::Left),
+            Life::Reaped => Some(Whose::Dead { counted: in_group && !who.first && !who.killed }),
+        };
+        if let Some(dead) = dead() {
+            return dead;
         }
         if in_group {
             return Whose::Mine { counted: !who.killed };
@@ -252,7 +272,10 @@ impl Orphan {
             {
                 Whose::Other
             }
-            Token::Of(_) | Token::Unknown => Whose::Stranger,
+            Token::Of(_) => Whose::Stranger,
+            // The dead tell nothing either.
+            Token::Unknown => dead().unwrap_or(Whose::Stranger),
+            Token::Gone => dead().unwrap_or(Whose::Dying),
         }
     }
 

@@ -107,7 +107,7 @@ fn hold(pid: Pid, picks: &dyn Fn(&[u8]) -> bool) -> Option<(Pid, OwnedFd)> {
     let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     match token::read(pid) {
         Token::Of(token) if picks(&token) => Some((pid, fd)),
-        Token::Of(_) | Token::Unknown => None,
+        Token::Of(_) | Token::Unknown | Token::Gone => None,
     }
 }
 

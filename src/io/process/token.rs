@@ -28,25 +28,28 @@ pub enum Token {
     Of(Vec<u8>),
     /// It carries none, or its environment cannot be read.
     Unknown,
+    /// It has no memory any more: it is about to die, and may just have forked.
+    Gone,
 }
 
 /// The token of `pid` as it is now. The caller sees to it that the number is not reused meanwhile,
 /// or checks afterwards through a pidfd. Blocks for [`EXEC_MAX`] at most.
 pub fn read(pid: Pid) -> Token {
     let deadline = Instant::now() + EXEC_MAX;
-    let mut seen_empty = false;
     loop {
-        match environ(pid) {
-            Ok(environ) if environ.is_empty() && in_exec(pid) && Instant::now() < deadline => {
-                // The kernel has no event for the end of an exec, and it takes microseconds.
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            // What was opened may have been the memory that an exec was just giving up.
-            Ok(environ) if environ.is_empty() && !seen_empty => seen_empty = true,
-            Ok(environ) => {
-                return find(&environ).map_or(Token::Unknown, |token| Token::Of(token.to_vec()));
-            }
-            Err(_) => return Token::Unknown,
+        let environ = environ(pid);
+        if let Some(token) = environ.as_deref().ok().and_then(find) {
+            return Token::Of(token.to_vec());
+        }
+        // An exec gives up the memory that is just being read, which then ends where it was.
+        let read = environ.map_or(0, |environ| environ.len() as u64);
+        match layout(pid) {
+            Layout::Gone => return Token::Gone,
+            Layout::Whole(size) if read >= size.min(ENVIRON_MAX) => return Token::Unknown,
+            _ if Instant::now() > deadline => return Token::Unknown,
+            // The kernel has no event for the end of an exec, and it takes microseconds.
+            Layout::InExec => std::thread::sleep(Duration::from_millis(1)),
+            Layout::Whole(_) => {}
         }
     }
 }
@@ -58,15 +61,37 @@ fn environ(pid: Pid) -> std::io::Result<Vec<u8>> {
     Ok(environ)
 }
 
-/// Whether `pid` is between two programs: it has memory, but no program in it yet. The kernel notes
-/// where the program is after the environment is whole.
-fn in_exec(pid: Pid) -> bool {
+/// What a process's memory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// There is none any more.
+    Gone,
+    /// It is between two programs.
+    InExec,
+    /// A program, and an environment of so many bytes; 0 if nobody may know.
+    Whole(u64),
+}
+
+fn layout(pid: Pid) -> Layout {
     let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     // The name may hold anything; it ends at the last parenthesis, before field 3.
     let fields = stat.rsplit(|&b| b == b')').next().unwrap_or_default().trim_ascii();
-    let field = |number: usize| fields.split(|&b| b == b' ').nth(number - 3);
-    let (memory, start_code) = (field(23), field(26));
-    memory.is_some_and(|size| size != b"0") && start_code == Some(b"0")
+    let field = |number: usize| -> u64 {
+        let field = fields.split(|&b| b == b' ').nth(number - 3).unwrap_or_default();
+        str::from_utf8(field).ok().and_then(|field| field.parse().ok()).unwrap_or(0)
+    };
+    let (memory, start_code, env_start, env_end) = (field(23), field(26), field(50), field(51));
+    if fields.starts_with(b"Z") {
+        // Dead, or its first thread is: the others tell nothing here.
+        Layout::Whole(0)
+    } else if memory == 0 {
+        Layout::Gone
+    } else if start_code == 0 {
+        // The kernel notes where the program is when the environment is whole.
+        Layout::InExec
+    } else {
+        Layout::Whole(env_end.saturating_sub(env_start))
+    }
 }
 
 /// Waits until the process behind `pidfd` is dead, reaped or not, or until `deadline`; `false` if it
@@ -105,6 +130,7 @@ mod tests {
     fn a_process_without_one() {
         let own = rustix::process::getpid();
         assert_eq!(read(own), Token::Unknown);
-        assert!(!super::in_exec(own));
+        let own = super::environ(own).unwrap().len() as u64;
+        assert_eq!(super::layout(rustix::process::getpid()), super::Layout::Whole(own));
     }
 }
