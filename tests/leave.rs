@@ -165,6 +165,54 @@ fn a_cancel_and_a_time_limit_reach_it_after_it_was_taken_over() {
     assert!(env.stop());
 }
 
+/// Programs that leave the group that they are started in.
+const LEAVERS: [&str; 3] = ["timeout 1h", "setsid", "env -i setsid"];
+
+/// A task that goes on as a program which has left its group, and hears a TERM or not.
+fn leaver(leaver: &str, on_term: &str, taken_over: bool) -> Env {
+    let config = CONFIG.replace(". ./go", &format!("exec {leaver} sh ./program"));
+    // Whoever hears it ends by itself, or not at all.
+    let patience = if on_term.is_empty() { "100ms" } else { "1h" };
+    let mut env = begun(&config.replace("100ms", patience));
+    let program = format!("trap '{on_term}' TERM; echo $$ >> pids; while :; do sleep 0.01; done");
+    fs::write(env.at("program"), program).unwrap();
+    go(&env, "");
+    env.wait("the program", || pids(&env).len() == 2);
+    if taken_over {
+        env.kill();
+        env.start();
+    }
+    env
+}
+
+#[test]
+fn signals_reach_a_program_that_has_left_its_group() {
+    for name in LEAVERS {
+        for taken_over in [false, true] {
+            let mut env = leaver(name, "echo > heard; exit 7", taken_over);
+            env.ok(&["cancel", "1"]);
+            env.await_ended(1);
+            assert!(!lives(pids(&env)[1]), "{name}");
+            assert!(env.at("heard").exists(), "{name}");
+            assert_eq!(env.runs()[0]["state"], "cancelled");
+            assert!(env.stop());
+        }
+    }
+}
+
+#[test]
+fn a_deaf_program_that_has_left_its_group_is_killed() {
+    for name in LEAVERS {
+        for taken_over in [false, true] {
+            let mut env = leaver(name, "", taken_over);
+            env.ok(&["cancel", "1"]);
+            env.await_ended(1);
+            assert!(!lives(pids(&env)[1]), "{name}");
+            assert!(env.stop());
+        }
+    }
+}
+
 /// What a task may leave behind: in its group or not, with its token or not.
 const LEFTOVERS: [&str; 4] =
     ["sleep 1000", "setsid sleep 1000", "env -i sleep 1000", "env -i setsid sleep 1000"];
@@ -283,7 +331,8 @@ fn without_its_watcher_it_is_lost_and_run_again_alone() {
     env.kill();
     assert_eq!(kill(watcher, 9), 0);
     env.wait("its end", || !lives(watcher));
-    assert!(lives(pid));
+    // What it was to see to, nobody else does.
+    env.wait("the program's end", || !lives(pid));
     env.start();
     assert!(!lives(pid), "before anything starts");
     env.wait("another one", || pids(&env).len() == 2);

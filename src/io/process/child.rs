@@ -27,7 +27,7 @@ use crate::core::confine::{Confine, Resource, Rlimit};
 use super::order::{APART, Failed, MARK, Order, REPORT, Step, c_string};
 use super::prepare::Private;
 use super::users::{self, Account};
-use super::watcher::{self, Part};
+use super::watcher::{self, Part, Watched};
 
 /// Does the helper's work if that is what this process was started for; returns only then, with the
 /// status of a helper that failed. To be called before anything else, while there is one thread.
@@ -43,10 +43,8 @@ pub fn run_if_asked() -> Option<ExitCode> {
                 drop(report);
                 return Some(watcher.wait());
             }
-            Ok(Some(Part::Program) | None) => {
-                let Err(failed) = obey(&order);
-                failed
-            }
+            Ok(Some(Part::Program(watched))) => failed(obey(&order, Some(&watched))),
+            Ok(None) => failed(obey(&order, None)),
             Err(error) => other("cannot watch over the program", Some(&error)),
         },
         None => other("this is how dagd starts attempts; it is no command", None),
@@ -73,7 +71,12 @@ fn own_report() -> io::Result<OwnedFd> {
     Ok(report)
 }
 
-fn obey(order: &Order) -> Result<Infallible, Failed> {
+fn failed(done: Result<Infallible, Failed>) -> Failed {
+    let Err(failed) = done;
+    failed
+}
+
+fn obey(order: &Order, watched: Option<&Watched>) -> Result<Infallible, Failed> {
     if let Some(cgroup) = &order.cgroup {
         let procs = cgroup.join("cgroup.procs");
         std::fs::write(&procs, "0")
@@ -99,6 +102,11 @@ fn obey(order: &Order) -> Result<Infallible, Failed> {
     }
     if let Some(umask) = umask {
         rustix::process::umask(Mode::from_bits_truncate(*umask));
+    }
+    if let Some(watched) = watched {
+        watched
+            .die_with_watcher()
+            .map_err(|error| other("cannot bind the program to its watcher", Some(&error)))?;
     }
     std::env::set_current_dir(&order.cwd)
         .map_err(|error| Failed { step: Step::Folder, ..other("", Some(&error)) })?;

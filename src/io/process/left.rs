@@ -34,10 +34,18 @@ pub fn output(place: &Path) -> PathBuf {
     ending(place, ".out")
 }
 
-/// Makes the folder in which the files at `place` will be.
+/// Makes the folder in which the files at `place` will be. What is there already was left by an attempt
+/// that the database forgot in a power failure, and would be taken for what this one leaves.
 pub fn make_room(place: &Path) -> io::Result<()> {
     let Some(folder) = place.parent() else { return Ok(()) };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    for stale in [ending(place, ".end"), output(place)] {
+        match std::fs::remove_file(stale) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A run has ended: what its attempts have left is not needed any more, nor are the folders of their
@@ -77,7 +85,8 @@ fn remove(folder: &Path) {
     }
 }
 
-/// How a program ended.
+/// How a program ended. Written by the dagd that started it and read by another: a field that is added
+/// has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// How.
@@ -87,17 +96,21 @@ pub struct End {
     /// When it ended.
     pub at: Wall,
     /// Whether it had been sent a TERM: by dagd, or to all processes of a machine that stops.
+    #[serde(default)]
     pub told: bool,
     /// The life of the machine in which it ended.
+    #[serde(default)]
     pub boot: String,
     /// Processes that it left behind, and that were ended.
+    #[serde(default)]
     pub leftovers: u32,
 }
 
 impl End {
     /// What may have ended it, in so far as nothing but this tells.
     pub fn by(&self) -> By {
-        if self.boot != boot() && (self.told || matches!(self.exit, Exit::Signal(_))) {
+        let earlier = !self.boot.is_empty() && self.boot != boot();
+        if earlier && (self.told || matches!(self.exit, Exit::Signal(_))) {
             return By::Shutdown;
         }
         if self.told { By::Term } else { By::Itself }
@@ -272,6 +285,12 @@ mod tests {
         let at = place(dir.path(), RunId(7), "7.a.b.1");
         assert!(matches!(find(&at).unwrap(), Found::Gone));
         make_room(&at).unwrap();
+        for stale in ["end", "out"] {
+            fs::write(dir.path().join(format!("7/7.a.b.1.{stale}")), "stale").unwrap();
+        }
+        make_room(&at).unwrap();
+        assert!(matches!(find(&at).unwrap(), Found::Gone));
+        assert_eq!(fs::read_dir(dir.path().join("7")).unwrap().count(), 0);
         let watch = dir.path().join("7/7.a.b.1.watch");
         fs::write(&watch, format!("{} 5\n", std::process::id())).unwrap();
         assert!(matches!(find(&at).unwrap(), Found::Gone));

@@ -167,8 +167,10 @@ pub(super) fn to_group(group: Pid, signal: i32) -> bool {
     unsafe { libc::kill(-group.as_raw_nonzero().get(), signal) == 0 }
 }
 
+/// Sends a signal to a process; `false` if there is no such process or signal. The caller knows that
+/// the number is not reused.
 #[expect(unsafe_code, reason = "the safe wrapper does not take real-time signals")]
-fn to_process(pid: Pid, signal: i32) -> bool {
+pub(super) fn to_process(pid: Pid, signal: i32) -> bool {
     // SAFETY: takes two numbers and touches no memory of this process.
     unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) == 0 }
 }

@@ -5,11 +5,15 @@
 //! are its own children by then, whatever they have left or forgotten. It does nothing else, and no
 //! signal but KILL ends it.
 //!
+//! It leads the group to which signals for the attempt are sent. A program that has left the group, as
+//! `timeout` and `setsid` do, gets them from the watcher; and it dies with the watcher.
+//!
 //! The room for the end is taken at the beginning: a disk that is full by then does not matter.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,8 +21,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper,
+    Pid, PidfdFlags, Signal, WaitOptions, getpgid, getpid, getppid, kill_process, pidfd_open,
+    set_child_subreaper, set_parent_process_death_signal,
 };
 
 use crate::core::id::Wall;
@@ -26,6 +32,7 @@ use crate::core::task::Exit;
 
 use super::death::{exit_of, now};
 use super::left::{End, boot, ending};
+use super::table::{to_group, to_process};
 use super::token::wait_for_death;
 
 /// Bytes kept for the end of an attempt.
@@ -38,9 +45,14 @@ const DEATH_MAX: Duration = Duration::from_secs(5);
 /// Which of the two a helper is after it has split.
 pub enum Part {
     /// What becomes the program.
-    Program,
+    Program(Watched),
     /// What waits for it.
     Watcher(Watcher),
+}
+
+/// What is to be the program of a watcher.
+pub struct Watched {
+    watcher: Pid,
 }
 
 /// The parent of a program.
@@ -50,6 +62,8 @@ pub struct Watcher {
     /// Where the end will be written.
     room: File,
     began: Wall,
+    /// Whether a TERM has come.
+    told: bool,
     /// Held until this process ends.
     _lock: File,
 }
@@ -66,21 +80,42 @@ pub fn split(place: &Path) -> io::Result<Part> {
     let mut room = make(&ending(place, ".new"))?;
     room.write_all(&[b' '; ROOM])?;
     room.sync_all()?;
-    set_child_subreaper(Some(getpid()))?;
-    let before = block_all()?;
+    let watcher = getpid();
+    set_child_subreaper(Some(watcher))?;
+    let (gate, open) = pipe_with(PipeFlags::CLOEXEC)?;
+    let before = change_mask(&all_signals())?;
     // SAFETY: this process has one thread, so that its copy is whole.
     match unsafe { libc::fork() } {
         0 => {
-            restore(&before)?;
-            Ok(Part::Program)
+            drop(open);
+            // Ends when the watcher has handed on what came before there was anybody else, or is dead.
+            retry_on_intr(|| rustix::io::read(gate.as_fd(), &mut [0]))?;
+            change_mask(&before)?;
+            Ok(Part::Program(Watched { watcher }))
         }
         pid => match Pid::from_raw(pid).filter(|_| pid > 0) {
             Some(program) => {
                 let place = place.to_owned();
-                Ok(Part::Watcher(Watcher { program, place, room, began, _lock: lock }))
+                let mut watcher = Watcher { program, place, room, began, told: false, _lock: lock };
+                watcher.hand_on_what_waits();
+                drop(open);
+                Ok(Part::Watcher(watcher))
             }
             None => Err(io::Error::last_os_error()),
         },
+    }
+}
+
+impl Watched {
+    /// This process is killed when its watcher dies: nobody would know how it ends, and it would be in
+    /// the way of the next attempt. To be called after the user is changed, which undoes it.
+    pub fn die_with_watcher(&self) -> io::Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() == Some(self.watcher) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the process that watches over the program is gone"))
+        }
     }
 }
 
@@ -91,14 +126,15 @@ fn make(path: &Path) -> io::Result<File> {
 impl Watcher {
     /// Waits for the end and writes it down, then ends what was left behind. Returns the status that
     /// a shell would give; if the end could not be written, that is all that is known of it.
-    pub fn wait(self) -> ExitCode {
+    pub fn wait(mut self) -> ExitCode {
         let exit = self.program();
         let code = match exit {
             Exit::Code(code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
             Exit::Signal(signal) => u8::try_from(128 + (signal & 0x7f)).unwrap_or(u8::MAX),
             _ => u8::MAX,
         };
-        let (began, at, told) = (self.began, now(), was_told());
+        self.told |= is_pending(libc::SIGTERM);
+        let (began, at, told) = (self.began, now(), self.told);
         let mut end = End { exit, began, at, told, boot: boot(), leftovers: 0 };
         // Whoever started it hears the status all the same.
         self.write(&self.room, &end).ok();
@@ -111,16 +147,47 @@ impl Watcher {
         ExitCode::from(code)
     }
 
-    /// Waits for the program; reaps what it leaves dead meanwhile.
-    fn program(&self) -> Exit {
+    /// Waits for the program; reaps what it leaves dead meanwhile, and hands signals on to it.
+    fn program(&mut self) -> Exit {
         loop {
-            match retry_on_intr(|| rustix::process::wait(WaitOptions::empty())) {
+            match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if pid == self.program => {
                     return exit_of(status.exit_status(), status.terminating_signal());
                 }
-                Ok(_) => {}
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                // A death after this look is a signal that waits.
+                Ok(None) => {
+                    if let Some(signal) = next_signal(None) {
+                        self.hand_on(signal);
+                    }
+                }
                 Err(_) => return Exit::Unknown,
             }
+        }
+    }
+
+    /// What came before the program was there, it cannot have got; what came since it may have, and
+    /// one of a kind can wait for it only once.
+    fn hand_on_what_waits(&mut self) {
+        while let Some(signal) = next_signal(Some(Duration::ZERO)) {
+            self.told |= signal == libc::SIGTERM;
+            if signal != libc::SIGCHLD {
+                to_process(self.program, signal);
+            }
+        }
+    }
+
+    /// A signal to the group has reached the program, unless that has left: then it gets it here, with
+    /// the group that it leads.
+    fn hand_on(&mut self, signal: i32) {
+        self.told |= signal == libc::SIGTERM;
+        // Its number is its own until it is reaped, which only this process does.
+        let group = getpgid(Some(self.program));
+        if signal == libc::SIGCHLD || group == Ok(getpid()) {
+            return;
+        }
+        if group != Ok(self.program) || !to_group(self.program, signal) {
+            to_process(self.program, signal);
         }
     }
 
@@ -173,38 +240,61 @@ fn children() -> Vec<Pid> {
     numbers.filter_map(Pid::from_raw).collect()
 }
 
-/// Whether a TERM was sent to this process, as it is to its group and to all processes of a machine
-/// that stops.
+/// Whether a signal has been sent to this process that nobody has taken.
 #[expect(unsafe_code, reason = "sigpending has no safe wrapper in our dependencies")]
-fn was_told() -> bool {
+fn is_pending(signal: i32) -> bool {
     let mut pending = MaybeUninit::uninit();
     // SAFETY: the first call fills in `pending`, unless it fails; the second only reads it.
     unsafe {
         libc::sigpending(pending.as_mut_ptr()) == 0
-            && libc::sigismember(pending.as_ptr(), libc::SIGTERM) == 1
+            && libc::sigismember(pending.as_ptr(), signal) == 1
     }
 }
 
-/// Blocks all signals; returns which were blocked before.
-#[expect(unsafe_code, reason = "sigprocmask has no safe wrapper in our dependencies")]
-fn block_all() -> io::Result<libc::sigset_t> {
+/// Takes a signal that was sent to this process, which blocks them all; waits for one, for so long at
+/// most. `None`: there was none.
+#[expect(unsafe_code, reason = "sigtimedwait has no safe wrapper in our dependencies")]
+fn next_signal(most: Option<Duration>) -> Option<i32> {
+    let set = all_signals();
+    let most = most.map(|most| libc::timespec {
+        tv_sec: most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: most.subsec_nanos().into(),
+    });
+    let until = most.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    loop {
+        // SAFETY: the set and the time are valid and only read; that there is no time, and nowhere to
+        // tell more of the signal, is allowed.
+        let signal = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), until) };
+        if signal > 0 {
+            return Some(signal);
+        }
+        if Errno::from_io_error(&io::Error::last_os_error()) != Some(Errno::INTR) {
+            return None;
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "a set of signals has no safe maker in our dependencies")]
+fn all_signals() -> libc::sigset_t {
     let mut all = MaybeUninit::uninit();
-    let mut before = MaybeUninit::uninit();
-    // SAFETY: the first call fills in `all`, the second `before`, of which a failure is told.
+    // SAFETY: the call fills in `all` and cannot fail.
     unsafe {
         libc::sigfillset(all.as_mut_ptr());
-        if libc::sigprocmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) != 0 {
+        all.assume_init()
+    }
+}
+
+/// Blocks these signals and no others; returns which were blocked before.
+#[expect(unsafe_code, reason = "sigprocmask has no safe wrapper in our dependencies")]
+fn change_mask(mask: &libc::sigset_t) -> io::Result<libc::sigset_t> {
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: the mask is valid and only read; the call fills in `before`, unless it fails.
+    unsafe {
+        if libc::sigprocmask(libc::SIG_SETMASK, mask, before.as_mut_ptr()) != 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(before.assume_init())
     }
-}
-
-#[expect(unsafe_code, reason = "sigprocmask has no safe wrapper in our dependencies")]
-fn restore(mask: &libc::sigset_t) -> io::Result<()> {
-    // SAFETY: the mask is valid and only read.
-    let done = unsafe { libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
