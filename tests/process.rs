@@ -493,6 +493,43 @@ fn the_dead_of_a_long_task_are_reaped_while_it_runs() {
     assert_eq!((ended.exit, ended.leftovers), (Exit::Signal(libc::SIGKILL), 0));
 }
 
+/// A program whose first thread ends while another goes on.
+const HEADLESS: &str = "#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void *stay(void *none) { for (;;) pause(); return none; }
+int main(void) {
+    pthread_t other;
+    pthread_create(&other, 0, stay, 0);
+    return syscall(SYS_exit, 0);
+}
+";
+
+#[test]
+fn a_process_whose_first_thread_has_ended_is_not_overlooked() {
+    let mut bench = Bench::new(1);
+    let dir = tempfile::tempdir_in(bench.root.path()).unwrap();
+    std::fs::write(dir.path().join("headless.c"), HEADLESS).unwrap();
+    // The linker that Rust needs.
+    let mut compiler = Command::new("cc");
+    compiler.args(["-pthread", "-o", "headless", "headless.c"]).current_dir(dir.path());
+    assert!(compiler.status().unwrap().success());
+    let cwd = Some(Template::parse(dir.path().to_str().unwrap()).unwrap());
+    let script = "setsid ./headless & echo $! > pid; until grep -q ') Z' /proc/$!/stat; do :; done";
+    let ended = bench.run(TaskSpec { cwd, ..shell(script) }, run(vec![]));
+    let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
+    assert_eq!((ended.exit, ended.leftovers), (Exit::Code(0), 1));
+    assert!(!Path::new("/proc").join(pid.trim()).exists(), "it is dead and reaped");
+
+    let mut left = Command::new(dir.path().join("headless"));
+    let mut left = left.env("DAGD_ATTEMPT_ID", "headless/1.a.1").process_group(0).spawn().unwrap();
+    let stat = format!("/proc/{}/stat", left.id());
+    wait_for("its first thread", || std::fs::read_to_string(&stat).unwrap().contains(") Z"));
+    assert_eq!(sweep("headless", &BTreeSet::new()).unwrap(), 1);
+    left.wait().unwrap();
+}
+
 /// Everything that six slots leave behind at once goes: while one looks for its own, others end theirs,
 /// and what is found dead may just have forked.
 #[test]

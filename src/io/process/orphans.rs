@@ -19,6 +19,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, getpid, pidfd_open, pidfd_send_signal,
     waitid,
@@ -31,8 +32,12 @@ use super::token::{self, Token};
 // is reaped.
 static LIST: RwLock<()> = RwLock::new(());
 
-/// Orphans held by a pidfd at the same time, at most: they are descriptors of dagd.
-const HELD_MAX: usize = 256;
+/// Orphans held by a pidfd at the same time, at most: they are descriptors of dagd, and each slot may
+/// hold so many.
+const HELD_MAX: usize = 64;
+
+/// How long to wait where there is no descriptor to be had.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// How long the killed may take to die, with what they leave behind in turn. Only one that hangs in the
 /// kernel, or forks without end, takes longer.
@@ -99,7 +104,11 @@ impl Orphans {
             let found = self.round(&pids, &who, deadline);
             cleared.killed += found.killed;
             cleared.clean = !found.stuck && !found.strangers && !found.again;
-            if !found.again || found.stuck || Instant::now() > deadline {
+            if !found.again || found.stuck {
+                return cleared;
+            }
+            if Instant::now() > deadline {
+                tracing::warn!(attempt = label, "what a task left behind may still be there");
                 return cleared;
             }
             first = false;
@@ -110,7 +119,7 @@ impl Orphans {
     /// process table. Those of an attempt that is being cleared are left for it to count.
     pub fn reap(&self, table: &Table) {
         for pids in self.pids().chunks(HELD_MAX) {
-            for orphan in self.hold(pids) {
+            for orphan in self.hold(pids).unwrap_or_default() {
                 orphan.reap_if_dead(table, None);
             }
         }
@@ -122,10 +131,13 @@ impl Orphans {
         let mut found = Round::default();
         for (index, chunk) in pids.chunks(HELD_MAX).enumerate() {
             let (mut mine, mut dying) = (Vec::new(), Vec::new());
-            let held = self.hold(chunk);
+            let held = self.hold(chunk).unwrap_or_else(|_| {
+                std::thread::sleep(AGAIN);
+                Vec::new()
+            });
             found.again |= held.len() < chunk.len();
             for orphan in held {
-                match orphan.whose(who) {
+                match orphan.whose(who, deadline) {
                     Whose::Mine { counted } => {
                         found.killed += u32::from(counted);
                         mine.push(orphan);
@@ -170,16 +182,19 @@ impl Orphans {
         found
     }
 
-    /// Those of `pids` that are orphans now, each held so that its number means nobody else.
-    fn hold(&self, pids: &[Pid]) -> Vec<Orphan> {
-        let open =
-            |&pid: &Pid| Some(Orphan { pid, fd: pidfd_open(pid, PidfdFlags::empty()).ok()? });
-        let mut held: Vec<Orphan> = pids.iter().filter_map(open).collect();
+    /// Those of `pids` that are orphans now, each held so that its number means nobody else. Errors:
+    /// there are no descriptors to be had.
+    fn hold(&self, pids: &[Pid]) -> Result<Vec<Orphan>, Errno> {
+        let open = |&pid: &Pid| match pidfd_open(pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => None,
+            fd => Some(fd.map(|fd| Orphan { pid, fd })),
+        };
+        let mut held = pids.iter().filter_map(open).collect::<Result<Vec<_>, _>>()?;
         if !held.is_empty() {
             let still: BTreeSet<i32> = self.pids().into_iter().map(raw).collect();
             held.retain(|orphan| still.contains(&raw(orphan.pid)));
         }
-        held
+        Ok(held)
     }
 
     /// The orphans' numbers. An unreadable list counts as empty: it was readable at the start.
@@ -251,7 +266,7 @@ struct Orphan {
 }
 
 impl Orphan {
-    fn whose(&self, who: &Who<'_>) -> Whose {
+    fn whose(&self, who: &Who<'_>, deadline: Instant) -> Whose {
         let in_group = getpgid(Some(self.pid)) == Ok(who.group);
         let dead = || match self.reap_if_dead(who.table, Some(who.group)) {
             Life::Alive => None,
@@ -265,7 +280,7 @@ impl Orphan {
             return Whose::Mine { counted: !who.killed };
         }
         let instance = who.label.rsplit_once('/').map_or(who.label, |(instance, _)| instance);
-        match token::read(self.pid) {
+        match token::read(self.pid, deadline) {
             Token::Of(label) if label == who.label.as_bytes() => Whose::Mine { counted: true },
             Token::Of(label)
                 if label.strip_prefix(instance.as_bytes()).is_some_and(|l| l.starts_with(b"/")) =>

@@ -2,9 +2,9 @@
 //! the death of one that carries it is awaited.
 //!
 //! It survives forks, new sessions and new parents. It does not survive a process that clears its
-//! environment or writes over it: only a cgroup holds those.
+//! environment, writes over it, or forbids that it is read: only a cgroup holds those.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -21,6 +21,10 @@ const ENVIRON_MAX: u64 = 8 << 20;
 /// How long a process may take to change its program: one that loads it from a slow disk.
 const EXEC_MAX: Duration = Duration::from_secs(1);
 
+/// Looks at an environment that stays where it is, and of which there is less to be read than there is:
+/// after so many it is not just being replaced, but nobody may read it.
+const LOOKS: u32 = 3;
+
 /// What can be known of a process's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Token {
@@ -33,30 +37,48 @@ pub enum Token {
 }
 
 /// The token of `pid` as it is now. The caller sees to it that the number is not reused meanwhile,
-/// or checks afterwards through a pidfd. Blocks for [`EXEC_MAX`] at most.
-pub fn read(pid: Pid) -> Token {
-    let deadline = Instant::now() + EXEC_MAX;
+/// or checks afterwards through a pidfd. Blocks for [`EXEC_MAX`] at most, and not beyond `deadline`.
+pub fn read(pid: Pid, deadline: Instant) -> Token {
+    let proc = format!("/proc/{}", pid.as_raw_nonzero());
+    let deadline = deadline.min(Instant::now() + EXEC_MAX);
+    let (mut before, mut looks) = (Layout::Gone, 0);
     loop {
-        let environ = environ(pid);
+        let environ = environ(&proc);
         if let Some(token) = environ.as_deref().ok().and_then(find) {
             return Token::Of(token.to_vec());
         }
         // An exec gives up the memory that is just being read, which then ends where it was.
         let read = environ.map_or(0, |environ| environ.len() as u64);
-        match layout(pid) {
+        let layout = layout(&proc);
+        looks = if layout == before { looks + 1 } else { 1 };
+        before = layout;
+        match layout {
             Layout::Gone => return Token::Gone,
-            Layout::Whole(size) if read >= size.min(ENVIRON_MAX) => return Token::Unknown,
+            Layout::Headless => return of_threads(&proc),
+            Layout::Whole { size, .. } if read >= size.min(ENVIRON_MAX) || looks == LOOKS => {
+                return Token::Unknown;
+            }
             _ if Instant::now() > deadline => return Token::Unknown,
             // The kernel has no event for the end of an exec, and it takes microseconds.
-            Layout::InExec => std::thread::sleep(Duration::from_millis(1)),
-            Layout::Whole(_) => {}
+            Layout::InExec | Layout::Whole { .. } => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 }
 
-fn environ(pid: Pid) -> std::io::Result<Vec<u8>> {
+/// The token of a process whose first thread has ended: the others know it. The dead have none.
+fn of_threads(proc: &str) -> Token {
+    let mut threads = std::fs::read_dir(format!("{proc}/task")).into_iter().flatten().flatten();
+    let token = |thread: DirEntry| {
+        let environ = environ(thread.path().to_str()?).ok()?;
+        Some(Token::Of(find(&environ)?.to_vec()))
+    };
+    threads.find_map(token).unwrap_or(Token::Unknown)
+}
+
+/// The environment of the process, or thread, that `proc` tells of.
+fn environ(proc: &str) -> std::io::Result<Vec<u8>> {
     let mut environ = Vec::new();
-    let file = File::open(format!("/proc/{}/environ", pid.as_raw_nonzero()))?;
+    let file = File::open(format!("{proc}/environ"))?;
     file.take(ENVIRON_MAX).read_to_end(&mut environ)?;
     Ok(environ)
 }
@@ -68,12 +90,14 @@ enum Layout {
     Gone,
     /// It is between two programs.
     InExec,
-    /// A program, and an environment of so many bytes; 0 if nobody may know.
-    Whole(u64),
+    /// A program, and an environment of so many bytes at this address; 0 if nobody may know.
+    Whole { size: u64, at: u64 },
+    /// Nothing that the first thread could tell: it has ended.
+    Headless,
 }
 
-fn layout(pid: Pid) -> Layout {
-    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+fn layout(proc: &str) -> Layout {
+    let stat = std::fs::read(format!("{proc}/stat")).unwrap_or_default();
     // The name may hold anything; it ends at the last parenthesis, before field 3.
     let fields = stat.rsplit(|&b| b == b')').next().unwrap_or_default().trim_ascii();
     let field = |number: usize| -> u64 {
@@ -82,15 +106,14 @@ fn layout(pid: Pid) -> Layout {
     };
     let (memory, start_code, env_start, env_end) = (field(23), field(26), field(50), field(51));
     if fields.starts_with(b"Z") {
-        // Dead, or its first thread is: the others tell nothing here.
-        Layout::Whole(0)
+        Layout::Headless
     } else if memory == 0 {
         Layout::Gone
     } else if start_code == 0 {
         // The kernel notes where the program is when the environment is whole.
         Layout::InExec
     } else {
-        Layout::Whole(env_end.saturating_sub(env_start))
+        Layout::Whole { size: env_end.saturating_sub(env_start), at: env_start }
     }
 }
 
@@ -117,7 +140,9 @@ fn find(environ: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Token, find, read};
+    use std::time::{Duration, Instant};
+
+    use super::{Layout, Token, find, read};
 
     #[test]
     fn only_the_whole_name_counts() {
@@ -128,9 +153,10 @@ mod tests {
 
     #[test]
     fn a_process_without_one() {
-        let own = rustix::process::getpid();
-        assert_eq!(read(own), Token::Unknown);
-        let own = super::environ(own).unwrap().len() as u64;
-        assert_eq!(super::layout(rustix::process::getpid()), super::Layout::Whole(own));
+        let soon = Instant::now() + Duration::from_mins(1);
+        assert_eq!(read(rustix::process::getpid(), soon), Token::Unknown);
+        let own = super::environ("/proc/self").unwrap().len() as u64;
+        let Layout::Whole { size, .. } = super::layout("/proc/self") else { unreachable!() };
+        assert_eq!(size, own);
     }
 }
