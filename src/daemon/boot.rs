@@ -282,7 +282,13 @@ fn end_past(
     let means = means.map_err(DaemonError::CannotHold)?;
     let faults = means.faults(&model.graph);
     if !faults.is_empty() {
-        return Err(DaemonError::CannotHold(faults.join("\n")));
+        let passes = faults.iter().all(|fault| fault.passes);
+        let text = faults.into_iter().map(|fault| fault.text).collect::<Vec<_>>().join("\n");
+        return Err(if passes {
+            DaemonError::Refused(text)
+        } else {
+            DaemonError::CannotHold(text)
+        });
     }
     failpoint!("boot.swept");
     if swept > 0 {

@@ -129,12 +129,10 @@ impl Reloader {
             let loading = loaded.map_or(Loading::Same, |(print, read)| {
                 let read = read.map(|loaded| Box::new(loaded.resolved));
                 let read = read.map_err(|diagnostics| diagnostics.to_string());
-                let possible = |resolved: Box<Resolved>| match means
-                    .faults(&resolved.model.graph)
-                    .as_slice()
-                {
-                    [] => Ok(resolved),
-                    faults => Err(faults.join("\n")),
+                let possible = |resolved: Box<Resolved>| {
+                    let faults = means.faults(&resolved.model.graph);
+                    let texts: Vec<String> = faults.into_iter().map(|fault| fault.text).collect();
+                    if texts.is_empty() { Ok(resolved) } else { Err(texts.join("\n")) }
                 };
                 Loading::Read(print, read.and_then(possible))
             });

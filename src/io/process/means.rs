@@ -85,24 +85,31 @@ impl Means {
         }
     }
 
-    /// What of a configuration cannot hold, a sentence each with its remedy.
-    pub fn faults(&self, graph: &Graph) -> Vec<String> {
+    /// What of a configuration cannot hold.
+    pub fn faults(&self, graph: &Graph) -> Vec<Fault> {
         let controllers = self.tree.as_ref().map(|tree| tree.controllers().clone());
         let enabled = controllers.as_ref().is_ok_and(|controllers| !controllers.is_empty());
         let limits = Limits { containment: self.containment, controllers, leaves: leaves(graph) };
         let mut all = faults(graph, &limits);
         if limits.leaves && enabled {
-            all.push(
-                "on_daemon_stop = \"leave\" cannot hold: this dagd has enabled controllers of \
-                 cgroups; restart dagd"
-                    .to_owned(),
-            );
+            let text = "on_daemon_stop = \"leave\" cannot hold: this dagd has enabled controllers of \
+                        cgroups; restart dagd";
+            all.push(lasting(text.to_owned()));
         }
         all
     }
 }
 
-/// What could not hold for a daemon that was started as this process was; changes nothing.
+/// Something that a configuration asks for and that cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// What, and the remedy: a sentence.
+    pub text: String,
+    /// Whether it may pass without anybody's doing: who keeps the accounts may not be up yet.
+    pub passes: bool,
+}
+
+/// What could not hold for a daemon that was started as this process was, in sentences; changes nothing.
 pub fn foresee(containment: Containment, graph: &Graph) -> Vec<String> {
     let wish = Wish::of(containment, graph);
     let found = look(wish);
@@ -111,7 +118,8 @@ pub fn foresee(containment: Containment, graph: &Graph) -> Vec<String> {
         all.push(format!("containment = \"cgroup\" cannot hold: {why}"));
     }
     let controllers = found.as_ref().map(|found| found.controllers.clone());
-    all.extend(faults(graph, &Limits { containment, controllers, leaves: leaves(graph) }));
+    let faults = faults(graph, &Limits { containment, controllers, leaves: leaves(graph) });
+    all.extend(faults.into_iter().map(|fault| fault.text));
     all
 }
 
@@ -166,39 +174,48 @@ struct Limits<'a> {
     leaves: bool,
 }
 
-fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<String> {
+fn faults(graph: &Graph, limits: &Limits<'_>) -> Vec<Fault> {
     let rights = Rights::of(std::process::id()).ok();
     let mut powers = Powers { rights, ..Powers::default() };
-    let mut all: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut all: BTreeMap<Fault, Vec<&str>> = BTreeMap::new();
     for task in graph.nodes().map(|ix| graph.task(ix)) {
         if task.on_daemon_stop == OnDaemonStop::Leave
             && let Some(why) = left::refusal()
         {
-            let fault = format!("on_daemon_stop = \"leave\" cannot hold: {why}");
-            all.entry(fault).or_default().push(&task.name);
+            let text = format!("on_daemon_stop = \"leave\" cannot hold: {why}");
+            all.entry(lasting(text)).or_default().push(&task.name);
         }
         let own = task.confine.as_ref().and_then(|confine| confine.containment);
         if task.on_daemon_stop == OnDaemonStop::Leave
             && own.unwrap_or(limits.containment) == Containment::Cgroup
         {
-            let fault = "on_daemon_stop = \"leave\" cannot hold with containment = \"cgroup\": what goes \
-                         on without dagd is in no cgroup of its own; write containment = \"group\" \
-                         for it, or remove the key";
-            all.entry(fault.to_owned()).or_default().push(&task.name);
+            let text = "on_daemon_stop = \"leave\" cannot hold with containment = \"cgroup\": what goes \
+                        on without dagd is in no cgroup of its own; write containment = \"group\" \
+                        for it, or remove the key";
+            all.entry(lasting(text.to_owned())).or_default().push(&task.name);
         }
         let Some(confine) = &task.confine else { continue };
-        for fault in limits.faults(confine).into_iter().chain(powers.faults(confine)) {
+        let limits = limits.faults(confine).into_iter().map(lasting);
+        for fault in limits.chain(powers.faults(confine)) {
             all.entry(fault).or_default().push(&task.name);
         }
     }
-    let told = |(fault, tasks): (String, Vec<&str>)| {
+    let told = |(fault, tasks): (Fault, Vec<&str>)| {
         let more = match tasks.len() - 1 {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        format!("task `{}`{more}: {fault}", tasks[0])
+        Fault { text: format!("task `{}`{more}: {}", tasks[0], fault.text), ..fault }
     };
     all.into_iter().map(told).collect()
+}
+
+fn lasting(text: String) -> Fault {
+    Fault { text, passes: false }
+}
+
+fn passing(text: String) -> Fault {
+    Fault { text, passes: true }
 }
 
 impl Limits<'_> {
@@ -249,12 +266,13 @@ impl Powers {
         self.rights.is_some_and(|rights| rights.uid == 0 && rights.has(bit))
     }
 
-    fn faults(&mut self, confine: &Confine) -> Vec<String> {
+    fn faults(&mut self, confine: &Confine) -> Vec<Fault> {
         let mut faults = Vec::new();
+        let mut unknown = Vec::new();
         if let Some(name) = &confine.user {
             let look = || Account::named(name).map(|account| account.uid);
             match self.accounts.entry(name.clone()).or_insert_with(look).clone() {
-                Err(why) => faults.push(why),
+                Err(why) => unknown.push(why),
                 Ok(uid) if uid == rustix::process::geteuid().as_raw() => {}
                 Ok(_) if self.has(machine::SETUID) && self.has(machine::SETGID) => {}
                 Ok(_) => faults.push(format!(
@@ -265,7 +283,7 @@ impl Powers {
         }
         if let Some(name) = &confine.group {
             match self.groups.entry(name.clone()).or_insert_with(|| users::group(name)).clone() {
-                Err(why) => faults.push(why),
+                Err(why) => unknown.push(why),
                 Ok(gid) if gid == rustix::process::getegid().as_raw() => {}
                 Ok(_) if self.has(machine::SETGID) => {}
                 Ok(_) => faults.push(format!(
@@ -294,7 +312,7 @@ impl Powers {
                 ));
             }
         }
-        faults
+        unknown.into_iter().map(passing).chain(faults.into_iter().map(lasting)).collect()
     }
 }
 
