@@ -274,6 +274,33 @@ fn those_that_go_on_take_no_slot_and_none_is_overlooked() {
     assert!(env.stop());
 }
 
+#[test]
+fn what_is_about_to_begin_when_dagd_stops_goes_on() {
+    const MANY: usize = 30;
+    // Each time some are caught at another step.
+    for _ in 0..5 {
+        let mut env = Env::new(&format!(
+            "[daemon]\nmax_parallel = {MANY}\n\
+             [tasks.t]\ncommand = [\"true\"]\non_daemon_stop = \"leave\"\non_crash = \"fail\"\n\
+             [triggers.in]\ndrop = \"in\"\nrun = \"t\"\n"
+        ));
+        let top = env.mkdir("in");
+        env.start();
+        for name in 0..MANY {
+            fs::write(top.join(name.to_string()), "x").unwrap();
+        }
+        env.wait("the first", || env.at("state/left").exists());
+        assert!(env.stop());
+        env.start();
+        env.await_idle();
+        assert_eq!(env.runs().len(), MANY);
+        for run in env.runs() {
+            assert_eq!(run["state"], "succeeded", "{run}");
+        }
+        assert!(env.stop());
+    }
+}
+
 /// Sends a TERM to a task and what watches over it, and waits until its end is written down.
 fn term(env: &Env) -> std::path::PathBuf {
     let end = env.at("state/left/1/1.long.1.end");

@@ -220,6 +220,7 @@ impl Engine {
         if ended.is_err() {
             self.abandon();
         }
+        self.ports.slots.await_begun();
         ended
     }
 

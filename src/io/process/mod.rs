@@ -6,12 +6,13 @@
 //! behind), [`output`] (its log, tended by [`keeper`]) and [`outputs`] (what it wrote for its
 //! dependents). Where a task asks for more than a plain process, [`order`] is what [`child`] (dagd
 //! itself, in place of the program) is told to do before; [`cgroup`] keeps an attempt together, as far
-//! as there are [`means`] for that; [`watcher`] lets it go on without dagd, [`left`] is what it leaves ([`mod@age`]: for how long it has run), and [`adopted`] sees out what an earlier dagd has left; [`users`] looks accounts up. [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
+//! as there are [`means`] for that; [`watcher`] lets it go on without dagd (which waits until it has begun: [`beginnings`]), [`left`] is what it leaves ([`mod@age`]: for how long it has run), and [`adopted`] sees out what an earlier dagd has left; [`users`] looks accounts up. [`mod@sweep`] clears away at boot what an earlier dagd left running. Nothing here
 //! decides what starts, or what an end means.
 
 pub mod adopted;
 pub mod age;
 pub mod base;
+pub mod beginnings;
 pub mod blot;
 pub mod cgroup;
 pub mod child;

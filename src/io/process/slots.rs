@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use tracing::span::EnteredSpan;
@@ -18,6 +19,7 @@ use crate::core::task::{Ended, Exit};
 use crate::io::failpoint::failpoint;
 
 use super::adopted::{Adopted, Adoptions, see_out};
+use super::beginnings::{Beginning, Beginnings};
 use super::cgroup::Cgroup;
 use super::death::{exit_of, now, reap, wait};
 use super::keeper::Keeper;
@@ -33,6 +35,10 @@ use super::table::Table;
 /// Bytes of stack of a thread of this module; none recurses or keeps large values on it.
 pub(super) const STACK: usize = 256 << 10;
 
+/// How long a dagd that ends waits for attempts that are to go on without it to begin. Only one whose
+/// program cannot be read, such as from a server that is gone, takes longer.
+const BEGIN_MAX: Duration = Duration::from_secs(5);
+
 /// The slots, owned by the engine.
 #[derive(Debug)]
 pub struct Slots {
@@ -46,6 +52,7 @@ pub struct Slots {
     max: usize,
     /// What an earlier dagd has started, and is in no slot.
     adopted: Arc<Adoptions>,
+    beginnings: Arc<Beginnings>,
 }
 
 #[derive(Debug)]
@@ -59,7 +66,8 @@ struct Shared {
 
 #[derive(Debug)]
 enum Job {
-    Run(Box<Exec>),
+    /// With what is dropped when it has begun, if it may go on without dagd.
+    Run(Box<Exec>, Option<Beginning>),
     Retire,
 }
 
@@ -77,8 +85,8 @@ impl Slots {
         let keeper = Keeper::start(Arc::clone(&table))?;
         let shared = Arc::new(Shared { table, keeper, spares: spares(logs)?, means, out });
         let (work, jobs) = unbounded();
-        let adopted = Arc::default();
-        let mut slots = Self { shared, work, jobs, threads: 0, made: 0, max: max.max(1), adopted };
+        let (max, adopted, beginnings) = (max.max(1), Arc::default(), Arc::default());
+        let mut slots = Self { shared, work, jobs, threads: 0, made: 0, max, adopted, beginnings };
         slots.add()?;
         Ok(slots)
     }
@@ -92,8 +100,18 @@ impl Slots {
         {
             tracing::warn!(slots = self.threads, %error, "cannot start another slot");
         }
+        let beginning = exec.left.is_some().then(|| self.beginnings.one());
         // The receiver lives as long as the sender: both are in `self`.
-        self.work.send(Job::Run(Box::new(exec))).ok();
+        self.work.send(Job::Run(Box::new(exec), beginning)).ok();
+    }
+
+    /// Waits until all that is to go on without dagd has begun; blocks for [`BEGIN_MAX`] at most.
+    pub fn await_begun(&self) {
+        if !self.beginnings.wait(BEGIN_MAX) {
+            tracing::warn!(
+                "tasks that were to go on without dagd have not begun; they will be lost"
+            );
+        }
     }
 
     /// Takes over attempts that go on, once. Fails where there is no thread to be had: they go on.
@@ -167,10 +185,10 @@ struct Slot {
 
 impl Slot {
     fn work(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(Job::Run(exec)) = jobs.recv() {
+        while let Ok(Job::Run(exec, beginning)) = jobs.recv() {
             let (id, ended) = {
                 let _about = about(exec.id, &exec.task);
-                (exec.id, self.attempt(&exec))
+                (exec.id, self.attempt(&exec, beginning))
             };
             failpoint!("run.ended");
             self.shared.table.remove(id);
@@ -188,7 +206,7 @@ impl Slot {
         }
     }
 
-    fn attempt(&mut self, exec: &Exec) -> Ended {
+    fn attempt(&mut self, exec: &Exec, beginning: Option<Beginning>) -> Ended {
         let started_at = now();
         let pending = self.shared.table.pending(exec.id);
         let unneeded = match pending {
@@ -214,6 +232,7 @@ impl Slot {
         self.shared.table.launched(exec.id, leader, cgroup.clone());
         self.shared.keeper.wake();
         let failed = helper.and_then(|(report, program)| Some((report.wait()?, program)));
+        drop(beginning);
         let status = wait(leader);
         let ended_at = now();
         let killed = self.shared.table.ending(exec.id, leader);
