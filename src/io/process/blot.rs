@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 /// Bytes of a value that counts as a secret, at least: shorter ones (`1`, `yes`, `5432`) are all over
 /// any output.
@@ -72,7 +74,9 @@ impl Secrets {
 fn overwrite(file: &File, pattern: &AhoCorasick, longest: usize) -> io::Result<()> {
     let mut stretch = vec![0; STRETCH.max(2 * longest)];
     let mut from = 0;
-    loop {
+    // What was cut out of a long log is a hole: nothing to look at, however long it is.
+    while let Some(data) = data_from(file, from)? {
+        from = data;
         let length = fill(file, &mut stretch, from)?;
         // Up to where the longest is whole if it begins there: of two that begin alike the longer one
         // may be cut beyond. What begins later is whole in the next stretch.
@@ -85,6 +89,18 @@ fn overwrite(file: &File, pattern: &AhoCorasick, longest: usize) -> io::Result<(
             return Ok(());
         }
         from += whole as u64;
+    }
+    Ok(())
+}
+
+/// Where there is something next, at `from` or after it; `None`: there is nothing more.
+fn data_from(file: &File, from: u64) -> io::Result<Option<u64>> {
+    match seek(file, SeekFrom::Data(from)) {
+        Ok(data) => Ok(Some(data)),
+        Err(Errno::NXIO) => Ok(None),
+        // A file system that does not tell where its holes are.
+        Err(Errno::INVAL) => Ok(Some(from)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -104,6 +120,8 @@ fn fill(file: &File, buffer: &mut [u8], from: u64) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::{STRETCH, Secrets};
 
     fn blotted(values: &[&[u8]], text: &[u8]) -> Vec<u8> {
@@ -148,5 +166,23 @@ mod tests {
         }
         let long = vec![b'k'; 1 << 17];
         assert_eq!(blotted(&[&long], &long), vec![b'*'; long.len()]);
+    }
+
+    /// A TiB would take minutes if it were read.
+    #[test]
+    fn what_was_cut_out_of_a_log_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (secret, end) = (b"0123456789abcdef", 1 << 40);
+        let log = std::fs::File::create_new(&path).unwrap();
+        log.write_all_at(secret, 0).unwrap();
+        log.write_all_at(secret, end).unwrap();
+        Secrets::of([&secret[..]].into_iter()).blot(&path).unwrap();
+        let log = std::fs::File::open(&path).unwrap();
+        for at in [0, end] {
+            let mut found = [0; 16];
+            log.read_exact_at(&mut found, at).unwrap();
+            assert_eq!(found, [b'*'; 16]);
+        }
     }
 }
