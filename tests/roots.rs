@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says no by panicking")]
 
+#[path = "roots/asking.rs"]
+mod asking;
 #[path = "watch/bench.rs"]
 #[expect(dead_code, reason = "a part of the bench is enough here")]
 mod bench;

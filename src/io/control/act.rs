@@ -8,13 +8,15 @@ use axum::extract::{Path, Request as Http, State};
 
 use super::files;
 use super::place::{below, rule_against};
-use super::reply::{Answer, App, Fault, blocking, body};
+use super::reply::{Answer, App, Fault, body};
 use super::routes::{exact, no_run, run_id};
+use super::threads::{look, look_at};
 use super::{Ask, History, RetrySource};
 use crate::core::effect::Reply;
 use crate::core::event::{Fire, FireFile, FireWhat, Request, RetryOf};
 use crate::core::id::{Name, NodeIx, RunId};
 use crate::core::path::Bytes;
+use crate::core::record::FileClaim;
 use crate::core::selector::Selector;
 use crate::core::trigger::TriggerSpec;
 use crate::wire;
@@ -49,31 +51,30 @@ impl App {
 
 pub(super) async fn fire(State(app): State<App>, request: Http) -> Answer<wire::Accepted> {
     let asked: wire::FireRequest = body(request).await?;
-    let paths = asked.paths_b64.iter().map(|b64| exact(b64)).collect::<Result<Vec<_>, _>>()?;
+    let paths = asked.paths_b64.iter().map(|b64| absolute(b64)).collect::<Result<Vec<_>, _>>()?;
     let fire = match (asked.trigger, asked.select) {
         (Some(name), None) => {
             let trigger = files::find(&(app.sources.triggers)(), &name)?;
-            blocking(move || fire_trigger(&trigger, &paths)).await?
+            let what = FireWhat::Trigger(trigger.name.clone());
+            let file = move |path: &Bytes, ()| files::for_trigger(&trigger, path);
+            Fire { what, files: look(&app.threads.act, paths, file).await? }
         }
         (None, Some(select)) => {
             let select = Selector::parse(&select).map_err(|error| {
                 Fault::bad(format!("bad selector at byte {}: {error}", error.at))
             })?;
-            blocking(move || {
-                let files = paths.iter().map(files::anywhere).collect::<Result<_, _>>()?;
-                Ok(Fire { what: FireWhat::Select(select), files })
-            })
-            .await?
+            let file = |path: &Bytes, ()| files::anywhere(path);
+            let files = look(&app.threads.act, paths, file).await?;
+            Fire { what: FireWhat::Select(select), files }
         }
         _ => return Err(Fault::bad("give either `trigger` or `select`")),
     };
     app.start(fire).await.map(Json)
 }
 
-fn fire_trigger(trigger: &TriggerSpec, paths: &[Bytes]) -> Result<Fire, Fault> {
-    let file = |path| files::for_trigger(trigger, files::absolute(path)?);
-    let files = paths.iter().map(file).collect::<Result<_, _>>()?;
-    Ok(Fire { what: FireWhat::Trigger(trigger.name.clone()), files })
+/// A path to be looked at.
+fn absolute(b64: &str) -> Result<(Bytes, ()), Fault> {
+    Ok((files::absolute(exact(b64)?)?, ()))
 }
 
 pub(super) async fn cancel(
@@ -144,17 +145,14 @@ pub(super) async fn retry(
             return Err(Fault::refused(error));
         }
     };
-    let fire = blocking(move || retry_of(id, source, asked.failed)).await?;
-    app.start(fire).await.map(Json)
-}
-
-fn retry_of(id: RunId, source: RetrySource, failed: bool) -> Result<Fire, Fault> {
-    let keep = if failed { kept(id, &source)? } else { Vec::new() };
-    let files = source
-        .files
-        .iter()
-        .map(|(claim, place)| files::of_run(id, claim, place.as_ref()))
-        .collect::<Result<_, _>>()?;
+    let keep = if asked.failed { kept(id, &source)? } else { Vec::new() };
+    let places = source.files.into_iter().map(|(claim, place)| match place {
+        Some(place) => Ok((place, claim)),
+        None => Err(files::deleted(id, &claim.path)),
+    });
+    let places = places.collect::<Result<Vec<_>, _>>()?;
+    let file = |place: &Bytes, claim: FileClaim| files::of_run(&claim, place);
+    let files = look(&app.threads.act, places, file).await?;
     let what = FireWhat::Retry(Box::new(RetryOf {
         run: id,
         trigger: source.trigger,
@@ -163,7 +161,7 @@ fn retry_of(id: RunId, source: RetrySource, failed: bool) -> Result<Fire, Fault>
         scheduled: source.scheduled,
         keep,
     }));
-    Ok(Fire { what, files })
+    app.start(Fire { what, files }).await.map(Json)
 }
 
 /// Tasks that are not run again, with their outputs: those that succeeded and do not depend on one
@@ -197,20 +195,20 @@ fn kept(id: RunId, source: &RetrySource) -> Result<Kept, Fault> {
 
 pub(super) async fn replay(State(app): State<App>, request: Http) -> Answer<Vec<wire::Replayed>> {
     let asked: wire::ReplayRequest = body(request).await?;
-    let path = exact(&asked.path_b64)?;
-    files::absolute(&path)?;
+    let path = files::absolute(exact(&asked.path_b64)?)?;
     let triggers = (app.sources.triggers)();
-    let (located, deleted) = {
-        let (path, triggers) = (path.clone(), triggers.clone());
-        app.history(move |history| {
-            Ok((history.located(&path)?, deleted_by(&triggers, &path, history)?))
-        })
-        .await?
-    };
-    let found = blocking(move || {
-        replays(&triggers, &path, &located).map_err(|fault| match deleted {
-            Some(run) if path.as_path().symlink_metadata().is_err() => files::deleted(run, &path),
-            _ => fault,
+    let own = app.clone();
+    let found = look_at(&app.threads.act, path, move |path| {
+        let mut history = own.open()?;
+        let located = history.located(path).map_err(Fault::unavailable)?;
+        replays(&triggers, path, &located).map_err(|fault| {
+            match deleted_by(&triggers, path, &mut *history) {
+                Ok(Some(run)) if path.as_path().symlink_metadata().is_err() => {
+                    files::deleted(run, path)
+                }
+                Ok(_) => fault,
+                Err(error) => Fault::unavailable(error),
+            }
         })
     });
     let found = found.await?;

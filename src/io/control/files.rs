@@ -36,7 +36,6 @@ pub(super) fn for_trigger(trigger: &TriggerSpec, path: &Bytes) -> Result<FireFil
 
 /// A file that a selection is to run for, wherever it is.
 pub(super) fn anywhere(path: &Bytes) -> Result<FireFile, Fault> {
-    let path = absolute(path)?;
     Ok(FireFile {
         rel: Bytes::from(path.name()),
         version: there(path, FileType::File)?,
@@ -52,13 +51,8 @@ pub(super) fn elsewhere(rel: &Bytes, path: &Bytes) -> Result<FireFile, Fault> {
 }
 
 /// A file of a finished run, at the place where the run left it: the same content still, as far as
-/// size and time tell. `None`: the run has deleted it.
-pub(super) fn of_run(
-    run: RunId,
-    claim: &FileClaim,
-    place: Option<&Bytes>,
-) -> Result<FireFile, Fault> {
-    let Some(path) = place else { return Err(deleted(run, &claim.path)) };
+/// size and time tell.
+pub(super) fn of_run(claim: &FileClaim, path: &Bytes) -> Result<FireFile, Fault> {
     let file = |version| FireFile {
         rel: claim.rel.clone(),
         path: path.clone(),
@@ -84,7 +78,7 @@ pub(super) fn deleted(run: RunId, path: &Bytes) -> Fault {
 }
 
 /// Refuses what is not absolute.
-pub(super) fn absolute(path: &Bytes) -> Result<&Bytes, Fault> {
+pub(super) fn absolute(path: Bytes) -> Result<Bytes, Fault> {
     let nul = path.as_bytes().contains(&0);
     if path.as_path().is_absolute() && !nul {
         Ok(path)

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::reply::{App, Fault, blocking};
+use super::reply::{App, Fault};
 use super::routes::{no_run, run_id};
 use super::{Ask, LiveLog};
 use crate::io::log_file::Stretch;
@@ -150,14 +150,14 @@ impl Tail {
         let changes = Changes::of(path)?;
         let closed = self.sender.clone();
         loop {
-            let mut chunk = read_at(&file, self.position).await?;
+            let mut chunk = self.read(&file).await?;
             if self.position == 0 && self.live(which).await.ok().flatten().is_none() {
                 return Ok(());
             }
             let idle = chunk.bytes.is_empty();
             while !chunk.bytes.is_empty() {
                 self.send(chunk).await?;
-                chunk = read_at(&file, self.position).await?;
+                chunk = self.read(&file).await?;
             }
             if !follow {
                 return Ok(());
@@ -184,12 +184,21 @@ impl Tail {
             Err(error) => return self.fail(format!("{}: {error}", log.display())).await,
         };
         loop {
-            let chunk = read_at(&file, self.position).await?;
+            let chunk = self.read(&file).await?;
             if chunk.bytes.is_empty() {
                 return Ok(());
             }
             self.send(chunk).await?;
         }
+    }
+
+    /// What follows on what was sent.
+    async fn read(&self, file: &std::fs::File) -> io::Result<Stretch> {
+        let (file, position) = (file.try_clone()?, self.position);
+        let read = self.app.read(move || {
+            Stretch::read(&file, position).map_err(|error| Fault::unavailable(error.to_string()))
+        });
+        read.await.map_err(|fault| io::Error::other(fault.error))
     }
 
     async fn send(&mut self, chunk: Stretch) -> io::Result<()> {
@@ -208,15 +217,6 @@ impl Tail {
         let sent = self.sender.send(Err(io::Error::other(error))).await;
         sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
-}
-
-async fn read_at(file: &std::fs::File, position: u64) -> io::Result<Stretch> {
-    let file = file.try_clone()?;
-    blocking(move || {
-        Stretch::read(&file, position).map_err(|error| Fault::unavailable(error.to_string()))
-    })
-    .await
-    .map_err(|fault| io::Error::other(fault.error))
 }
 
 /// Wakes when a file is written to.

@@ -2,7 +2,7 @@
 //!
 //! Owns the socket and the connections. Decides nothing about runs: what changes state is asked of
 //! the engine as an [`Ask`], what is past is read through [`History`], what lies on disk is looked
-//! at on the blocking pool. Never keeps the engine waiting: every reply goes to a oneshot.
+//! at in threads. Never keeps the engine waiting: every reply goes to a oneshot.
 
 mod act;
 mod door;
@@ -17,6 +17,7 @@ mod reply;
 mod room;
 mod routes;
 mod server;
+mod threads;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

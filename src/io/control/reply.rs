@@ -12,7 +12,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Ask, History, Sources};
+use super::threads::Threads;
+use super::{Ask, Sources};
 use crate::wire::Problem;
 
 /// Bytes of a request's body, at most: room for tens of thousands of paths.
@@ -33,6 +34,8 @@ pub(super) const LONG_MAX: usize = 48;
 pub(super) struct App {
     pub(super) sources: Arc<Sources>,
     pub(super) long: Arc<Semaphore>,
+    /// Those of the class of clients that it serves.
+    pub(super) threads: Arc<Threads>,
 }
 
 /// A request that was not fulfilled.
@@ -101,29 +104,6 @@ impl App {
         let answer = self.ask(Some(ANSWER_TIME), make).await?;
         answer.ok_or_else(|| Fault::unavailable("dagd is stopping"))
     }
-
-    /// Runs `work` with the history on the blocking pool.
-    pub(super) async fn history<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut dyn History) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let sources = Arc::clone(&self.sources);
-        blocking(move || {
-            let mut history = (sources.reader)().map_err(Fault::unavailable)?;
-            work(&mut *history).map_err(Fault::unavailable)
-        })
-        .await
-    }
-}
-
-/// Runs `work` on the blocking pool.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a control request failed inside");
-        Fault::unavailable("the request failed inside dagd; its log tells more")
-    })?
 }
 
 /// Reads a JSON body within its limits. No body is an empty object.

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::reply::{Answer, App, Fault};
+use super::threads::look_at;
 use super::{Ask, RUNS_MAX, RunFilter, View, act, explain, logs};
 use crate::core::id::{ItemId, RunId};
 use crate::core::path::Bytes;
@@ -170,9 +171,10 @@ async fn explain_path(
     // Asked first: a file that becomes a run in between is then told twice, not lost.
     let pending = app.must(Ask::Pending).await?;
     let triggers = (app.sources.triggers)();
-    app.history(move |history| {
+    let own = app.clone();
+    look_at(&app.threads.explain, path, move |path| {
         let view = View { triggers: &triggers, pending: &pending, look: &disk::work_at };
-        explain(&path, &view, history)
+        explain(path, &view, &mut *own.open()?).map_err(Fault::unavailable)
     })
     .await
     .map(Json)

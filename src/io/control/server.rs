@@ -26,6 +26,7 @@ use super::mark::Mark;
 use super::patience::Patient;
 use super::reply::{App, Fault, LONG_MAX};
 use super::room::{Admitted, LOOKERS_MAX, Room};
+use super::threads::{THREADS_MAX, Threads};
 use super::{Sources, routes};
 
 /// Time for a request's head to arrive.
@@ -47,12 +48,9 @@ const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept (out of descriptors, mostly), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Threads for reading history and files.
-const BLOCKING_MAX: usize = 8;
-
-/// How long they stay when they have nothing to do: when there are no more processes to be had, who
-/// looks is to be answered by those that are there.
-const BLOCKING_KEPT: Duration = Duration::from_hours(24 * 365);
+/// How long threads for requests stay when they have nothing to do: when there are no more processes
+/// to be had, who looks is to be answered by those that are there.
+const THREADS_KEPT: Duration = Duration::from_hours(24 * 365);
 
 /// The running server. Dropping it closes it, too.
 #[derive(Debug)]
@@ -118,8 +116,8 @@ pub fn spawn(socket: Socket, sources: Sources) -> io::Result<(Server, JoinHandle
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_MAX)
-        .thread_keep_alive(BLOCKING_KEPT)
+        .max_blocking_threads(THREADS_MAX)
+        .thread_keep_alive(THREADS_KEPT)
         .thread_name("dagd-reader")
         .build()?;
     let (close, closed) = oneshot::channel();
@@ -202,8 +200,7 @@ async fn serve(
     mut closed: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
-    let app = App { sources: Arc::new(sources), long: Arc::new(Semaphore::new(LONG_MAX)) };
-    let routers = Routers::new(app, &door);
+    let routers = Routers::new(sources, &door);
     let room = Room::new();
     loop {
         let place = tokio::select! {
@@ -248,8 +245,13 @@ struct Routers {
 }
 
 impl Routers {
-    fn new(app: App, door: &Door) -> Self {
-        let all = routes::router(app);
+    fn new(sources: Sources, door: &Door) -> Self {
+        let (sources, long) = (Arc::new(sources), Arc::new(Semaphore::new(LONG_MAX)));
+        let router = || {
+            let (sources, long) = (Arc::clone(&sources), Arc::clone(&long));
+            routes::router(App { sources, long, threads: Arc::new(Threads::new()) })
+        };
+        let all = router();
         let (acting, closed) = (door.clone(), door.clone());
         let look = move |request: Request, next: Next| {
             let fault = (request.method() != Method::GET).then(|| acting.only_looking());
@@ -260,7 +262,7 @@ impl Routers {
                 }
             }
         };
-        let looking = all.clone().layer(middleware::from_fn(look));
+        let looking = router().layer(middleware::from_fn(look));
         let none = Router::new().fallback(async move || closed.closed());
         let crowded = Router::new().fallback(async || {
             Fault::unavailable(format!(
