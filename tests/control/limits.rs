@@ -11,7 +11,7 @@ use dagd::io::control::{Socket, Sources, spawn};
 use rustix::process::{Gid, Uid};
 
 use crate::common::skip;
-use crate::world::{PATIENCE, World, raw};
+use crate::world::{PATIENCE, World, detail, raw};
 
 fn post(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
@@ -100,6 +100,44 @@ fn followers_leave_room_for_others() {
     assert!(refused.contains("48 clients already wait"), "{refused}");
     world.client().status().unwrap();
     drop(waiting);
+}
+
+#[test]
+fn answers_that_are_not_read_take_no_more_than_their_memory() {
+    let world = World::new();
+    let mut large = detail(1, "succeeded", None);
+    large.run.rev = "x".repeat(24 << 20);
+    world.past.lock().unwrap().details.insert(1, large);
+    // The first words of an answer; the rest waits for as long as the connection.
+    let ask = || {
+        let mut stream = UnixStream::connect(world.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /v1/runs HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).unwrap();
+        (stream, String::from_utf8_lossy(&begin).into_owned())
+    };
+    let mut unread: Vec<_> = (0..2).map(|_| ask()).collect();
+    assert!(unread.iter().all(|(_, begin)| begin == "HTTP/1.1 200"), "{unread:?}");
+    let (mut refused, begin) = ask();
+    let mut rest = String::new();
+    refused.read_to_string(&mut rest).unwrap();
+    assert_eq!(begin, "HTTP/1.1 503");
+    assert!(rest.contains("nobody has read yet take 64 MiB"), "{rest}");
+    world.client().status().unwrap();
+    // One is read to its end, the other is given up.
+    let (mut one, _) = unread.remove(0);
+    assert!(one.read_to_end(&mut Vec::new()).unwrap() > 24 << 20);
+    assert_eq!(ask().1, "HTTP/1.1 200");
+    drop(unread);
+    // One that is larger than all of that, when there is no other.
+    let mut past = world.past.lock().unwrap();
+    past.details.get_mut(&1).unwrap().run.rev = "x".repeat(80 << 20);
+    drop(past);
+    let deadline = Instant::now() + PATIENCE;
+    while ask().1 != "HTTP/1.1 200" {
+        assert!(Instant::now() < deadline, "the memory is not free again");
+    }
 }
 
 #[test]

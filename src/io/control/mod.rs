@@ -8,6 +8,7 @@ mod act;
 mod door;
 mod explain;
 mod files;
+mod held;
 mod logs;
 mod mark;
 mod patience;

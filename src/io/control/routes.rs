@@ -3,6 +3,7 @@
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
@@ -91,7 +92,7 @@ struct RunsQuery {
 async fn runs(
     State(app): State<App>,
     query: Result<Query<RunsQuery>, QueryRejection>,
-) -> Answer<Vec<wire::Run>> {
+) -> Result<Response, Fault> {
     let Query(query) = query.map_err(|error| Fault::bad(error.body_text()))?;
     let states = [
         RunState::Queued,
@@ -112,7 +113,8 @@ async fn runs(
         trigger: query.trigger,
         state: query.state,
     };
-    app.history(move |history| history.runs(&filter)).await.map(Json)
+    // So large that the thread makes JSON of it, too.
+    app.history(move |history| Ok(Json(history.runs(&filter)?).into_response())).await
 }
 
 async fn run(State(app): State<App>, Path(id): Path<String>) -> Answer<wire::RunDetail> {

@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::door::{Access, Door};
+use super::held::Held;
 use super::mark::Mark;
 use super::patience::Patient;
 use super::reply::{App, Fault, LONG_MAX};
@@ -249,7 +250,9 @@ impl Routers {
         let (sources, long) = (Arc::new(sources), Arc::new(Semaphore::new(LONG_MAX)));
         let router = || {
             let (sources, long) = (Arc::clone(&sources), Arc::clone(&long));
+            let held = Held::new();
             routes::router(App { sources, long, threads: Arc::new(Threads::new()) })
+                .layer(middleware::map_response(move |answer| held.clone().count(answer)))
         };
         let all = router();
         let (acting, closed) = (door.clone(), door.clone());
