@@ -3,11 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dagd::io::client::{Client, ClientError};
-use dagd::io::control::{Socket, Sources, spawn};
+use dagd::io::control::{ASKS_MAX, Ask, Socket, Sources, spawn};
 use rustix::process::{Gid, Uid};
 
 use crate::common::skip;
@@ -140,32 +141,90 @@ fn answers_that_are_not_read_take_no_more_than_their_memory() {
     }
 }
 
+/// Lets everybody come as far as the socket.
+fn open_to_all(dir: &Path, socket: &Path) {
+    for (path, mode) in [(dir, 0o755), (socket, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+/// Does something as nobody, in this group.
+fn somebody<T: Send + 'static>(group: Gid, work: impl FnOnce() -> T + Send + 'static) -> T {
+    // The identity of this thread alone changes; the kernel tells the server that of the thread.
+    let thread = std::thread::spawn(move || {
+        let nobody = Uid::from_raw(65534);
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(group, group, group).unwrap();
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        work()
+    });
+    thread.join().unwrap()
+}
+
 #[test]
 fn foreign_users_may_not_speak() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can be somebody else");
     }
     let world = World::new();
-    let everybody = |path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    everybody(world.dir.path().to_owned(), 0o755);
-    everybody(world.socket(), 0o666);
+    open_to_all(world.dir.path(), &world.socket());
     let socket = world.socket();
-    // The identity of this thread alone changes; the kernel tells the server that of the thread.
-    let foreigner = std::thread::spawn(move || {
-        let (nobody, nogroup) = (Uid::from_raw(65534), Gid::from_raw(65534));
-        rustix::thread::set_thread_groups(&[]).unwrap();
-        rustix::thread::set_thread_res_gid(nogroup, nogroup, nogroup).unwrap();
-        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+    let (status, stop) = somebody(Gid::from_raw(65534), move || {
         let client = Client::new(&socket).unwrap();
         (client.status(), client.stop())
     });
-    let (status, stop) = foreigner.join().unwrap();
     for status in [status.map(drop).unwrap_err(), stop.map(drop).unwrap_err()] {
         assert!(matches!(&status, ClientError::Refused { status: 403, .. }), "{status}");
     }
     world.client().status().unwrap();
+}
+
+#[test]
+fn questions_of_those_who_left_keep_nobody_from_acting() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can be somebody else");
+    }
+    let (asks, questions) = crossbeam_channel::bounded(ASKS_MAX);
+    let dir = tempfile::tempdir().unwrap();
+    let sources = Sources {
+        asks,
+        state_dir: dir.path().to_owned(),
+        triggers: Arc::new(Vec::new),
+        reader: Arc::new(|| Err("the database is away".to_owned())),
+        write_group: None,
+    };
+    let socket = dir.path().join("s");
+    let (server, thread) = spawn(Socket::At(socket.clone()), sources).unwrap();
+    open_to_all(dir.path(), &socket);
+    // The engine does not come to it, and who may look asks and leaves, again and again.
+    let (place, waiting) = (socket.clone(), questions.clone());
+    let refused = somebody(rustix::process::getegid(), move || {
+        loop {
+            let before = waiting.len();
+            let mut stream = UnixStream::connect(&place).unwrap();
+            stream.write_all(b"GET /v1/pending HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            let mut answer = [0; 12];
+            while waiting.len() == before {
+                if stream.read_exact(&mut answer).is_ok() {
+                    return answer;
+                }
+            }
+        }
+    });
+    assert_eq!(&refused, b"HTTP/1.1 503");
+    let full = questions.len();
+    let stop = std::thread::spawn(move || Client::new(&socket).unwrap().stop().map(drop));
+    while questions.len() == full {
+        assert!(!stop.is_finished(), "{:?}", stop.join());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let told = std::iter::from_fn(|| questions.recv_timeout(PATIENCE).ok())
+        .find_map(|ask| if let Ask::Stop(reply) = ask { Some(reply) } else { None });
+    told.expect("the stop is asked of the engine").send(()).unwrap();
+    stop.join().unwrap().unwrap();
+    drop(server);
+    thread.join().unwrap();
 }
 
 #[test]

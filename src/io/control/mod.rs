@@ -45,7 +45,8 @@ pub use place::{below, rule_against};
 pub use refuse::refuse;
 pub use server::{Server, Socket, spawn};
 
-/// Questions that wait for the engine, at most: as many as there can be connections.
+/// Questions that wait for the engine, at most. A client that leaves takes none back, so that half of
+/// them are for those who may act; further ones are told to come again.
 pub const ASKS_MAX: usize = 64;
 
 /// Runs in one listing, at most: some 40 MB of JSON.

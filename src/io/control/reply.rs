@@ -36,6 +36,8 @@ pub(super) struct App {
     pub(super) long: Arc<Semaphore>,
     /// Those of the class of clients that it serves.
     pub(super) threads: Arc<Threads>,
+    /// Questions that may wait for the engine when this class asks another one.
+    pub(super) asks_max: usize,
 }
 
 /// A request that was not fulfilled.
@@ -79,9 +81,14 @@ impl App {
         time: Option<Duration>,
         make: impl FnOnce(oneshot::Sender<T>) -> Ask,
     ) -> Result<Option<T>, Fault> {
+        let busy = || Fault::unavailable("dagd is busy; try again in a moment");
         let (sender, receiver) = oneshot::channel();
+        // Nobody asks in between: all requests are served by one thread.
+        if self.sources.asks.len() >= self.asks_max {
+            return Err(busy());
+        }
         self.sources.asks.try_send(make(sender)).map_err(|error| match error {
-            TrySendError::Full(_) => Fault::unavailable("dagd is busy; try again in a moment"),
+            TrySendError::Full(_) => busy(),
             TrySendError::Disconnected(_) => Fault::unavailable("dagd is stopping"),
         })?;
         let Some(time) = time else {

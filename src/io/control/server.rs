@@ -28,7 +28,7 @@ use super::patience::Patient;
 use super::reply::{App, Fault, LONG_MAX};
 use super::room::{Admitted, LOOKERS_MAX, Room};
 use super::threads::{THREADS_MAX, Threads};
-use super::{Sources, routes};
+use super::{ASKS_MAX, Sources, routes};
 
 /// Time for a request's head to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -248,13 +248,13 @@ struct Routers {
 impl Routers {
     fn new(sources: Sources, door: &Door) -> Self {
         let (sources, long) = (Arc::new(sources), Arc::new(Semaphore::new(LONG_MAX)));
-        let router = || {
+        let router = |asks_max| {
             let (sources, long) = (Arc::clone(&sources), Arc::clone(&long));
             let held = Held::new();
-            routes::router(App { sources, long, threads: Arc::new(Threads::new()) })
+            routes::router(App { sources, long, threads: Arc::new(Threads::new()), asks_max })
                 .layer(middleware::map_response(move |answer| held.clone().count(answer)))
         };
-        let all = router();
+        let all = router(ASKS_MAX);
         let (acting, closed) = (door.clone(), door.clone());
         let look = move |request: Request, next: Next| {
             let fault = (request.method() != Method::GET).then(|| acting.only_looking());
@@ -265,7 +265,7 @@ impl Routers {
                 }
             }
         };
-        let looking = router().layer(middleware::from_fn(look));
+        let looking = router(ASKS_MAX / 2).layer(middleware::from_fn(look));
         let none = Router::new().fallback(async move || closed.closed());
         let crowded = Router::new().fallback(async || {
             Fault::unavailable(format!(
