@@ -58,7 +58,7 @@ fn slow_clients_hold_nobody_up_and_are_dropped() {
     let world = World::new();
     // All connections but one are taken by clients that say nothing.
     let idle: Vec<UnixStream> =
-        (0..63).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
+        (0..95).map(|_| UnixStream::connect(world.socket()).unwrap()).collect();
     let began = Instant::now();
     world.client().status().unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -139,6 +139,35 @@ fn answers_that_are_not_read_take_no_more_than_their_memory() {
     while ask().1 != "HTTP/1.1 200" {
         assert!(Instant::now() < deadline, "the memory is not free again");
     }
+}
+
+#[test]
+fn those_who_may_only_look_and_follow_leave_all_room_to_those_who_act() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can be somebody else");
+    }
+    let world = World::new();
+    open_to_all(world.dir.path(), &world.socket());
+    let wait = |socket: &Path, clients| -> Vec<UnixStream> {
+        let wait = |_| {
+            let mut stream = UnixStream::connect(socket).unwrap();
+            stream.write_all(b"GET /v1/runs/50/wait HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+            stream
+        };
+        (0..clients).map(wait).collect()
+    };
+    let begun = |clients| {
+        for waits in 0..clients {
+            world.waits.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only {waits} wait"));
+        }
+    };
+    let socket = world.socket();
+    let lookers = somebody(rustix::process::getegid(), move || wait(&socket, 32));
+    begun(24);
+    let actors = wait(&world.socket(), 47);
+    begun(47);
+    world.client().reload().unwrap();
+    drop((lookers, actors));
 }
 
 /// Lets everybody come as far as the socket.

@@ -88,6 +88,8 @@ pub(crate) struct World {
     pub(crate) present: Arc<Mutex<Present>>, // lock: shared with the engine's thread
     /// Requests that came to the engine.
     pub(crate) requests: Receiver<Request>,
+    /// Each wait for run 50 that came to the engine.
+    pub(crate) waits: Receiver<()>,
     /// Ends run 50, for which there may be waiting.
     pub(crate) end_run: Sender<RunState>,
     pub(crate) server: Option<(Server, JoinHandle<()>)>,
@@ -105,8 +107,9 @@ impl World {
         let present: Arc<Mutex<Present>> = Arc::default(); // lock: see the field
         let (asks, questions) = bounded(ASKS_MAX);
         let (heard, requests) = unbounded();
+        let (wait, waits) = unbounded();
         let (end_run, ends) = bounded(1);
-        let engine = Engine { present: Arc::clone(&present), heard, ends };
+        let engine = Engine { present: Arc::clone(&present), heard, wait, ends };
         std::thread::spawn(move || engine.answer(&questions));
         let triggers = [
             folder_trigger("orders", &dir.path().join("in"), Folder::Drop, "*.csv"),
@@ -123,7 +126,7 @@ impl World {
             write_group: None,
         };
         let server = spawn(Socket::At(dir.path().join("dagd.sock")), sources).unwrap();
-        Self { dir, past, present, requests, end_run, server: Some(server) }
+        Self { dir, past, present, requests, waits, end_run, server: Some(server) }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -166,6 +169,7 @@ impl Drop for World {
 struct Engine {
     present: Arc<Mutex<Present>>, // lock: see World
     heard: Sender<Request>,
+    wait: Sender<()>,
     ends: Receiver<RunState>,
 }
 
@@ -175,7 +179,10 @@ impl Engine {
         loop {
             crossbeam_channel::select! {
                 recv(questions) -> ask => match ask {
-                    Ok(Ask::Wait(RunId(50), sender)) => waiting.push(sender),
+                    Ok(Ask::Wait(RunId(50), sender)) => {
+                        waiting.push(sender);
+                        self.wait.send(()).ok();
+                    }
                     Ok(ask) => self.one(ask),
                     Err(_) => return,
                 },

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::room::Limits;
 use super::threads::Threads;
 use super::{Ask, Sources};
 use crate::wire::Problem;
@@ -25,19 +26,13 @@ pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// Time for the engine to answer; it commits at most 64 events in between.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
-/// Requests that take as long as a run does (waiting, following), at most. The rest of the
-/// connections stays free for `status` and `stop`.
-pub(super) const LONG_MAX: usize = 48;
-
-/// What every handler has.
+/// What every handler has, for one class of clients.
 #[derive(Clone)]
 pub(super) struct App {
     pub(super) sources: Arc<Sources>,
-    pub(super) long: Arc<Semaphore>,
-    /// Those of the class of clients that it serves.
     pub(super) threads: Arc<Threads>,
-    /// Questions that may wait for the engine when this class asks another one.
-    pub(super) asks_max: usize,
+    limits: Limits,
+    long: Arc<Semaphore>,
 }
 
 /// A request that was not fulfilled.
@@ -75,6 +70,12 @@ impl IntoResponse for Fault {
 }
 
 impl App {
+    /// For one class of clients.
+    pub(super) fn new(sources: Arc<Sources>, limits: Limits) -> Self {
+        let (threads, long) = (Threads::new(), Semaphore::new(limits.long));
+        Self { sources, threads: Arc::new(threads), limits, long: Arc::new(long) }
+    }
+
     /// Asks the engine and waits. `None`: the engine dropped the question.
     pub(super) async fn ask<T>(
         &self,
@@ -84,7 +85,7 @@ impl App {
         let busy = || Fault::unavailable("dagd is busy; try again in a moment");
         let (sender, receiver) = oneshot::channel();
         // Nobody asks in between: all requests are served by one thread.
-        if self.sources.asks.len() >= self.asks_max {
+        if self.sources.asks.len() >= self.limits.asks {
             return Err(busy());
         }
         self.sources.asks.try_send(make(sender)).map_err(|error| match error {
@@ -142,7 +143,8 @@ impl App {
     pub(super) fn long(&self) -> Result<OwnedSemaphorePermit, Fault> {
         Arc::clone(&self.long).try_acquire_owned().map_err(|_| {
             Fault::unavailable(format!(
-                "{LONG_MAX} clients already wait or follow; try again when one has left"
+                "{} clients already wait or follow; try again when one has left",
+                self.limits.long
             ))
         })
     }

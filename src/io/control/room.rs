@@ -1,4 +1,5 @@
-//! Room for connections: how many there may be at once, by what the other end may do.
+//! Room for connections and for what they ask: how much there may be at once, by what the other end
+//! may do.
 //!
 //! Counts places; knows nothing of sockets. Whoever may act always finds room that whoever may not
 //! cannot use up.
@@ -8,15 +9,32 @@ use std::time::Duration;
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
+use super::ASKS_MAX;
 use super::door::Access;
 
 /// Connections at once, at most; further ones wait in the kernel's queue.
-pub(super) const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: usize = 96;
 
 /// Of these, connections of those who may only look, at most; further ones are told to come again.
-/// Half of the room, and less than [`LONG_MAX`](super::reply::LONG_MAX): the other half is for those
-/// who may act, with requests that take long as well.
+/// All others are for those who may act, more than they have [long](Limits::long) requests.
 pub(super) const LOOKERS_MAX: usize = 32;
+
+/// What one class of clients may have at once, at most. The other class has its own.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Questions that wait for the engine when another one is asked.
+    pub(super) asks: usize,
+    /// Requests that take as long as a run does (waiting, following); further ones are refused. The
+    /// rest of the connections stays free for `status` and `stop`.
+    pub(super) long: usize,
+}
+
+impl Limits {
+    /// Those who may act.
+    pub(super) const ACTING: Self = Self { asks: ASKS_MAX, long: 48 };
+    /// Those who may only look.
+    pub(super) const LOOKING: Self = Self { asks: ASKS_MAX / 2, long: 24 };
+}
 
 /// Connections at once that nothing is done for, at most: those of strangers, and of lookers for whom
 /// there is no room. They take no room from others, and are told why; further ones are closed.

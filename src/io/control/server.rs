@@ -19,16 +19,16 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::door::{Access, Door};
 use super::held::Held;
 use super::mark::Mark;
 use super::patience::Patient;
-use super::reply::{App, Fault, LONG_MAX};
-use super::room::{Admitted, LOOKERS_MAX, Room};
-use super::threads::{THREADS_MAX, Threads};
-use super::{ASKS_MAX, Sources, routes};
+use super::reply::{App, Fault};
+use super::room::{Admitted, LOOKERS_MAX, Limits, Room};
+use super::threads::THREADS_MAX;
+use super::{Sources, routes};
 
 /// Time for a request's head to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -247,14 +247,13 @@ struct Routers {
 
 impl Routers {
     fn new(sources: Sources, door: &Door) -> Self {
-        let (sources, long) = (Arc::new(sources), Arc::new(Semaphore::new(LONG_MAX)));
-        let router = |asks_max| {
-            let (sources, long) = (Arc::clone(&sources), Arc::clone(&long));
+        let sources = Arc::new(sources);
+        let router = |limits| {
             let held = Held::new();
-            routes::router(App { sources, long, threads: Arc::new(Threads::new()), asks_max })
+            routes::router(App::new(Arc::clone(&sources), limits))
                 .layer(middleware::map_response(move |answer| held.clone().count(answer)))
         };
-        let all = router(ASKS_MAX);
+        let all = router(Limits::ACTING);
         let (acting, closed) = (door.clone(), door.clone());
         let look = move |request: Request, next: Next| {
             let fault = (request.method() != Method::GET).then(|| acting.only_looking());
@@ -265,7 +264,7 @@ impl Routers {
                 }
             }
         };
-        let looking = router(ASKS_MAX / 2).layer(middleware::from_fn(look));
+        let looking = router(Limits::LOOKING).layer(middleware::from_fn(look));
         let none = Router::new().fallback(async move || closed.closed());
         let crowded = Router::new().fallback(async || {
             Fault::unavailable(format!(
