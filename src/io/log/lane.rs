@@ -8,16 +8,20 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Lines that wait, at most: a burst of a thousand runs, in less than a MiB. Further ones are counted
-/// and left out.
+/// Lines that wait, at most: a burst of a thousand runs, which is less than a MiB. Further ones are
+/// counted and left out.
 const LINES_MAX: usize = 4096;
+
+/// Bytes that wait, beside the line with which they become so many: one may tell of a whole
+/// configuration. While there are as many, further lines are counted and left out.
+const BYTES_MAX: usize = 4 << 20;
 
 /// How long the end of the process may wait for the last lines to be taken.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -43,6 +47,8 @@ struct Shared {
     notice: Notice,
     sender: Sender<Item>,
     receiver: Receiver<Item>,
+    /// Bytes of the lines that wait or are being written.
+    bytes: AtomicUsize,
     /// Lines that were left out and not yet told of.
     lost: AtomicU64,
     /// Whether there is a writer.
@@ -54,19 +60,20 @@ impl Lane {
     /// thread.
     pub(super) fn new(to: impl AsFd + Send + Sync + 'static, notice: Notice) -> Self {
         let (sender, receiver) = bounded(LINES_MAX);
-        let (to, lost, written) = (Box::new(to), AtomicU64::new(0), AtomicBool::new(false));
-        Self(Arc::new(Shared { to, notice, sender, receiver, lost, written }))
+        let (to, bytes) = (Box::new(to), AtomicUsize::new(0));
+        let (lost, written) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self(Arc::new(Shared { to, notice, sender, receiver, bytes, lost, written }))
     }
 
     /// Sends whole lines on their way, or counts them as one that is lost.
     pub(super) fn put(&self, line: Vec<u8>) {
         let Shared { sender, lost, .. } = &*self.0;
         let missing = lost.swap(0, Ordering::SeqCst);
-        let room = missing == 0 || sender.try_send(Item::Line((self.0.notice)(missing))).is_ok();
+        let room = missing == 0 || self.0.send((self.0.notice)(missing));
         if !room {
             lost.fetch_add(missing, Ordering::SeqCst);
         }
-        if !room || sender.try_send(Item::Line(line)).is_err() {
+        if !room || !self.0.send(line) {
             lost.fetch_add(1, Ordering::SeqCst);
             // If all was written meanwhile the writer sleeps, and has to be told of the count; while
             // there is no room it will see the count by itself.
@@ -102,6 +109,20 @@ impl Lane {
 }
 
 impl Shared {
+    /// Sends a line on its way, if there is room.
+    fn send(&self, line: Vec<u8>) -> bool {
+        let size = line.len();
+        let fits = |bytes: usize| (bytes < BYTES_MAX).then_some(bytes.saturating_add(size));
+        if self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).is_err() {
+            return false;
+        }
+        let sent = self.sender.try_send(Item::Line(line)).is_ok();
+        if !sent {
+            self.bytes.fetch_sub(size, Ordering::SeqCst);
+        }
+        sent
+    }
+
     /// The thread: for as long as the process.
     fn write(&self) {
         loop {
@@ -111,7 +132,10 @@ impl Shared {
             });
             let Ok(item) = item else { return };
             match item {
-                Item::Line(line) => self.all(&line),
+                Item::Line(line) => {
+                    self.all(&line);
+                    self.bytes.fetch_sub(line.len(), Ordering::SeqCst);
+                }
                 Item::Flush(done) => {
                     self.tell_lost();
                     // Whoever asked may have given up.
@@ -166,7 +190,7 @@ mod tests {
     use std::fs::File;
     use std::io::{BufRead as _, BufReader};
 
-    use super::{LINES_MAX, Lane};
+    use super::{BYTES_MAX, LINES_MAX, Lane};
 
     fn notice(lost: u64) -> Vec<u8> {
         format!("lost {lost}\n").into_bytes()
@@ -199,6 +223,24 @@ mod tests {
         lane.put(b"last\n".to_vec());
         lane.flush();
         drop(lane);
+        assert_eq!(lines.next().unwrap(), "last");
+    }
+
+    #[test]
+    fn long_lines_that_wait_take_no_more_than_their_memory() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let lane = Lane::new(write, notice);
+        let mut long = vec![b'x'; 1 << 20];
+        *long.last_mut().unwrap() = b'\n';
+        for _ in 0..20 {
+            lane.put(long.clone());
+        }
+        let mut lines = BufReader::new(File::from(read)).lines().map(Result::unwrap);
+        let taken = lines.by_ref().take(20).take_while(|line| !line.starts_with("lost")).count();
+        assert_eq!(taken << 20, BYTES_MAX);
+        lane.put(long);
+        assert_eq!(lines.next().unwrap().len(), (1 << 20) - 1);
+        lane.put(b"last\n".to_vec());
         assert_eq!(lines.next().unwrap(), "last");
     }
 
