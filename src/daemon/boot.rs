@@ -39,8 +39,6 @@ use crate::io::watch::{self, WatchHandle};
 
 /// Batches of observations on their way: few, so that a held trigger is held at once.
 const WATCH_LANE: usize = 8;
-/// Requests on their way; more wait in their connections.
-const ASKS_LANE: usize = 64;
 /// Signals on their way; more wait in the kernel.
 const SIGNALS_LANE: usize = 256;
 /// Ends of attempts on their way: one per slot, for the largest number of slots.
@@ -72,7 +70,7 @@ pub fn boot(args: DaemonArgs, handed: Option<UnixListener>) -> Result<(Booted, O
     let (signals_in, signals_out) = lane(SIGNALS_LANE);
     let handlers = signals::spawn(&standard_signals(&model), true, signals_in, urgent_in)
         .map_err(trying("install signal handlers"))?;
-    let (asks_in, asks) = lane(ASKS_LANE);
+    let (asks_in, asks) = lane(control::ASKS_MAX);
     let (watch_in, watch_out) = lane(WATCH_LANE);
     let (loaded_in, loaded) = lane(SMALL_LANE);
     let committed = Arc::new(AtomicU64::new(0));
