@@ -93,6 +93,8 @@ pub struct Engine {
     pub(super) apart: BTreeSet<Name>,
     /// What is to be told once every first scan knows what was there before.
     pub(super) settling: Vec<Settling>,
+    /// Armings of which it is not known yet that they are covered, or that another one followed.
+    pub(super) uncovered: usize,
     /// The newest commit that is known to be on disk.
     pub(super) durable: Option<Seq>,
     /// What may only happen once a commit is on disk.
@@ -170,6 +172,7 @@ impl Engine {
             armed: BTreeMap::new(),
             apart: BTreeSet::new(),
             settling: Vec::new(),
+            uncovered: 0,
             durable: None,
             undurable: VecDeque::new(),
             replies: BTreeMap::new(),

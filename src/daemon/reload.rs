@@ -12,8 +12,9 @@ use tracing::{info, warn};
 
 use super::clock::wall;
 use super::engine::Engine;
+use super::reloader::Load;
 pub use super::reloader::{Cause, Loading, Reloader};
-use super::settling::Settling;
+use super::settling::{InForce, Settling};
 use crate::config::diff::{How, fixed};
 use crate::config::{Change, Durability, Resolved, Settings, diff};
 use crate::core::bound::OnRemoval;
@@ -40,7 +41,7 @@ impl Engine {
         match reloader.begin(cause, asker) {
             Ok(true) => self.tell_reloading(cause),
             Ok(false) => {}
-            Err(error) => self.reloaded(no_thread(&error)),
+            Err(error) => self.refuse(no_thread(&error)),
         }
     }
 
@@ -63,15 +64,16 @@ impl Engine {
                 reloader.end();
                 self.go_on();
             }
-            Loading::Armed(settling) => self.armed(settling),
+            Loading::Armed => self.armed(),
             Loading::Read(print, read) => {
                 let reloader = self.ports.reloader.as_mut();
                 if reloader.and_then(|reloader| reloader.read(print)) == Some(Cause::Change) {
                     info!("the files of {} have changed: reloading", self.config.display());
                     systemd::reloading();
                 }
-                if let Err(why) = read.and_then(|resolved| self.swap(now, *resolved, out)) {
-                    self.reloaded(refused(why));
+                match read.and_then(|resolved| self.swap(now, *resolved, out)) {
+                    Ok(()) => self.go_on(),
+                    Err(why) => self.refuse(why),
                 }
             }
         }
@@ -104,13 +106,17 @@ impl Engine {
         let fresh = changed(&old.model, &model);
         self.prepare((&old.model, &old.settings), (&model, &settings))?;
         if let Some(reloader) = &self.ports.reloader
-            && let Err(error) =
-                reloader.await_armed(ack.1, Settling::Reload { outcome, armed: fresh.clone() })
+            && let Err(error) = reloader.await_armed(ack.1)
         {
             self.take_back((&old.model, &old.settings));
-            return Err(no_thread(&error).text);
+            return Err(no_thread(&error));
         }
         // From here on nothing fails.
+        self.overtake();
+        let load = self.ports.reloader.as_mut().and_then(Reloader::end);
+        let reload = InForce { load, outcome, armed: fresh.clone(), is_last: true };
+        self.settling.push(Settling::Reload(reload));
+        self.uncovered += 1;
         self.status.triggers.set(&model);
         self.ports.slots.resize(model.slots);
         let wanted = |name: &Name| model.triggers.contains_key(name);
@@ -228,56 +234,55 @@ impl Engine {
         some.map(|(many, what)| format!("{many} {what}")).collect()
     }
 
-    /// A reload has ended, one way or the other.
-    pub(super) fn reloaded(&mut self, outcome: wire::Reload) {
-        let Some(reloader) = &mut self.ports.reloader else { return };
-        let load = reloader.end();
-        let cause = load.as_ref().map_or(Cause::Request, |load| load.cause);
-        let outcome = wire::Reload { cause: cause.word().to_owned(), ..outcome };
-        for warning in &outcome.warnings {
-            warn!("{warning}");
-        }
-        if outcome.ok {
-            info!("reloaded: {}", outcome.text.replace('\n', "; "));
-            self.tell_reloaded("running");
-        } else {
-            warn!("reload failed, the old configuration stays:\n{}", outcome.text);
-            let first = outcome.text.lines().next().unwrap_or("");
-            self.tell_reloaded(&format!("reload failed: {first}"));
-        }
-        for asker in load.into_iter().flat_map(|load| load.askers) {
-            // Nobody is there to be told if the asker has gone.
-            asker.send(outcome.clone()).ok();
-        }
+    /// A configuration cannot be put in force, and this is why: nothing has changed.
+    fn refuse(&mut self, why: String) {
+        let load = self.ports.reloader.as_mut().and_then(Reloader::end);
+        let outcome = answer(load, outcome(false, why));
+        let first = outcome.text.lines().next().unwrap_or("");
+        self.tell_reloaded(&format!("reload failed: {first}"));
         self.status.reload = Some(outcome);
+        for settling in &mut self.settling {
+            if let Settling::Reload(reload) = settling {
+                reload.is_last = false;
+            }
+        }
         self.go_on();
     }
 
-    /// Begins the reload that was asked for while another one was under way.
+    /// Begins the reload that was asked for while another one was being read.
     fn go_on(&mut self) {
         let Some(reloader) = &mut self.ports.reloader else { return };
         match reloader.go_on() {
             Ok(None) => {}
             Ok(Some(cause)) => self.tell_reloading(cause),
-            Err(error) => self.reloaded(no_thread(&error)),
+            Err(error) => self.refuse(no_thread(&error)),
         }
     }
+}
 
-    /// Tells the service manager that a reload has ended. One that ends while dagd starts does not
-    /// make it ready.
-    fn tell_reloaded(&self, text: &str) {
-        if self.started { systemd::ready(text) } else { systemd::status(text) }
+/// Tells everybody what has become of a reload: the log, and who has asked for it. Returns it as it
+/// was told.
+pub(super) fn answer(load: Option<Load>, outcome: wire::Reload) -> wire::Reload {
+    let cause = load.as_ref().map_or(Cause::Request, |load| load.cause);
+    let outcome = wire::Reload { cause: cause.word().to_owned(), ..outcome };
+    for warning in &outcome.warnings {
+        warn!("{warning}");
     }
+    if outcome.ok {
+        info!("reloaded: {}", outcome.text.replace('\n', "; "));
+    } else {
+        warn!("reload failed, the old configuration stays:\n{}", outcome.text);
+    }
+    for asker in load.into_iter().flat_map(|load| load.askers) {
+        // Nobody is there to be told if the asker has gone.
+        asker.send(outcome.clone()).ok();
+    }
+    outcome
 }
 
 /// A configuration was not loaded because there is no thread for that.
-fn no_thread(error: &std::io::Error) -> wire::Reload {
-    refused(format!("failed to start a thread: {error}"))
-}
-
-/// Nothing has changed, and this is why.
-fn refused(why: String) -> wire::Reload {
-    outcome(false, why)
+fn no_thread(error: &std::io::Error) -> String {
+    format!("failed to start a thread: {error}")
 }
 
 fn outcome(ok: bool, text: String) -> wire::Reload {

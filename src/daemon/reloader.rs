@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::settling::Settling;
 use crate::config::Resolved;
 use crate::io::config_files::{self, Print};
 use crate::io::config_watch::{ConfigWatch, Writing, writing};
@@ -70,8 +69,8 @@ pub enum Loading {
     Same,
     /// The text was read: it is valid, or here is why not.
     Read(Print, Result<Box<Resolved>, String>),
-    /// All directories are watched for which this was waiting.
-    Armed(Settling),
+    /// All directories are watched for which this was waiting, or others are to be since.
+    Armed,
 }
 
 impl Reloader {
@@ -80,7 +79,7 @@ impl Reloader {
         Self { config, means, out, current: None, next: None, print, watch: None, deaf: None }
     }
 
-    /// Begins a load, or has it follow the one that is under way. Returns whether it has begun.
+    /// Begins a load, or has it follow the one that is being read. Returns whether it has begun.
     /// Errors: there is no thread to be had; the askers are still to be told.
     pub(super) fn begin(
         &mut self,
@@ -148,23 +147,24 @@ impl Reloader {
         self.current.as_ref().map(|load| load.cause)
     }
 
-    /// Whether a load is under way whose outcome was not told yet.
-    pub(super) fn is_busy(&self) -> bool {
-        self.current.is_some()
+    /// Whether somebody has asked for the load that is under way. By a change of the files nobody
+    /// has: that may turn out to be none.
+    pub(super) fn is_asked(&self) -> bool {
+        self.current.as_ref().is_some_and(|load| load.cause != Cause::Change)
     }
 
-    /// The load that was under way has ended.
+    /// The load that was under way has ended: it is in force, or will never be.
     pub(super) fn end(&mut self) -> Option<Load> {
         self.current.take()
     }
 
     /// Waits beside the engine until the watches are armed. Errors: there is no thread to be had.
-    pub(super) fn await_armed(&self, armed: Receiver<()>, then: Settling) -> std::io::Result<()> {
+    pub(super) fn await_armed(&self, armed: Receiver<()>) -> std::io::Result<()> {
         let out = self.out.clone();
         let work = move || {
-            // An error means that the watch thread has ended: so has everything else.
+            // An error means that other watches are armed since, or that dagd ends.
             armed.recv().ok();
-            out.send(Loading::Armed(then)).ok();
+            out.send(Loading::Armed).ok();
         };
         std::thread::Builder::new().name("dagd-armed".to_owned()).spawn(work).map(drop)
     }

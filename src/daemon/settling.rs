@@ -13,7 +13,8 @@ use tracing::info;
 
 use super::Ready;
 use super::engine::Engine;
-use super::reload::Reloader;
+use super::reload::{Reloader, answer};
+use super::reloader::Load;
 use crate::core::id::Name;
 use crate::io::systemd;
 use crate::io::watch::{Coverage, FromWatch, Told, WatchHandle};
@@ -24,16 +25,23 @@ use crate::wire;
 const STOP_LONGER: Duration = Duration::from_secs(30);
 
 /// What waits for folders to be covered, and then for first scans to end.
-pub enum Settling {
+pub(super) enum Settling {
     /// The daemon's start.
     Start(Option<Ready>),
-    /// A reload.
-    Reload {
-        /// What is told if nothing goes wrong.
-        outcome: wire::Reload,
-        /// The triggers that are new or have changed.
-        armed: BTreeSet<Name>,
-    },
+    /// The configuration in force, if that is another one than at the start.
+    Reload(InForce),
+}
+
+/// A reload that has put its configuration in force.
+pub(super) struct InForce {
+    /// Who is to be told.
+    pub(super) load: Option<Load>,
+    /// What is told if nothing goes wrong.
+    pub(super) outcome: wire::Reload,
+    /// The triggers that are new or have changed.
+    pub(super) armed: BTreeSet<Name>,
+    /// Whether no later one was refused: whoever looks is told of the last.
+    pub(super) is_last: bool,
 }
 
 /// What the service manager waits for.
@@ -73,44 +81,82 @@ impl Engine {
     /// before. Errors: there is no thread to be had that waits for it.
     pub fn tell_ready(&mut self, armed: Receiver<()>, ready: Option<Ready>) -> std::io::Result<()> {
         systemd::status("the folders are being covered");
-        match &self.ports.reloader {
-            Some(reloader) => reloader.await_armed(armed, Settling::Start(ready)),
-            None => Ok(()),
+        if let Some(reloader) = &self.ports.reloader {
+            reloader.await_armed(armed)?;
+            self.uncovered += 1;
+            self.settling.push(Settling::Start(ready));
         }
+        Ok(())
     }
 
-    /// The folders of a start or a reload are covered.
-    pub(super) fn armed(&mut self, settling: Settling) {
-        if self.machine.is_baselining(&self.apart) {
+    /// The folders of a start or a reload are covered, or others are to be since.
+    pub(super) fn armed(&mut self) {
+        self.uncovered = self.uncovered.saturating_sub(1);
+        if self.uncovered == 0 && self.machine.is_baselining(&self.apart) {
             systemd::status("the first scan is under way");
         }
-        self.settling.push(settling);
     }
 
     /// Tells what waits for the first scans, once they have ended. A reload does not wait for them
     /// while dagd stops.
     pub(super) fn settle(&mut self) {
-        let (scans, stops) = (self.machine.is_baselining(&self.apart), self.machine.is_stopping());
-        if self.settling.is_empty() || (scans && !stops) {
+        let settled = self.uncovered == 0 && !self.machine.is_baselining(&self.apart);
+        let stops = self.machine.is_stopping();
+        if self.settling.is_empty() || !(settled || stops) {
             return;
         }
-        for settled in std::mem::take(&mut self.settling) {
-            match settled {
+        for settling in std::mem::take(&mut self.settling) {
+            match settling {
                 // It ends before it was ready.
-                Settling::Start(_) if stops => self.settling.push(settled),
+                Settling::Start(_) if stops => self.settling.push(settling),
                 Settling::Start(ready) => self.tell_started(ready),
-                Settling::Reload { mut outcome, armed } => {
-                    outcome.warnings.extend(self.uncovered(&armed));
-                    let reloader = self.ports.reloader.as_ref();
-                    outcome.warnings.extend(reloader.and_then(Reloader::unwatched));
-                    if scans {
-                        let told = "dagd is stopping: the first scan goes on at the next start";
-                        outcome.warnings.push(told.to_owned());
-                    }
-                    self.reloaded(outcome);
+                Settling::Reload(reload) => {
+                    let why = "dagd is stopping: the first scan goes on at the next start";
+                    self.tell_settled(reload, (!settled).then_some(why));
+                    self.tell_reloaded("running");
                 }
             }
         }
+    }
+
+    /// Another configuration is in force: nobody waits any more for the first scans of the one
+    /// before.
+    pub(super) fn overtake(&mut self) {
+        for settling in std::mem::take(&mut self.settling) {
+            match settling {
+                Settling::Start(_) => self.settling.push(settling),
+                Settling::Reload(reload) => {
+                    let why = "another configuration followed before its first scan had ended";
+                    self.tell_settled(reload, Some(why));
+                }
+            }
+        }
+    }
+
+    /// Answers who waits for a reload that is in force; `why`: all is not yet as it is to be.
+    fn tell_settled(&mut self, reload: InForce, why: Option<&str>) {
+        let InForce { load, mut outcome, armed, is_last } = reload;
+        outcome.warnings.extend(self.unwatched_of(&armed));
+        let reloader = self.ports.reloader.as_ref();
+        outcome.warnings.extend(reloader.and_then(Reloader::unwatched));
+        outcome.warnings.extend(why.map(str::to_owned));
+        let outcome = answer(load, outcome);
+        if is_last {
+            self.status.reload = Some(outcome);
+        }
+    }
+
+    /// Whether a reload is in force that was not told of yet.
+    fn is_settling_reload(&self) -> bool {
+        self.settling.iter().any(|settling| matches!(settling, Settling::Reload(_)))
+    }
+
+    /// Tells the service manager that a reload has ended, if none other goes on. One that ends while
+    /// dagd starts does not make it ready.
+    pub(super) fn tell_reloaded(&self, text: &str) {
+        let goes_on = self.is_settling_reload()
+            || self.ports.reloader.as_ref().is_some_and(Reloader::is_asked);
+        if self.started && !goes_on { systemd::ready(text) } else { systemd::status(text) }
     }
 
     fn tell_started(&mut self, ready: Option<Ready>) {
@@ -123,7 +169,7 @@ impl Engine {
     }
 
     /// What cannot be watched as it should be of these triggers' folders.
-    fn uncovered(&self, triggers: &BTreeSet<Name>) -> Vec<String> {
+    fn unwatched_of(&self, triggers: &BTreeSet<Name>) -> Vec<String> {
         let coverage = self.coverage();
         let of = coverage.iter().filter(|coverage| triggers.contains(&coverage.trigger));
         let problems = of.flat_map(|coverage| {
@@ -146,8 +192,9 @@ impl Engine {
 
     /// Whether the service manager waits: for the start, or for a reload.
     fn is_awaited(&self) -> bool {
-        let reloader = self.ports.reloader.as_ref();
-        reloader.is_some_and(|reloader| !self.started || Reloader::is_busy(reloader))
+        let asked =
+            |reloader: &Reloader| !self.started || self.is_settling_reload() || reloader.is_asked();
+        self.ports.reloader.as_ref().is_some_and(asked)
     }
 
     /// Whether it is time to tell the service manager how what it waits for goes on.

@@ -80,12 +80,50 @@ fn a_stop_ends_the_wait_and_says_so() {
     let waiting = reload(&env);
     await_heard(&env, "STATUS=the first scan is under way");
     env.ok(&["stop"]);
-    let told = waiting.wait_with_output().unwrap();
-    let answer: Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+    let answer = answer(waiting);
     assert_eq!(answer["ok"], true, "it is in force");
     assert_eq!(answer["warnings"][0], "dagd is stopping: the first scan goes on at the next start");
     drop(slow);
     assert!(env.await_end().success());
+}
+
+fn answer(waiting: Child) -> Value {
+    let told = waiting.wait_with_output().unwrap();
+    serde_json::from_slice(&told.stdout).unwrap()
+}
+
+#[test]
+fn a_first_scan_holds_up_no_other_configuration() {
+    let mut env = Env::new(BEFORE);
+    let folders = tree(&env, 20);
+    env.start();
+    let Some(slow) = slow(&env, &folders, "1s") else { return };
+    env.configure(&after());
+    env.hear();
+    let waiting = reload(&env);
+    await_heard(&env, "STATUS=the first scan is under way");
+    // One that is refused does not end the wait, and whoever looks is told of the last.
+    env.configure("nonsense = 1\n");
+    assert_eq!(env.run(&["reload"]).status.code(), Some(78));
+    assert_eq!(env.json(&["status"])["reload"]["ok"], false);
+    // The tree was a mistake: it is taken back before it was gone through.
+    env.configure(BEFORE);
+    let mended = env.json(&["reload"]);
+    let answer = answer(waiting);
+    assert_eq!(answer["ok"], true, "it was in force");
+    assert_eq!(answer["changes"][0]["change"], "added", "{answer}");
+    let why = "another configuration followed before its first scan had ended";
+    assert_eq!(answer["warnings"].as_array().unwrap().last().unwrap(), why);
+    assert_eq!(mended["changes"][0]["change"], "removed", "{mended}");
+    assert_eq!(mended["warnings"].as_array().unwrap().len(), 0, "{mended}");
+    assert_eq!(env.json(&["status"])["reload"], mended);
+    drop(slow);
+    // The service manager waits for the last of them, once.
+    let heard = env.hear();
+    let ready = heard.iter().filter(|text| text.contains("READY=1")).count();
+    assert_eq!(ready, 1, "{heard:#?}");
+    assert!(heard.last().unwrap().starts_with("READY=1"), "{heard:#?}");
+    assert!(env.stop());
 }
 
 #[test]

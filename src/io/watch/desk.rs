@@ -47,8 +47,8 @@ struct State {
     /// The newest arming.
     armed: u64,
     specs: Vec<Arc<TriggerSpec>>,
-    /// Who waits for an arming to be covered.
-    acks: Vec<(u64, Sender<()>)>,
+    /// Who waits for an arming to be covered: for the last that anybody waits for.
+    ack: Option<(u64, Sender<()>)>,
     /// Roots with a worker of their own, as configured: at most one for each trigger.
     apart: BTreeSet<PathBuf>,
     standing: Standing,
@@ -81,7 +81,7 @@ impl Desk {
             parts,
             armed: 0,
             specs: Vec::new(),
-            acks: Vec::new(),
+            ack: None,
             apart: BTreeSet::new(),
             standing: Standing::default(),
             main: None,
@@ -142,7 +142,8 @@ impl Desk {
     }
 
     /// Arms triggers; returns the number with which all that is found under them will be told.
-    /// `ack` hears when all directories under roots that answer are covered.
+    /// `ack` hears when all directories under roots that answer are covered; it is dropped when
+    /// another one comes before that.
     pub fn arm(&self, specs: Vec<Arc<TriggerSpec>>, ack: Option<Sender<()>>) -> u64 {
         let mut state = self.lock();
         let root = |name: &Name, of: &[Arc<TriggerSpec>]| {
@@ -169,7 +170,7 @@ impl Desk {
         }
         state.armed += 1;
         let number = state.armed;
-        state.acks.extend(ack.map(|ack| (number, ack)));
+        state.ack = ack.map(|ack| (number, ack)).or(state.ack.take());
         for staff in state.staffs() {
             staff.brief(number, state.specs_of(staff));
         }
@@ -178,7 +179,7 @@ impl Desk {
 
     /// All that the main worker was armed with, up to this number, is covered.
     pub fn covered(&self, number: u64) {
-        for (_, ack) in self.lock().acks.extract_if(.., |(asked, _)| *asked <= number) {
+        if let Some((_, ack)) = self.lock().ack.take_if(|(asked, _)| *asked <= number) {
             // Whoever asked may have given up.
             ack.send(()).ok();
         }

@@ -213,7 +213,7 @@ pub struct WatchHandle {
 impl WatchHandle {
     /// Covers this full set of triggers; others are ignored, differences are found there. Returns
     /// the number with which all that is found under them is told. `ack` hears when all directories
-    /// are watched under existing roots that answer.
+    /// are watched under existing roots that answer; it is dropped when another one comes before that.
     pub fn arm(&self, specs: Vec<Arc<TriggerSpec>>, ack: Option<Sender<()>>) -> u64 {
         self.desk.arm(specs, ack)
     }
