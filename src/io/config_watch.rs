@@ -39,7 +39,8 @@ const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// How long files have to stay as they are where the kernel does not tell who writes them.
 const STABLE: Duration = Duration::from_secs(2);
 
-/// What is of interest: entries of folders, and all of `conf.d`.
+/// What is of interest: entries of folders, and all of `conf.d`. No symbolic link is on the way to
+/// one of them: a folder that was watched by two paths would be told of by one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entries {
     paths: BTreeSet<PathBuf>,
@@ -50,10 +51,9 @@ impl Entries {
     /// What the configuration whose main file is `main` depends on at present.
     fn of(main: &Path) -> Self {
         let main = std::path::absolute(main).unwrap_or_else(|_| main.to_owned());
-        let conf_d = config_files::conf_d(&main);
-        let mut paths = way(&conf_d);
+        let (mut paths, conf_d) = way(&config_files::conf_d(&main));
         for file in config_files::files(&main) {
-            paths.extend(way(&file));
+            paths.extend(way(&file).0);
         }
         Self { paths, conf_d }
     }
@@ -74,7 +74,8 @@ impl Entries {
 }
 
 /// Every symbolic link on the way to a path, and where it ends: an entry, whether it is there or not.
-fn way(path: &Path) -> BTreeSet<PathBuf> {
+/// Then that end by itself.
+fn way(path: &Path) -> (BTreeSet<PathBuf>, PathBuf) {
     let mut entries = BTreeSet::new();
     let mut at = PathBuf::from("/");
     let mut rest: VecDeque<OsString> = names(path).collect();
@@ -98,14 +99,14 @@ fn way(path: &Path) -> BTreeSet<PathBuf> {
             }
             _ if !next.exists() => {
                 // Whatever is missing here is the first that has to come.
-                entries.insert(next);
-                return entries;
+                at = next;
+                break;
             }
             _ => at = next,
         }
     }
-    entries.insert(at);
-    entries
+    entries.insert(at.clone());
+    (entries, at)
 }
 
 fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
@@ -362,12 +363,28 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::{Path, PathBuf};
 
-    use super::way;
+    use super::{Entries, way};
 
     fn rels(root: &Path, path: &str) -> Vec<PathBuf> {
-        let way = way(&root.join(path));
+        let (way, _) = way(&root.join(path));
         let rel = |path: PathBuf| path.strip_prefix(root).map(Path::to_owned).unwrap_or(path);
         way.into_iter().map(rel).collect()
+    }
+
+    #[test]
+    fn no_folder_is_watched_by_two_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        fs::create_dir_all(root.join("real/parts")).unwrap();
+        fs::write(root.join("real/parts/a.toml"), "").unwrap();
+        symlink("real", root.join("given")).unwrap();
+        symlink("parts", root.join("real/conf.d")).unwrap();
+        let entries = Entries::of(&root.join("given/dagd.toml"));
+        let folders: Vec<PathBuf> = entries.folders().into_keys().collect();
+        let there = ["", "real", "real/parts"].map(|rel| root.join(rel));
+        assert_eq!(folders, there);
+        assert!(entries.concerns(&root.join("real/parts/b.toml")), "one that is to come");
+        assert!(!entries.concerns(&root.join("real/other.toml")));
     }
 
     #[test]
@@ -386,5 +403,7 @@ mod tests {
         assert_eq!(rels(&root, "a/up/v1/f"), paths(&["a/up", "a/v1/f"]));
         assert_eq!(rels(&root, "a/gone/f"), paths(&["a/gone"]));
         assert_eq!(rels(&root, "loop"), paths(&["loop"]));
+        assert_eq!(way(&root.join("a/up/data/f")).1, root.join("a/v1/f"));
+        assert_eq!(way(&root.join("a/up/gone/f")).1, root.join("a/gone"));
     }
 }

@@ -136,6 +136,27 @@ fn links_are_followed_and_files_beside_do_not_count() {
 }
 
 #[test]
+fn a_new_part_is_found_in_a_folder_behind_a_link() {
+    let mut env = Env::new(&config("one"));
+    let parts = env.mkdir("parts");
+    fs::set_permissions(&parts, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("parts", env.at("conf.d")).unwrap();
+    put(&parts.join("a.toml"), &part("two"));
+    env.start();
+    put(&parts.join("b.toml"), &part("three"));
+    await_text(&env, "+ task three");
+    // The link leads elsewhere, where there are other parts.
+    let other = env.mkdir("other/parts");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("other/parts", env.at("conf.d.new")).unwrap();
+    fs::rename(env.at("conf.d.new"), env.at("conf.d")).unwrap();
+    await_text(&env, "- task three");
+    put(&other.join("c.toml"), &part("four"));
+    await_text(&env, "+ task four");
+    assert!(env.stop());
+}
+
+#[test]
 fn the_option_comes_and_goes_with_a_reload() {
     let mut env = Env::new("[tasks.one]\ncommand = [\"true\"]\n");
     env.start();
