@@ -22,6 +22,7 @@ use super::config_files;
 use super::disk::{DirId, Found, Prober, dir_id, find, open_root};
 use super::watch::backend::Outcome;
 use super::watch::inotify;
+use super::watch::mounts::Mounts;
 use crate::core::candidate::{Disk, Probe};
 use crate::core::path::Bytes;
 use crate::core::trigger::{FollowSymlinks, ReadLock};
@@ -270,7 +271,7 @@ impl Watching {
             // The way may have changed before all of it was watched.
             let now = Entries::of(&self.main);
             if whole && now.folders() == folders && now == entries {
-                return Ok(());
+                return folders.keys().find_map(|folder| deaf(folder)).map_or(Ok(()), Err);
             }
         }
         Err("they change all the time".to_owned())
@@ -303,6 +304,14 @@ impl Watching {
             None => Ok(!gone),
         }
     }
+}
+
+/// Why not every change in a folder without links on the way to it is told, if not.
+fn deaf(folder: &Path) -> Option<String> {
+    let mounts = Mounts::read().ok()?;
+    let mount = mounts.over(&Bytes::from(folder))?;
+    let why = mounts.nature(mount).deaf?;
+    Some(format!("{}: {}: {why}; looked at each minute", folder.display(), mount.kind))
 }
 
 /// Whether somebody is still writing.

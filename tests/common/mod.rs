@@ -12,6 +12,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod faults;
+pub(crate) mod fuse;
 pub(crate) mod namespaces;
 pub(crate) mod process;
 

@@ -5,10 +5,11 @@ use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread::{scope, sleep};
 
-use crate::common::{have, is_root, kill, skip, through};
+use crate::common::fuse::Fuse;
+use crate::common::{is_root, skip, through};
 use crate::slow::{PARTS, PAUSE};
 use crate::world::{SIZE, World, one};
 
@@ -40,39 +41,6 @@ read_lock = "none"
 
 /// Nobody's user and group.
 pub(crate) const NOBODY: u32 = 65534;
-
-/// A folder seen through FUSE, until it is dropped.
-pub(crate) struct Fuse(Child);
-
-impl Fuse {
-    /// Mounts `backing`, in which a file `mounted` is, on `point`. `None`, aloud, where that cannot be.
-    pub(crate) fn mount(backing: &Path, point: &Path) -> Option<Self> {
-        if !have("bindfs") {
-            return None;
-        }
-        if !Path::new("/dev/fuse").exists() {
-            skip("there is no /dev/fuse");
-            return None;
-        }
-        // It goes with the test, whatever ends that; at TERM it unmounts.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "bindfs", "-f"]).arg(backing).arg(point);
-        let server = Self(command.stdin(Stdio::null()).spawn().unwrap());
-        let deadline = std::time::Instant::now() + crate::common::PATIENCE;
-        while !point.join("mounted").exists() {
-            assert!(std::time::Instant::now() < deadline, "nothing is mounted");
-            sleep(std::time::Duration::from_millis(5));
-        }
-        Some(server)
-    }
-}
-
-impl Drop for Fuse {
-    fn drop(&mut self) {
-        kill(self.0.id().cast_signed(), 15);
-        self.0.wait().unwrap();
-    }
-}
 
 /// The world, with folders that all may write: `shared`, and one in `in`.
 fn world() -> World {

@@ -4,8 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 
+use crate::common::fuse::Fuse;
 use crate::common::{have, is_root, skip};
-use crate::readiness::{Fuse, NOBODY, without};
+use crate::readiness::{NOBODY, without};
 use crate::table::{ARRIVALS, Act, CHANGES, Row, TIMES};
 use crate::world::{Delivery, World, one};
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::common::fuse::Fuse;
 use crate::common::namespaces::{can, set, start_with};
 use crate::common::process::held;
 use crate::common::{Env, is_root, skip};
@@ -226,6 +227,29 @@ fn what_cannot_be_watched_is_told_and_looked_at_until_it_can() {
     put(&parts.join("b.toml"), &part("three"));
     await_text(&env, "+ task three");
     assert!(env.stop());
+}
+
+#[test]
+fn what_others_change_behind_a_mount_is_looked_at() {
+    if !is_root() {
+        return skip("needs root: FUSE");
+    }
+    let mut env = Env::new(&config("one"));
+    let (parts, behind) = (env.mkdir("conf.d"), env.mkdir("behind"));
+    fs::set_permissions(&behind, fs::Permissions::from_mode(0o700)).unwrap();
+    put(&behind.join("mounted"), "");
+    let Some(mount) = Fuse::mount(&behind, &parts) else { return };
+    env.start();
+    let told = problems(&env);
+    let start = format!("cannot watch the configuration's files: {}: fuse", parts.display());
+    let end = ": changes made behind the mount make no events; looked at each minute";
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with(&start) && told[0].ends_with(end), "{told:?}");
+    // No event tells of it.
+    put(&behind.join("a.toml"), &part("two"));
+    await_text(&env, "+ task two");
+    assert!(env.stop());
+    drop(mount);
 }
 
 #[test]
