@@ -85,6 +85,11 @@ impl Grouping {
 }
 
 impl Bound {
+    /// Whether its runs may have different keys.
+    pub fn has_keys(&self) -> bool {
+        self.order_key.is_some() || self.grouping.is_some()
+    }
+
     /// What the files of an event's run have in common.
     pub fn group_of(&self, item: &ItemQueued) -> Option<Group> {
         self.grouping.as_ref()?.group(&item.files.first()?.rel)

@@ -620,3 +620,63 @@ fn what_cannot_be_moved_holds_up_nobody() {
     ",
     );
 }
+
+#[test]
+fn what_cannot_be_moved_holds_up_no_event_of_another_key() {
+    check_reload(
+        r"
+        drop in key={ext} move=/done/{name}
+        task a
+    ",
+        r"
+        task z
+    ",
+        r"
+        see in x.a v1
+        see in x.b v2
+        end 1.a 0
+        moved 1.0 stuck
+        fire in y.a v3
+        fire in y.b v4
+        reload
+        end 2.a 0
+        moved 2.0 ok
+    ",
+        r"
+        armed in
+        -> scan in
+        > see in x.a v1
+        run 1 of in: event [x.a created v1]
+        started 1.a#1
+        -> start 1.a#1
+        > see in x.b v2
+        run 2 of in: event [x.b created v2]
+        started 2.a#1
+        -> start 2.a#1
+        > end 1.a 0
+        ended 1.a#1 0: succeeded
+        move 1.0 to /done/x.a
+        -> move 1.0 /in/x.a to /done/x.a
+        > moved 1.0 stuck
+        > fire in y.a v3
+        item #0 of in: manual [y.a created v3]
+        -> reply queued #0
+        > fire in y.b v4
+        item #1 of in: manual [y.b created v4]
+        -> reply queued #1
+        > reload
+        left in
+        > end 2.a 0
+        ended 2.a#1 0: succeeded
+        move 2.0 to /done/x.b
+        -> move 2.0 /in/x.b to /done/x.b
+        > moved 2.0 ok
+        moved 2.0: moved
+        run 2 succeeded: a=succeeded
+        run 3 of in: manual items #1 [y.b created v4]
+        started 3.a#1
+        -> finished 2 succeeded
+        -> start 3.a#1
+    ",
+    );
+}

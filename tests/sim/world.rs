@@ -477,6 +477,7 @@ impl World {
             let machine = self.machine.as_mut().expect("the daemon runs");
             machine.step(now, seq, event, &mut out);
             machine.check_invariants();
+            machine.check_draining();
             if !self.lax {
                 machine.check_limits();
             }

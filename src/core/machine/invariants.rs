@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::lane::STUCK_MAX;
 use super::{Machine, PLANS_MAX, Timer};
 use crate::core::candidate::Stage;
-use crate::core::id::RunId;
+use crate::core::id::{ItemId, RunId};
 use crate::core::task::{Rule, Tally, TaskState};
 use crate::core::trigger::Overlap;
 
@@ -48,6 +48,28 @@ impl Machine {
                 task.uses.get(pool).copied().unwrap_or(0).min(*size)
             });
             assert!(uses.sum::<u32>() <= *size, "pool {pool} holds");
+        }
+    }
+
+    /// Checks that no event of a trigger that is not configured waits for nothing, once a step has
+    /// come to its end. Those with a rate are left out.
+    ///
+    /// # Panics
+    /// When one does.
+    pub fn check_draining(&self) {
+        if self.is_stopping() || self.runs.len() >= self.model.max_live_runs {
+            return;
+        }
+        let (busy, moving) = self.at_work();
+        for (name, of) in self.leaving.iter().filter(|(name, _)| !busy.contains(*name)) {
+            let stored = self.dormant.get(name).filter(|stored| stored.paused.is_none());
+            let bound = stored.and_then(|stored| stored.bound.as_ref());
+            let Some(bound) = bound.filter(|bound| bound.rate_limit.is_none()) else { continue };
+            let moving = moving.get(name).map_or(&[][..], Vec::as_slice);
+            let held =
+                |id: &ItemId| bound.has_keys() && moving.contains(&bound.key_of(&self.items[id]));
+            let held = moving.len() >= STUCK_MAX || of.keys().all(held);
+            assert!(held, "an event of {name} waits for nothing");
         }
     }
 

@@ -24,6 +24,9 @@ use crate::core::trigger::{Folder, Overlap, TriggerSpec};
 /// another configuration, and runs that give way later, can exceed it.
 pub const LEAVING_MAX: usize = 4 * ITEMS_MAX;
 
+/// Accepted events of a trigger that is not configured, each with its key once that was asked for.
+pub(super) type Leaving = BTreeMap<ItemId, Option<Bytes>>;
+
 impl Bound {
     /// What a trigger's accepted events need, when the graph is `rev`.
     fn of(spec: &TriggerSpec, rev: &Rev) -> Self {
@@ -77,7 +80,7 @@ impl Machine {
     /// A trigger goes: what waits of it is kept apart from now on.
     pub(super) fn leave(&mut self, now: Now, name: &Name) {
         let Some(lane) = self.lanes.get_mut(name) else { return };
-        let items: BTreeSet<ItemId> = lane.items.ids().collect();
+        let items: Leaving = lane.items.ids().map(|item| (item, None)).collect();
         self.buckets.keep(name, lane.bucket.take(), now.mono);
         if !items.is_empty() {
             self.leaving.insert(name.clone(), items);
@@ -98,7 +101,7 @@ impl Machine {
         let of_lanes: usize = lanes.map(|(_, lane)| lane.items.len()).sum();
         let stay = self.leaving.iter().filter(|(name, _)| goes(name));
         let stay: usize = stay.map(|(_, items)| items.len()).sum();
-        (self.leaving.values().map(BTreeSet::len).sum(), stay + of_lanes)
+        (self.leaving.values().map(BTreeMap::len).sum(), stay + of_lanes)
     }
 
     /// Drops what waits of triggers that are not configured, where that is their policy, or where
@@ -110,7 +113,7 @@ impl Machine {
             bound.is_none_or(|bound| bound.on_removal == OnRemoval::Drop)
         };
         let leaving = self.leaving.iter().filter(|(name, _)| drops(name));
-        let gone = leaving.flat_map(|(name, of)| of.iter().map(|item| (name.clone(), *item)));
+        let gone = leaving.flat_map(|(name, of)| of.keys().map(|item| (name.clone(), *item)));
         for (name, item) in gone.collect::<Vec<_>>() {
             let reason = "the trigger is no longer configured".to_owned();
             let trigger = Some(name);
@@ -119,7 +122,8 @@ impl Machine {
     }
 
     /// What is next of a trigger that is not configured any more. One run of each is at work, which
-    /// no policy forbids; those that wait for nothing but a move of their files hold up nobody.
+    /// no policy forbids; those that wait for nothing but a move of their files hold up their key at
+    /// most.
     pub(super) fn next_leaving(&mut self, now: Now) -> Option<(Name, Vec<ItemId>)> {
         if self.leaving.is_empty() {
             return None;
@@ -139,14 +143,16 @@ impl Machine {
                 timers.insert((at, Timer::Lane(name.clone())));
                 continue;
             }
-            let Some(first) = of.first().copied() else { continue };
-            let has_keys = bound.order_key.is_some() || bound.grouping.is_some();
-            if has_keys && moving.contains(&bound.key_of(&items[&first])) {
-                continue;
-            }
+            let keys = if bound.has_keys() { moving } else { &[] };
+            let is_held = |id: &ItemId, key: &mut Option<Bytes>| {
+                !keys.is_empty()
+                    && keys.contains(key.get_or_insert_with(|| bound.key_of(&items[id])))
+            };
+            let free = of.iter_mut().find_map(|(id, key)| (!is_held(id, key)).then_some(*id));
+            let Some(first) = free else { continue };
             let merges = |id: &ItemId| bound.merge && items[id].merges();
             let unit = if merges(&first) {
-                of.iter().filter(|id| merges(id)).copied().collect()
+                of.keys().filter(|id| merges(id)).copied().collect()
             } else {
                 vec![first]
             };
@@ -158,7 +164,7 @@ impl Machine {
 
     /// Triggers that are not configured: those of which a run is at work, and the keys of those runs
     /// that wait for a move which cannot be done at present, with all their tasks ended.
-    fn at_work(&self) -> (BTreeSet<Name>, BTreeMap<Name, Vec<Bytes>>) {
+    pub(super) fn at_work(&self) -> (BTreeSet<Name>, BTreeMap<Name, Vec<Bytes>>) {
         let (mut busy, mut moving) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
         let gone = self.runs.values().filter_map(|run| {
             let name = run.info().trigger.clone()?;
@@ -224,7 +230,7 @@ impl Machine {
 
     /// An event of a trigger that is not configured waits.
     pub(super) fn enqueue_leaving(&mut self, name: &Name, item: ItemId) {
-        self.leaving.entry(name.clone()).or_default().insert(item);
+        self.leaving.entry(name.clone()).or_default().insert(item, None);
     }
 
     /// It waits no longer.

@@ -102,7 +102,7 @@ pub struct Machine {
     loose: BTreeSet<ItemId>,
     lanes: BTreeMap<Name, Lane>,
     /// What waits of triggers that the configuration does not have any more.
-    leaving: BTreeMap<Name, BTreeSet<ItemId>>,
+    leaving: BTreeMap<Name, leaving::Leaving>,
     /// What the rate limits of such triggers still let start.
     buckets: Buckets,
     /// What is stored of triggers that the configuration does not have: it may have them again.

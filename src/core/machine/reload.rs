@@ -112,7 +112,7 @@ impl Machine {
         let mut lane = Lane::new(spec.clone());
         lane.stored = self.dormant.remove(&spec.name).unwrap_or_default();
         lane.bucket = self.buckets.take(&spec.name, spec.rate_limit).or(lane.bucket);
-        for item in self.leaving.remove(&spec.name).unwrap_or_default() {
+        for item in self.leaving.remove(&spec.name).unwrap_or_default().into_keys() {
             lane.enqueue(&self.items[&item]);
         }
         for run in self.runs.values().filter(|r| r.info().trigger.as_ref() == Some(&spec.name)) {
