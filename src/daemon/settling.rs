@@ -212,7 +212,7 @@ impl Engine {
 
     /// Asks for more time if what the service manager waits for has come further.
     pub(super) fn tell_awaited(&mut self) {
-        if !self.is_telling() {
+        if !self.is_telling() || self.settling.is_empty() {
             return;
         }
         let folders = self.coverage().iter().map(|of| of.directories).sum();

@@ -127,6 +127,29 @@ fn a_first_scan_holds_up_no_other_configuration() {
 }
 
 #[test]
+fn a_look_at_files_that_are_the_same_is_told_to_nobody() {
+    let daemon = "[daemon]\nreload_on_change = true\n";
+    let mut env = Env::new(&format!("{daemon}{}", after()));
+    env.mkdir("tree/of/folders");
+    env.start();
+    env.await_scanned();
+    env.hear();
+    // Longer than a wait of the service manager goes on without a word.
+    let main = env.at("dagd.toml");
+    let Some(slow) = Faults::inject(&env, "read:delay_enter=3s", &[&main]) else { return };
+    let now = std::time::SystemTime::now();
+    std::fs::File::options().append(true).open(&main).unwrap().set_modified(now).unwrap();
+    // What comes behind it, and is another one.
+    env.configure(&format!("{daemon}{}[pools]\np = 1\n", after()));
+    let heard = await_heard(&env, "READY=1");
+    drop(slow);
+    let begun = heard.iter().position(|text| text.contains("RELOADING=1")).unwrap();
+    assert_eq!(heard[..begun], [] as [String; 0], "nobody waits yet");
+    assert!(heard.last().unwrap().contains("STATUS=running"), "{heard:#?}");
+    assert!(env.stop());
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_told() {
     let mut env = Env::new(BEFORE);
     env.mkdir("in");
