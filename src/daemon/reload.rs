@@ -4,7 +4,7 @@
 //! and taken back if another part of it does. What is left for then cannot fail: folders that cannot
 //! be watched are polled, or waited for, and that is a warning.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -189,7 +189,8 @@ impl Engine {
 
     /// What the answer is if nothing goes wrong from now on.
     fn outcome_of(&self, changes: &[Change], new: &Resolved) -> wire::Reload {
-        let remains = |change| (change, self.remains(change, &new.model));
+        let heirs = self.machine.heirs(&new.model);
+        let remains = |change| (change, self.remains(change, &heirs));
         let changes: Vec<_> = changes.iter().map(remains).collect();
         let line = |(change, remains): &(&Change, Vec<String>)| {
             let rest = if remains.is_empty() { "" } else { ": " };
@@ -202,29 +203,32 @@ impl Engine {
             wire::ReloadChange { remains, ..of }
         });
         let changes = changes.collect();
-        wire::Reload { changes, warnings: new.warnings.clone(), ..outcome(true, text) }
+        let in_vain = self.machine.heirs_in_vain(&new.model).map(|(from, to)| {
+            format!(
+                "trigger `{to}`: `renamed_from` has no effect, because `{to}` has a ledger of its \
+                 own: that of `{from}` stays apart"
+            )
+        });
+        let warnings = new.warnings.iter().cloned().chain(in_vain).collect();
+        wire::Reload { changes, warnings, ..outcome(true, text) }
     }
 
     /// What is left of a trigger that goes, and what becomes of it.
-    fn remains(&self, change: &Change, new: &Model) -> Vec<String> {
+    fn remains(&self, change: &Change, heirs: &BTreeMap<&Name, &Name>) -> Vec<String> {
         let removed = change.how == How::Removed && change.what == "trigger";
         let lane = self.machine.lanes().get(&*change.name).filter(|_| removed);
         let Some(lane) = lane else { return Vec::new() };
         let is_free = |stage: &Stage| !matches!(stage, Stage::Claimed { .. });
         let files = lane.candidates.values().filter(|of| is_free(&of.stage)).count();
         let name = &lane.spec.name;
-        let called = |spec: &&Arc<TriggerSpec>| {
-            spec.folder().is_some_and(|folder| folder.renamed_from.as_ref() == Some(name))
-        };
-        let successor = new.triggers.values().find(called).map(|spec| &spec.name);
-        let become_of = match (successor, lane.spec.on_removal, &lane.stored.paused) {
+        let heir = heirs.get(name);
+        let become_of = match (heir, lane.spec.on_removal, &lane.stored.paused) {
             (Some(to), ..) => format!("are those of `{to}`"),
             (None, OnRemoval::Drop, _) => "dropped".to_owned(),
             (None, OnRemoval::Drain, None) => "still run".to_owned(),
             (None, OnRemoval::Drain, Some(_)) => format!("wait for `dagd resume {name}`"),
         };
-        let files_of =
-            if successor.is_some() { "are looked at anew" } else { "stay where they are" };
+        let files_of = if heir.is_some() { "are looked at anew" } else { "stay where they are" };
         let parts = [
             (lane.live_runs, "live runs go on".to_owned()),
             (lane.items.len(), format!("waiting events {become_of}")),

@@ -239,6 +239,30 @@ fn a_trigger_with_another_name_takes_over_what_waits() {
 }
 
 #[test]
+fn a_trigger_with_a_ledger_of_its_own_takes_over_nothing() {
+    let trigger = |name: &str, folder: &str, former: &str| {
+        format!("[triggers.{name}]\ndrop = \"{folder}\"\nrun = \"t\"\nsettle = \"1h\"\n{former}")
+    };
+    let tasks = "[tasks.t]\ncommand = [\"true\"]\n";
+    let both = trigger("a", "in", "") + &trigger("b", "in2", "");
+    let mut env = Env::new(&format!("{tasks}{both}"));
+    env.mkdir("in");
+    env.mkdir("in2");
+    env.start();
+    env.await_scanned();
+    fs::write(env.at("in/file"), "x").unwrap();
+    env.wait("the file", || env.json(&["status"])["triggers"][0]["pending"] == 1);
+    env.configure(&format!("{tasks}{}", trigger("b", "in2", "renamed_from = \"a\"\n")));
+    let answer = env.json(&["reload"]);
+    let text = answer["text"].as_str().unwrap();
+    assert!(text.contains("- trigger a: 1 waiting files stay where they are"), "{text}");
+    let why = "trigger `b`: `renamed_from` has no effect, because `b` has a ledger of its own: that \
+               of `a` stays apart";
+    assert_eq!(answer["warnings"], json!([why]));
+    assert!(env.stop());
+}
+
+#[test]
 fn a_reload_that_leaves_too_much_behind_is_refused() {
     const SIGNALS: i32 = 3000;
     const GROUPS: usize = 6;

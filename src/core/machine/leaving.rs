@@ -90,10 +90,8 @@ impl Machine {
     /// How many accepted events wait of triggers that are not configured, and how many would under
     /// another configuration. Those count that are to be run, not those that are dropped.
     pub fn would_leave(&self, model: &Model) -> (usize, usize) {
-        let renamed =
-            model.triggers.values().filter_map(|spec| spec.folder()?.renamed_from.as_ref());
-        let renamed: BTreeSet<&Name> = renamed.collect();
-        let goes = |name: &Name| !model.triggers.contains_key(name) && !renamed.contains(name);
+        let heirs = self.heirs(model);
+        let goes = |name: &Name| !model.triggers.contains_key(name) && !heirs.contains_key(name);
         let lanes = self
             .lanes
             .iter()

@@ -4,31 +4,49 @@
 //! A trigger that was given another name takes over all that was known of the former one, before it
 //! looks at a file. One that is gone is remembered until it has been gone for long enough.
 
+use std::collections::BTreeMap;
+
 use super::lane::Stored;
 use super::{Machine, Name};
 use crate::core::effect::Out;
 use crate::core::id::{Now, Wall};
 use crate::core::model::Model;
 use crate::core::record::Record;
+use crate::core::trigger::TriggerSpec;
 
 impl Machine {
-    /// Whose ledger a trigger of the configuration takes over: that of its former name, as long as
-    /// it has none of its own.
-    fn former(&self, name: &Name) -> Option<Name> {
-        let Model { triggers, .. } = &*self.model;
-        let from = triggers.get(name)?.folder()?.renamed_from.clone()?;
-        let known = self.lanes.get(name).map(|lane| &lane.stored).or(self.dormant.get(name));
-        let armed = known.is_some_and(|stored| stored.armed);
-        (!armed && !triggers.contains_key(&from)).then_some(from)
+    /// Triggers of a configuration that take over the ledger of another one, by its name.
+    pub fn heirs<'a>(&self, model: &'a Model) -> BTreeMap<&'a Name, &'a Name> {
+        former_names(model).filter(|(_, to)| !self.is_armed(to)).collect()
     }
 
-    /// A trigger takes over what is known of its former name, if it has one.
+    /// Triggers of a configuration that cannot take over a ledger that is there, each behind the
+    /// name of that: they have their own.
+    pub fn heirs_in_vain<'a>(
+        &self,
+        model: &'a Model,
+    ) -> impl Iterator<Item = (&'a Name, &'a Name)> {
+        former_names(model).filter(|(from, to)| self.known(from).is_some() && self.is_armed(to))
+    }
+
+    /// A trigger takes over what is known of its former name, if it has one, as long as it has no
+    /// ledger of its own.
     pub(super) fn take_over(&mut self, now: Now, name: &Name, out: &mut Out) {
-        let from = self.former(name).filter(|from| self.dormant.contains_key(from));
-        if let Some(from) = from {
-            let to = name.clone();
+        let spec = self.model.triggers.get(name).filter(|_| !self.is_armed(name));
+        let from = spec.and_then(|spec| former_name(&self.model, spec));
+        if let Some(from) = from.filter(|from| self.dormant.contains_key(*from)) {
+            let (from, to) = (from.clone(), name.clone());
             self.emit(now, Record::TriggerRenamed { from, to, at: now.wall }, out);
         }
+    }
+
+    fn known(&self, name: &Name) -> Option<&Stored> {
+        self.lanes.get(name).map(|lane| &lane.stored).or(self.dormant.get(name))
+    }
+
+    /// Whether a trigger has a ledger of its own.
+    fn is_armed(&self, name: &Name) -> bool {
+        self.known(name).is_some_and(|stored| stored.armed)
     }
 
     /// Notes which of the triggers that something is known of are configured.
@@ -90,4 +108,15 @@ impl Machine {
         self.hot.insert(to.clone());
         Ok(())
     }
+}
+
+/// The former names of a configuration's triggers, each with the trigger's name now.
+fn former_names(model: &Model) -> impl Iterator<Item = (&Name, &Name)> {
+    model.triggers.values().filter_map(|spec| Some((former_name(model, spec)?, &spec.name)))
+}
+
+/// The former name of a trigger, unless there is one of that name.
+fn former_name<'a>(model: &Model, spec: &'a TriggerSpec) -> Option<&'a Name> {
+    let from = spec.folder()?.renamed_from.as_ref();
+    from.filter(|from| !model.triggers.contains_key(*from))
 }
