@@ -192,7 +192,8 @@ fn signals_reach_a_program_that_has_left_its_group() {
             let mut env = leaver(name, "echo > heard; exit 7", taken_over);
             env.ok(&["cancel", "1"]);
             env.await_ended(1);
-            assert!(!lives(pids(&env)[1]), "{name}");
+            let program = pids(&env)[1];
+            env.wait(&format!("the end of {name}"), || !lives(program));
             assert!(env.at("heard").exists(), "{name}");
             assert_eq!(env.runs()[0]["state"], "cancelled");
             assert!(env.stop());
@@ -207,7 +208,8 @@ fn a_deaf_program_that_has_left_its_group_is_killed() {
             let mut env = leaver(name, "", taken_over);
             env.ok(&["cancel", "1"]);
             env.await_ended(1);
-            assert!(!lives(pids(&env)[1]), "{name}");
+            let program = pids(&env)[1];
+            env.wait(&format!("the end of {name}"), || !lives(program));
             assert!(env.stop());
         }
     }

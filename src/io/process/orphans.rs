@@ -21,8 +21,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, getpid, pidfd_open, pidfd_send_signal,
-    waitid,
+    Pid, Signal, WaitId, WaitIdOptions, getpgid, getpid, pidfd_send_signal, waitid,
 };
 
 use super::table::{Table, to_group};
@@ -32,9 +31,8 @@ use super::token::{self, Token};
 // is reaped.
 static LIST: RwLock<()> = RwLock::new(());
 
-/// Orphans held by a pidfd at the same time, at most: they are descriptors of dagd, and each slot may
-/// hold so many.
-const HELD_MAX: usize = 64;
+/// Orphans held by a pidfd at the same time, at most: they are descriptors of dagd.
+const HELD_MAX: usize = 256;
 
 /// How long to wait where there is no descriptor to be had.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -185,11 +183,8 @@ impl Orphans {
     /// Those of `pids` that are orphans now, each held so that its number means nobody else. Errors:
     /// there are no descriptors to be had.
     fn hold(&self, pids: &[Pid]) -> Result<Vec<Orphan>, Errno> {
-        let open = |&pid: &Pid| match pidfd_open(pid, PidfdFlags::empty()) {
-            Err(Errno::SRCH) => None,
-            fd => Some(fd.map(|fd| Orphan { pid, fd })),
-        };
-        let mut held = pids.iter().filter_map(open).collect::<Result<Vec<_>, _>>()?;
+        let orphan = |&pid: &Pid| Some(token::hold(pid).transpose()?.map(|fd| Orphan { pid, fd }));
+        let mut held = pids.iter().filter_map(orphan).collect::<Result<Vec<_>, _>>()?;
         if !held.is_empty() {
             let still: BTreeSet<i32> = self.pids().into_iter().map(raw).collect();
             held.retain(|orphan| still.contains(&raw(orphan.pid)));

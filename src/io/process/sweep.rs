@@ -5,10 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper,
-};
+use rustix::process::{Pid, Signal, getpid, pidfd_send_signal, set_child_subreaper};
 
 use super::token::{self, Token, wait_for_death};
 
@@ -89,7 +86,7 @@ fn round(picks: &dyn Fn(&[u8]) -> bool, deadline: Instant) -> io::Result<u32> {
         let name = entry?.file_name();
         let pid = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
         let pid = pid.filter(|pid| *pid != getpid());
-        let carrier = pid.map(|pid| hold(pid, picks)).transpose()?;
+        let carrier = pid.map(|pid| carrier(pid, picks)).transpose()?;
         let Some(carrier) = carrier.flatten() else { continue };
         // It may have died by itself meanwhile; the wait below tells.
         pidfd_send_signal(&carrier.1, Signal::KILL).ok();
@@ -102,12 +99,9 @@ fn round(picks: &dyn Fn(&[u8]) -> bool, deadline: Instant) -> io::Result<u32> {
 }
 
 /// Holds `pid` if it carries a token that is picked. The pidfd comes first: if the
-/// number is reused after that, the signal goes nowhere. Errors: it is there and cannot be held.
-fn hold(pid: Pid, picks: &dyn Fn(&[u8]) -> bool) -> io::Result<Option<(Pid, OwnedFd)>> {
-    let fd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(None),
-        fd => fd?,
-    };
+/// number is reused after that, the signal goes nowhere. Errors: it cannot be held.
+fn carrier(pid: Pid, picks: &dyn Fn(&[u8]) -> bool) -> io::Result<Option<(Pid, OwnedFd)>> {
+    let Some(fd) = token::hold(pid)? else { return Ok(None) };
     let picked =
         matches!(token::read(pid, Instant::now() + DEATH_MAX), Token::Of(token) if picks(&token));
     Ok(picked.then_some((pid, fd)))

@@ -6,12 +6,12 @@
 
 use std::fs::{DirEntry, File};
 use std::io::Read as _;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::vars::TOKEN;
 
@@ -34,6 +34,17 @@ pub enum Token {
     Unknown,
     /// It has no memory any more: it is about to die, and may just have forked.
     Gone,
+}
+
+/// Holds a process, so that its number cannot come to mean another one unnoticed; `None`: there is no
+/// such process, though a group or a session may still have the number. Errors: there is no
+/// descriptor to be had for it.
+pub fn hold(pid: Pid) -> Result<Option<OwnedFd>, Errno> {
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The token of `pid` as it is now. The caller sees to it that the number is not reused meanwhile,

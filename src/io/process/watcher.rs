@@ -6,7 +6,8 @@
 //! signal but KILL ends it.
 //!
 //! It leads the group to which signals for the attempt are sent. A program that has left the group, as
-//! `timeout` and `setsid` do, gets them from the watcher; and it dies with the watcher.
+//! `timeout` and `setsid` do, gets them from the watcher; and it dies with the watcher, unless it becomes
+//! another user by itself.
 //!
 //! The room for the end is taken at the beginning: a disk that is full by then does not matter.
 
@@ -167,7 +168,8 @@ impl Watcher {
     }
 
     /// What came before the program was there, it cannot have got; what came since it may have, and
-    /// one of a kind can wait for it only once.
+    /// has still to take, so that it gets one of a kind (and two of a real-time signal that comes in
+    /// this instant).
     fn hand_on_what_waits(&mut self) {
         while let Some(signal) = next_signal(Some(Duration::ZERO)) {
             self.told |= signal == libc::SIGTERM;
