@@ -106,7 +106,8 @@ impl Engine {
 
     fn status_view(&self) -> crate::wire::Status {
         let overflows = self.ports.watch.as_ref().map_or(0, WatchHandle::overflows);
-        let unwatched = self.ports.reloader.as_ref().and_then(Reloader::unwatched);
+        let unwatched = self.ports.reloader.as_ref().and_then(Reloader::lack);
+        let unwatched = unwatched.map(|lack| lack.to_string());
         let beside = (overflows, unwatched);
         view::status(&self.machine, &self.status, &self.coverage(), beside, self.clock.now())
     }

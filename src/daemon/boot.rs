@@ -94,8 +94,8 @@ pub fn boot(args: DaemonArgs, handed: Option<UnixListener>) -> Result<(Booted, O
     base.ports.reloader = Some(Reloader::new(args.config.clone(), print, means, loaded_in));
     let (mut engine, recovered) = base.recover(args.config, settings);
     engine.reopen = args.reopen;
-    if let Some(why) = engine.watch_config(engine.settings.reload_on_change) {
-        warn!("{why}");
+    if let Some(lack) = engine.watch_config(engine.settings.reload_on_change) {
+        warn!("{lack}");
     }
     engine.tell_ready(armed, args.ready).map_err(trying("wait for the watches"))?;
     let socket = args.socket.unwrap_or_else(|| engine.settings.runtime_dir.join("dagd.sock"));

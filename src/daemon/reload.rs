@@ -25,6 +25,7 @@ use crate::core::id::{Name, Now};
 use crate::core::machine::LEAVING_MAX;
 use crate::core::model::Model;
 use crate::core::trigger::{Source, TriggerSpec};
+use crate::io::config_watch::Lack;
 use crate::io::systemd;
 use crate::wire;
 
@@ -152,8 +153,8 @@ impl Engine {
             .map_err(|error| format!("the durability cannot be changed: {error}"))
             .and_then(|()| match self.watch_config(new.1.reload_on_change) {
                 // What was so before is no reason to refuse what may mend it.
-                Some(why) if !old.1.reload_on_change => Err(why),
-                Some(_) | None => Ok(()),
+                Some(lack @ Lack::Unwatched(_)) if !old.1.reload_on_change => Err(lack.to_string()),
+                _ => Ok(()),
             });
         if watched.is_err() {
             self.take_back(old);
@@ -181,10 +182,10 @@ impl Engine {
 
     /// Watches the configuration's files, or does so no longer. Returns why not all of them are
     /// watched, if they are not.
-    pub(super) fn watch_config(&mut self, wanted: bool) -> Option<String> {
+    pub(super) fn watch_config(&mut self, wanted: bool) -> Option<Lack> {
         let reloader = self.ports.reloader.as_mut()?;
         reloader.watch_files(wanted);
-        reloader.unwatched()
+        reloader.lack()
     }
 
     /// What the answer is if nothing goes wrong from now on.

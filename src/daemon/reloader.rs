@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Resolved;
 use crate::io::config_files::{self, Print};
-use crate::io::config_watch::{ConfigWatch, Writing, writing};
+use crate::io::config_watch::{ConfigWatch, Lack, Writing, writing};
 use crate::io::process::Means;
 use crate::wire;
 
@@ -58,7 +58,7 @@ pub struct Reloader {
     print: Print,
     watch: Option<ConfigWatch>,
     /// Why there is none although there should be.
-    deaf: Option<String>,
+    unstarted: Option<Lack>,
 }
 
 /// A load's outcome, on its way to the engine, or the end of an arming, on its way back.
@@ -76,7 +76,7 @@ pub enum Loading {
 impl Reloader {
     /// Nothing is loaded yet but what dagd has begun with.
     pub fn new(config: PathBuf, print: Print, means: Arc<Means>, out: Sender<Loading>) -> Self {
-        Self { config, means, out, current: None, next: None, print, watch: None, deaf: None }
+        Self { config, means, out, current: None, next: None, print, watch: None, unstarted: None }
     }
 
     /// Begins a load, or has it follow the one that is being read. Returns whether it has begun.
@@ -170,27 +170,27 @@ impl Reloader {
     }
 
     /// Watches the configuration's files, or does so no longer. What could not be watched before is
-    /// tried again. Whether it could be tells [`Reloader::unwatched`].
+    /// tried again. Whether it could be tells [`Reloader::lack`].
     pub(super) fn watch_files(&mut self, wanted: bool) {
-        self.deaf = None;
+        self.unstarted = None;
         match &self.watch {
             _ if !wanted => self.watch = None,
-            Some(watch) if watch.problem().is_some() => watch.try_again(),
+            // What is watched already is not looked at here: its file system may hang.
+            Some(watch) if matches!(watch.problem(), Some(Lack::Unwatched(_))) => watch.try_again(),
             Some(_) => {}
             None => {
                 let out = self.out.clone();
                 let changed = move || out.send(Loading::Changed).is_ok();
                 match ConfigWatch::start(self.config.clone(), changed) {
                     Ok(watch) => self.watch = Some(watch),
-                    Err(why) => self.deaf = Some(why),
+                    Err(why) => self.unstarted = Some(Lack::Unwatched(why)),
                 }
             }
         }
     }
 
     /// Why changes of the configuration's files may go unnoticed for a while, if they should not.
-    pub(super) fn unwatched(&self) -> Option<String> {
-        let why = self.deaf.clone().or_else(|| self.watch.as_ref()?.problem())?;
-        Some(format!("cannot watch the configuration's files: {why}"))
+    pub(super) fn lack(&self) -> Option<Lack> {
+        self.unstarted.clone().or_else(|| self.watch.as_ref()?.problem())
     }
 }

@@ -138,7 +138,7 @@ impl Engine {
         let InForce { load, mut outcome, armed, is_last } = reload;
         outcome.warnings.extend(self.unwatched_of(&armed));
         let reloader = self.ports.reloader.as_ref();
-        outcome.warnings.extend(reloader.and_then(Reloader::unwatched));
+        outcome.warnings.extend(reloader.and_then(Reloader::lack).map(|lack| lack.to_string()));
         outcome.warnings.extend(why.map(str::to_owned));
         let outcome = answer(load, outcome);
         if is_last {

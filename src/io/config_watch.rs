@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::fmt;
 use std::mem;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -123,7 +124,23 @@ fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
 type Shared = Arc<Mutex<Entries>>;
 
 // lock: written by whoever has tried to watch, read by the engine for whoever asks; held for a copy
-type Problem = Arc<Mutex<Option<String>>>;
+type Problem = Arc<Mutex<Option<Lack>>>;
+
+/// Why changes of the configuration's files may go unnoticed for a while, with the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Not all of them can be watched; another try may come true.
+    Unwatched(String),
+    /// All are watched, but a file system does not tell of every change.
+    Deaf(String),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Unwatched(why) | Self::Deaf(why)) = self;
+        write!(f, "cannot watch the configuration's files: {why}")
+    }
+}
 
 /// A watch on the configuration's files; ends when it is dropped.
 #[derive(Debug)]
@@ -149,8 +166,8 @@ struct Watching {
     problem: Problem,
 }
 
-impl std::fmt::Debug for Watching {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Watching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.folders.keys()).finish()
     }
 }
@@ -179,8 +196,8 @@ impl ConfigWatch {
         started.map_err(|error| format!("no thread for it: {error}"))
     }
 
-    /// Why not all is watched, if it is not, with the remedy.
-    pub fn problem(&self) -> Option<String> {
+    /// Why not every change is noticed at once, if not.
+    pub fn problem(&self) -> Option<Lack> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -242,8 +259,8 @@ impl Watching {
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*problem, &now) {
             (Some(_), None) if tell => info!("the configuration's files are watched again"),
-            (was, Some(why)) if tell && was.as_ref() != Some(why) => {
-                warn!("cannot watch the configuration's files: {why}");
+            (was, Some(lack)) if tell && was.as_ref() != Some(lack) => {
+                warn!("{lack}");
             }
             _ => {}
         }
@@ -251,8 +268,8 @@ impl Watching {
         problem.is_none()
     }
 
-    /// Watches what there is by now. Errors: why a folder cannot be watched.
-    fn follow(&mut self) -> Result<(), String> {
+    /// Watches what there is by now. Errors: why not every change will be told.
+    fn follow(&mut self) -> Result<(), Lack> {
         if self.watcher.is_none() {
             let (entries, hint) = (self.entries.clone(), self.hint.clone());
             let handler = move |event: notify::Result<Event>| {
@@ -261,20 +278,22 @@ impl Watching {
                     hint.try_send(()).ok();
                 }
             };
-            self.watcher = Some(inotify::open(handler).map_err(|problem| problem.why(1))?);
+            let opened = inotify::open(handler);
+            self.watcher = Some(opened.map_err(|problem| Lack::Unwatched(problem.why(1)))?);
         }
         for _ in 0..LOOKS_MAX {
             let entries = Entries::of(&self.main);
             let folders = entries.folders();
             entries.clone_into(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner));
-            let whole = self.watch(&folders)?;
+            let whole = self.watch(&folders).map_err(Lack::Unwatched)?;
             // The way may have changed before all of it was watched.
             let now = Entries::of(&self.main);
             if whole && now.folders() == folders && now == entries {
-                return folders.keys().find_map(|folder| deaf(folder)).map_or(Ok(()), Err);
+                let deaf = folders.keys().find_map(|folder| deaf(folder));
+                return deaf.map_or(Ok(()), |why| Err(Lack::Deaf(why)));
             }
         }
-        Err("they change all the time".to_owned())
+        Err(Lack::Unwatched("they change all the time".to_owned()))
     }
 
     /// Watches these folders and no others. Returns whether all of them were still there. Errors:

@@ -248,6 +248,14 @@ fn what_others_change_behind_a_mount_is_looked_at() {
     // No event tells of it.
     put(&behind.join("a.toml"), &part("two"));
     await_text(&env, "+ task two");
+    // It is no reason to refuse a reload that asks for it.
+    for (wanted, told) in [(false, 0), (true, 1)] {
+        let config = config("one")
+            .replace("reload_on_change = true", &format!("reload_on_change = {wanted}"));
+        env.configure(&config);
+        let answer = env.json(&["reload"]);
+        assert!(answer["ok"] == true && problems(&env).len() == told, "{answer}");
+    }
     assert!(env.stop());
     drop(mount);
 }
