@@ -53,7 +53,9 @@ fn main() {
         }
     }
     let (daemon, _) = waiting.start();
-    assert_eq!(waiting.live(), RUNS, "they wait all the time");
+    // But for those that are given up: their tasks were killed with dagd once too often.
+    let live = waiting.live();
+    assert!(live + rounds >= RUNS, "{live} of {RUNS}: they wait all the time");
     end(daemon, true);
     println!("{:<20} {:>9} {:>9}  ms until ready, {rounds} starts", "", "p50", "max");
     for (name, lot) in names.iter().zip(&lots) {
