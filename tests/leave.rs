@@ -168,8 +168,9 @@ fn a_cancel_and_a_time_limit_reach_it_after_it_was_taken_over() {
 /// Programs that leave the group that they are started in.
 const LEAVERS: [&str; 3] = ["timeout 1h", "setsid", "env -i setsid"];
 
-/// A task that goes on as a program which has left its group, and hears a TERM or not.
-fn leaver(leaver: &str, on_term: &str, taken_over: bool) -> Env {
+/// Cancels a task that goes on as a program which has left its group, with what that does at a TERM.
+/// Returns whether the program told that it heard one.
+fn cancelled(leaver: &str, on_term: &str, taken_over: bool) -> bool {
     let config = CONFIG.replace(". ./go", &format!("exec {leaver} sh ./program"));
     // Whoever hears it ends by itself, or not at all.
     let patience = if on_term.is_empty() { "100ms" } else { "1h" };
@@ -182,21 +183,20 @@ fn leaver(leaver: &str, on_term: &str, taken_over: bool) -> Env {
         env.kill();
         env.start();
     }
-    env
+    env.ok(&["cancel", "1"]);
+    env.await_ended(1);
+    let program = pids(&env)[1];
+    env.wait(&format!("the end of {leaver}"), || !lives(program));
+    assert_eq!(env.runs()[0]["state"], "cancelled");
+    assert!(env.stop());
+    env.at("heard").exists()
 }
 
 #[test]
 fn signals_reach_a_program_that_has_left_its_group() {
     for name in LEAVERS {
         for taken_over in [false, true] {
-            let mut env = leaver(name, "echo > heard; exit 7", taken_over);
-            env.ok(&["cancel", "1"]);
-            env.await_ended(1);
-            let program = pids(&env)[1];
-            env.wait(&format!("the end of {name}"), || !lives(program));
-            assert!(env.at("heard").exists(), "{name}");
-            assert_eq!(env.runs()[0]["state"], "cancelled");
-            assert!(env.stop());
+            assert!(cancelled(name, "echo > heard; exit 7", taken_over), "{name}");
         }
     }
 }
@@ -205,12 +205,7 @@ fn signals_reach_a_program_that_has_left_its_group() {
 fn a_deaf_program_that_has_left_its_group_is_killed() {
     for name in LEAVERS {
         for taken_over in [false, true] {
-            let mut env = leaver(name, "", taken_over);
-            env.ok(&["cancel", "1"]);
-            env.await_ended(1);
-            let program = pids(&env)[1];
-            env.wait(&format!("the end of {name}"), || !lives(program));
-            assert!(env.stop());
+            assert!(!cancelled(name, "", taken_over), "{name}");
         }
     }
 }

@@ -4,120 +4,35 @@
 //! way to them. Where one of them cannot be watched, the files are looked at now and then, until it
 //! can be. Reads nothing and decides nothing: whether anything has changed is for who is told.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
+mod entries;
+mod writing;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::mem;
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::Builder;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use notify::{Event, PathOp, RecommendedWatcher, Watcher as _};
 use tracing::{info, warn};
 
-use super::config_files;
-use super::disk::{DirId, Found, Prober, dir_id, find, open_root};
+use super::disk::DirId;
 use super::watch::backend::Outcome;
 use super::watch::inotify;
 use super::watch::mounts::Mounts;
-use crate::core::candidate::{Disk, Probe};
 use crate::core::path::Bytes;
-use crate::core::trigger::{FollowSymlinks, ReadLock};
+use entries::Entries;
 
-/// Symbolic links that are followed on the way to a file, at most, as the kernel does. A way with
-/// more leads nowhere.
-const LINKS_MAX: usize = 40;
+pub use writing::{Writing, writing};
 
 /// Looks at the way in a row, at most, when it changes while it is being watched.
 const LOOKS_MAX: usize = 8;
 
 /// First and longest pause between tries to watch what cannot be watched.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-
-/// How long files have to stay as they are where the kernel does not tell who writes them.
-const STABLE: Duration = Duration::from_secs(2);
-
-/// What is of interest: entries of folders, and all of `conf.d`. No symbolic link is on the way to
-/// one of them: a folder that was watched by two paths would be told of by one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Entries {
-    paths: BTreeSet<PathBuf>,
-    conf_d: PathBuf,
-}
-
-impl Entries {
-    /// What the configuration whose main file is `main` depends on at present.
-    fn of(main: &Path) -> Self {
-        let main = std::path::absolute(main).unwrap_or_else(|_| main.to_owned());
-        let (mut paths, conf_d) = way(&config_files::conf_d(&main));
-        for file in config_files::files(&main) {
-            paths.extend(way(&file).0);
-        }
-        Self { paths, conf_d }
-    }
-
-    /// The folders that have them, each with what tells it from another one at its path.
-    fn folders(&self) -> BTreeMap<PathBuf, DirId> {
-        let parents = self.paths.iter().filter_map(|path| path.parent().map(Path::to_owned));
-        let id = |path: PathBuf| {
-            let id = open_root(&path).and_then(|folder| dir_id(folder.as_fd())).ok()?;
-            Some((path, id))
-        };
-        parents.chain([self.conf_d.clone()]).filter_map(id).collect()
-    }
-
-    fn concerns(&self, path: &Path) -> bool {
-        self.paths.contains(path) || path.starts_with(&self.conf_d)
-    }
-}
-
-/// Every symbolic link on the way to a path, and where it ends: an entry, whether it is there or not.
-/// Then that end by itself.
-fn way(path: &Path) -> (BTreeSet<PathBuf>, PathBuf) {
-    let mut entries = BTreeSet::new();
-    let mut at = PathBuf::from("/");
-    let mut rest: VecDeque<OsString> = names(path).collect();
-    let mut links = 0;
-    while let Some(name) = rest.pop_front() {
-        if name == ".." {
-            at.pop();
-            continue;
-        }
-        let next = at.join(&name);
-        match std::fs::read_link(&next) {
-            Ok(target) if links < LINKS_MAX => {
-                links += 1;
-                if target.is_absolute() {
-                    at = PathBuf::from("/");
-                }
-                for name in names(&target).collect::<Vec<_>>().into_iter().rev() {
-                    rest.push_front(name);
-                }
-                entries.insert(next);
-            }
-            _ if !next.exists() => {
-                // Whatever is missing here is the first that has to come.
-                at = next;
-                break;
-            }
-            _ => at = next,
-        }
-    }
-    entries.insert(at.clone());
-    (entries, at)
-}
-
-fn names(path: &Path) -> impl Iterator<Item = OsString> + '_ {
-    path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
-    })
-}
 
 // lock: written by whoever looks at the way to a file, read by notify's thread for each event; held
 // for a look-up
@@ -331,107 +246,4 @@ fn deaf(folder: &Path) -> Option<String> {
     let mount = mounts.over(&Bytes::from(folder))?;
     let why = mounts.nature(mount).deaf?;
     Some(format!("{}: {}: {why}; looked at each minute", folder.display(), mount.kind))
-}
-
-/// Whether somebody is still writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writing {
-    /// Nobody is.
-    Over,
-    /// Somebody has a file open for writing: its end will be told.
-    Open,
-    /// The kernel does not tell of a file, and it has changed a moment ago: whether it stays as it
-    /// is will be known after this time.
-    Perhaps(Duration),
-}
-
-/// Whether somebody is still writing one of the configuration's files.
-pub fn writing(main: &Path) -> Writing {
-    let mut prober = Prober::new();
-    let mut perhaps = Duration::ZERO;
-    for file in config_files::files(main) {
-        match probe(&mut prober, &file) {
-            Some(Probe::WriterOpen) => return Writing::Open,
-            Some(Probe::Unproved) => perhaps = perhaps.max(unstable(&file)),
-            Some(_) | None => {}
-        }
-    }
-    if perhaps.is_zero() { Writing::Over } else { Writing::Perhaps(perhaps) }
-}
-
-fn probe(prober: &mut Prober, file: &Path) -> Option<Probe> {
-    let (folder, name) = (file.parent()?, file.file_name()?);
-    let root = open_root(folder).ok()?;
-    let name = Bytes::from(Path::new(name));
-    let Ok(Found::File(found)) = find(root.as_fd(), &name, FollowSymlinks::Files) else {
-        return None;
-    };
-    match prober.probe(found, ReadLock::Auto) {
-        Disk::File { probe, .. } => Some(probe),
-        Disk::Absent | Disk::Other => None,
-    }
-}
-
-/// How much longer a file has to stay as it is. A time that is still to come tells nothing.
-fn unstable(file: &Path) -> Duration {
-    let Ok(meta) = file.metadata() else { return Duration::ZERO };
-    let now = SystemTime::now();
-    let left = |(s, ns): (i64, i64)| {
-        let since = Duration::new(u64::try_from(s).ok()?, u32::try_from(ns).ok()?);
-        let age = now.duration_since(UNIX_EPOCH.checked_add(since)?).ok()?;
-        STABLE.checked_sub(age)
-    };
-    let stamps = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
-    stamps.into_iter().filter_map(left).max().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-    use std::path::{Path, PathBuf};
-
-    use super::{Entries, way};
-
-    fn rels(root: &Path, path: &str) -> Vec<PathBuf> {
-        let (way, _) = way(&root.join(path));
-        let rel = |path: PathBuf| path.strip_prefix(root).map(Path::to_owned).unwrap_or(path);
-        way.into_iter().map(rel).collect()
-    }
-
-    #[test]
-    fn no_folder_is_watched_by_two_paths() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        fs::create_dir_all(root.join("real/parts")).unwrap();
-        fs::write(root.join("real/parts/a.toml"), "").unwrap();
-        symlink("real", root.join("given")).unwrap();
-        symlink("parts", root.join("real/conf.d")).unwrap();
-        let entries = Entries::of(&root.join("given/dagd.toml"));
-        let folders: Vec<PathBuf> = entries.folders().into_keys().collect();
-        let there = ["", "real", "real/parts"].map(|rel| root.join(rel));
-        assert_eq!(folders, there);
-        assert!(entries.concerns(&root.join("real/parts/b.toml")), "one that is to come");
-        assert!(!entries.concerns(&root.join("real/other.toml")));
-    }
-
-    #[test]
-    fn every_link_on_the_way_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(folder.path()).unwrap();
-        fs::create_dir_all(root.join("a/v1")).unwrap();
-        fs::write(root.join("a/v1/f"), "").unwrap();
-        symlink("v1", root.join("a/data")).unwrap();
-        symlink("data/f", root.join("a/f")).unwrap();
-        symlink("../a", root.join("a/up")).unwrap();
-        symlink("loop", root.join("loop")).unwrap();
-        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(rels(&root, "a/v1/f"), paths(&["a/v1/f"]));
-        assert_eq!(rels(&root, "a/f"), paths(&["a/data", "a/f", "a/v1/f"]));
-        assert_eq!(rels(&root, "a/up/v1/f"), paths(&["a/up", "a/v1/f"]));
-        assert_eq!(rels(&root, "a/gone/f"), paths(&["a/gone"]));
-        assert_eq!(rels(&root, "loop"), paths(&["loop"]));
-        assert_eq!(way(&root.join("a/up/data/f")).1, root.join("a/v1/f"));
-        assert_eq!(way(&root.join("a/up/gone/f")).1, root.join("a/gone"));
-    }
 }

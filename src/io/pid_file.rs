@@ -49,7 +49,8 @@ pub enum PidFileError {
 }
 
 impl PidFile {
-    /// Opens, creates, locks and empties the file; who was the owner of one that nobody holds does not matter.
+    /// Opens, creates, locks and empties the file; who was the owner of one that nobody holds does not
+    /// matter.
     pub fn claim(path: &Path) -> Result<Self, PidFileError> {
         let failed = |error| PidFileError::Io { path: path.to_owned(), error };
         let deadline = Instant::now() + GOING_MAX;

@@ -3,12 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use dagd::io::client::{Client, ClientError};
-use dagd::io::control::{ASKS_MAX, Ask, Socket, Sources, spawn};
+use dagd::io::control::{ASKS_MAX, Ask, Server, Socket, Sources, spawn};
 use rustix::process::{Gid, Uid};
 
 use crate::common::skip;
@@ -208,6 +210,20 @@ fn foreign_users_may_not_speak() {
     world.client().status().unwrap();
 }
 
+/// A server without a history. Its socket, itself and its thread.
+fn without_database(dir: &Path, asks: Sender<Ask>) -> (PathBuf, Server, JoinHandle<()>) {
+    let sources = Sources {
+        asks,
+        state_dir: dir.to_owned(),
+        triggers: Arc::new(Vec::new),
+        reader: Arc::new(|| Err("the database is away".to_owned())),
+        write_group: None,
+    };
+    let socket = dir.join("s");
+    let (server, thread) = spawn(Socket::At(socket.clone()), sources).unwrap();
+    (socket, server, thread)
+}
+
 #[test]
 fn questions_of_those_who_left_keep_nobody_from_acting() {
     if !rustix::process::geteuid().is_root() {
@@ -215,15 +231,7 @@ fn questions_of_those_who_left_keep_nobody_from_acting() {
     }
     let (asks, questions) = crossbeam_channel::bounded(ASKS_MAX);
     let dir = tempfile::tempdir().unwrap();
-    let sources = Sources {
-        asks,
-        state_dir: dir.path().to_owned(),
-        triggers: Arc::new(Vec::new),
-        reader: Arc::new(|| Err("the database is away".to_owned())),
-        write_group: None,
-    };
-    let socket = dir.path().join("s");
-    let (server, thread) = spawn(Socket::At(socket.clone()), sources).unwrap();
+    let (socket, server, thread) = without_database(dir.path(), asks);
     open_to_all(dir.path(), &socket);
     // The engine does not come to it, and who may look asks and leaves, again and again.
     let (place, waiting) = (socket.clone(), questions.clone());
@@ -261,15 +269,7 @@ fn an_engine_that_is_gone_is_told() {
     let (asks, questions) = crossbeam_channel::bounded(1);
     drop(questions);
     let dir = tempfile::tempdir().unwrap();
-    let sources = Sources {
-        asks,
-        state_dir: dir.path().to_owned(),
-        triggers: Arc::new(Vec::new),
-        reader: Arc::new(|| Err("the database is away".to_owned())),
-        write_group: None,
-    };
-    let socket = dir.path().join("s");
-    let (server, thread) = spawn(Socket::At(socket.clone()), sources).unwrap();
+    let (socket, server, thread) = without_database(dir.path(), asks);
     let client = Client::new(&socket).unwrap();
     for (outcome, words) in
         [(client.status().map(drop), "stopping"), (client.run(1).map(drop), "database is away")]

@@ -69,16 +69,22 @@ fn reload(env: &Env) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-#[test]
-fn a_stop_ends_the_wait_and_says_so() {
+/// A daemon in the long first scan of a reload, what makes it long, and who waits for the reload.
+fn in_first_scan() -> Option<(Env, Faults, Child)> {
     let mut env = Env::new(BEFORE);
     let folders = tree(&env, 20);
     env.start();
-    let Some(slow) = slow(&env, &folders, "1s") else { return };
+    let slow = slow(&env, &folders, "1s")?;
     env.configure(&after());
     env.hear();
     let waiting = reload(&env);
     await_heard(&env, "STATUS=the first scan is under way");
+    Some((env, slow, waiting))
+}
+
+#[test]
+fn a_stop_ends_the_wait_and_says_so() {
+    let Some((mut env, slow, waiting)) = in_first_scan() else { return };
     env.ok(&["stop"]);
     let answer = answer(waiting);
     assert_eq!(answer["ok"], true, "it is in force");
@@ -94,14 +100,7 @@ fn answer(waiting: Child) -> Value {
 
 #[test]
 fn a_first_scan_holds_up_no_other_configuration() {
-    let mut env = Env::new(BEFORE);
-    let folders = tree(&env, 20);
-    env.start();
-    let Some(slow) = slow(&env, &folders, "1s") else { return };
-    env.configure(&after());
-    env.hear();
-    let waiting = reload(&env);
-    await_heard(&env, "STATUS=the first scan is under way");
+    let Some((mut env, slow, waiting)) = in_first_scan() else { return };
     // One that is refused does not end the wait, and whoever looks is told of the last.
     env.configure("nonsense = 1\n");
     assert_eq!(env.run(&["reload"]).status.code(), Some(78));

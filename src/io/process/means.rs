@@ -109,7 +109,8 @@ pub struct Fault {
     pub passes: bool,
 }
 
-/// What could not hold for a daemon that was started as this process was, in sentences; changes nothing.
+/// What could not hold for a daemon that was started as this process was, in sentences; changes
+/// nothing.
 pub fn foresee(containment: Containment, graph: &Graph) -> Vec<String> {
     let wish = Wish::of(containment, graph);
     let found = look(wish);
@@ -268,51 +269,50 @@ impl Powers {
 
     fn faults(&mut self, confine: &Confine) -> Vec<Fault> {
         let mut faults = Vec::new();
-        let mut unknown = Vec::new();
         if let Some(name) = &confine.user {
             let look = || Account::named(name).map(|account| account.uid);
             match self.accounts.entry(name.clone()).or_insert_with(look).clone() {
-                Err(why) => unknown.push(why),
+                Err(why) => faults.push(passing(why)),
                 Ok(uid) if uid == rustix::process::geteuid().as_raw() => {}
                 Ok(_) if self.has(machine::SETUID) && self.has(machine::SETGID) => {}
-                Ok(_) => faults.push(format!(
+                Ok(_) => faults.push(lasting(format!(
                     "user = \"{name}\" cannot hold: dagd may not become another user; run it as root \
                      with CAP_SETUID and CAP_SETGID, or remove the key"
-                )),
+                ))),
             }
         }
         if let Some(name) = &confine.group {
             match self.groups.entry(name.clone()).or_insert_with(|| users::group(name)).clone() {
-                Err(why) => unknown.push(why),
+                Err(why) => faults.push(passing(why)),
                 Ok(gid) if gid == rustix::process::getegid().as_raw() => {}
                 Ok(_) if self.has(machine::SETGID) => {}
-                Ok(_) => faults.push(format!(
+                Ok(_) => faults.push(lasting(format!(
                     "group = \"{name}\" cannot hold: dagd may not change its group; run it as root \
                      with CAP_SETGID, or remove the key"
-                )),
+                ))),
             }
         }
         if let Some(nice) = confine.nice
             && nice < own_nice()
             && !self.has(machine::SYS_NICE)
         {
-            faults.push(format!(
+            faults.push(lasting(format!(
                 "nice = {nice} cannot hold: it would be ahead of dagd itself, which needs \
                  CAP_SYS_NICE; raise it, or remove the key"
-            ));
+            )));
         }
         for (of, limit) in &confine.rlimits {
             let most = hard(*of);
             if limit.hard.unwrap_or(u64::MAX) > most && !self.has(machine::SYS_RESOURCE) {
                 let name = of.word();
-                faults.push(format!(
+                faults.push(lasting(format!(
                     "rlimits.{name} cannot hold: dagd's own limit is {most}, and raising it needs \
                      CAP_SYS_RESOURCE; raise dagd's own (Limit{}=), or lower this one",
                     name.to_uppercase()
-                ));
+                )));
             }
         }
-        unknown.into_iter().map(passing).chain(faults.into_iter().map(lasting)).collect()
+        faults
     }
 }
 
